@@ -1,0 +1,53 @@
+"""A small residual U-Net on photographs blurred on the spot: what `make demo` runs, in minutes on two CPU cores.
+
+    python tools/make_demo_data.py --output data/demo
+    python -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Return the recipe."""
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the order of images and the augmentation
+
+    config.model = ConfigDict()
+    config.model.name = "unet"
+    config.model.width = 32  # channels at half the resolution
+    config.model.num_levels = 3  # resolutions it works at: 1/2, 1/4, 1/8
+    config.model.num_blocks = 2  # residual blocks per level, down and up
+
+    config.data = ConfigDict()
+    config.data.root = "data/demo"  # folder that holds `train` and `test`
+    config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
+    config.data.validation_sequences = ("coffee",)  # held out of training, as whole sequences
+    config.data.resize = 0  # side in pixels of the square that whole frames are resized to; 0: not resized
+    config.data.resize_filter = "bicubic"  # nearest, bilinear, bicubic or lanczos
+    config.data.crop = 96  # side in pixels of random training crops; 0: whole frames
+    config.data.flip_and_turn = True  # mirror and turn training images at random
+    config.data.batch_size = 8  # images per step, over all devices
+    config.data.num_threads = 2  # threads that read images
+
+    # One after another; epochs in passes over the training images, learning rates per step.
+    config.stages = (
+        ConfigDict(
+            {
+                "epochs": 12,
+                "loss": "charbonnier",
+                "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+                "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 50},
+            }
+        ),
+    )
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 16  # images scored at once; does not change the scores
+    config.evaluation.sample_count = 8  # images kept to look at
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.keep_latest = 2  # newest checkpoints kept, beside the best; one is written after each epoch
+
+    config.log = ConfigDict()
+    config.log.every_steps = 10
+    return config

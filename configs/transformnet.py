@@ -1,0 +1,75 @@
+"""TransformNet on GOPRO_Large, by the recipe of the PyTorch original.
+
+    python -m jaxdeblur.main --config configs/transformnet.py --config.data.root=PATH/TO/GOPRO_Large
+
+The variant `configs/transformnet.py:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("default", "smoke")
+
+
+def get_config(variant: str = "default") -> ConfigDict:
+    """Return the recipe, or a variant of it."""
+    if variant not in VARIANTS:
+        raise ValueError(f"configs/transformnet.py has the variants {', '.join(VARIANTS)}, not {variant!r}")
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the order of images and the augmentation
+
+    config.model = ConfigDict()
+    config.model.name = "transformnet"
+    config.model.width = 32  # channels after the first layer
+    config.model.num_blocks = 5  # residual blocks
+
+    config.data = ConfigDict()
+    config.data.root = "data/GOPRO_Large"  # folder that holds `train` and `test`
+    config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
+    # Held out of training for validation, as whole sequences: recordings that no other sequence shares.
+    config.data.validation_sequences = ("GOPR0477_11_00", "GOPR0857_11_00", "GOPR0884_11_00")
+    config.data.resize = 256  # side in pixels of the square that whole frames are resized to; 0: not resized
+    config.data.resize_filter = "bicubic"  # nearest, bilinear, bicubic or lanczos
+    config.data.crop = 0  # side in pixels of random training crops; 0: whole frames
+    config.data.flip_and_turn = False  # mirror and turn training images at random
+    config.data.batch_size = 16  # images per step, over all devices
+    config.data.num_threads = 8  # threads that read images
+
+    # One after another; epochs in passes over the training images, learning rates per step.
+    config.stages = (
+        ConfigDict(
+            {
+                "epochs": 350,
+                "loss": "mse",  # or "mae", "charbonnier"
+                "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+                "schedule": {"name": "constant", "learning_rate": 1e-3},
+            }
+        ),
+        ConfigDict(
+            {
+                "epochs": 200,
+                "loss": "mse",
+                "optimizer": {"name": "sgd", "momentum": 0.0},
+                "schedule": {"name": "constant", "learning_rate": 1e-4},
+            }
+        ),
+    )
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 16  # images scored at once; does not change the scores
+    config.evaluation.sample_count = 8  # images kept to look at
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.keep_latest = 2  # newest checkpoints kept, beside the best; one is written after each epoch
+
+    config.log = ConfigDict()
+    config.log.every_steps = 10
+
+    if variant == "smoke":
+        config.data.validation_sequences = ("GOPR0477_11_00",)
+        config.data.resize = 128
+        config.data.batch_size = 4
+        config.data.num_threads = 2
+        config.evaluation.batch_size = 4
+        for stage in config.stages:
+            stage.epochs = 1
+    return config

@@ -1,0 +1,134 @@
+"""What a config must hold: every field, its type and its range, checked before anything is loaded or compiled."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxdeblur.data.folders import BLUR_VARIANTS
+from jaxdeblur.data.pipeline import RESIZE_FILTERS
+from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.losses import LOSSES
+from jaxdeblur.models import MODELS
+from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES
+
+Check = Callable[[Any], str | None]
+
+
+def _number(kind: type, least: float) -> Check:
+    def check(value: Any) -> str | None:
+        allowed = (int, float) if kind is float else (int,)
+        if isinstance(value, bool) or not isinstance(value, allowed) or not value >= least:
+            return f"expected a{'n integer' if kind is int else ' number'} of at least {least}"
+        return None
+
+    return check
+
+
+def _one_of(names: Any) -> Check:
+    return lambda value: None if value in tuple(names) else f"expected one of {', '.join(names)}"
+
+
+def _type(kind: type, words: str) -> Check:
+    return lambda value: None if isinstance(value, kind) else f"expected {words}"
+
+
+def _names(value: Any) -> str | None:
+    is_list = isinstance(value, (tuple, list)) and value and all(isinstance(name, str) for name in value)
+    return None if is_list else "expected a tuple of names with at least one"
+
+
+def _integers(value: Any) -> str | None:
+    is_list = isinstance(value, (tuple, list)) and value and not any(_number(int, 1)(item) for item in value)
+    return None if is_list else "expected a tuple of integers of at least 1"
+
+
+FIELDS: dict[str, Check] = {
+    "seed": _number(int, 0),
+    "data.root": _type(str, "a path"),
+    "data.blur": _one_of(BLUR_VARIANTS),
+    "data.validation_sequences": _names,
+    "data.resize": _number(int, 0),
+    "data.resize_filter": _one_of(RESIZE_FILTERS),
+    "data.crop": _number(int, 0),
+    "data.flip_and_turn": _type(bool, "True or False"),
+    "data.batch_size": _number(int, 1),
+    "data.num_threads": _number(int, 1),
+    "evaluation.batch_size": _number(int, 1),
+    "evaluation.sample_count": _number(int, 1),
+    "checkpoint.keep_latest": _number(int, 1),
+    "log.every_steps": _number(int, 1),
+}
+STAGE_FIELDS: dict[str, Check] = {"epochs": _number(int, 1), "loss": _one_of(LOSSES)}
+
+# Options of networks, optimizers and schedules are the keyword arguments of what they name; this goes by annotation.
+OPTION_CHECKS: dict[Any, Check] = {int: _number(int, 1), float: _number(float, 0), Sequence[int]: _integers}
+NOT_OPTIONS = ("parent", "name", "total_steps", "schedule")
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuse a config with unknown, missing or wrong fields.
+
+    Raises:
+        InputError: lists every problem.
+    """
+    tree = to_plain(config)
+    named = [name for name in ("model", "stages") if name not in tree]
+    problems = [f"{name}: missing" for name in named]
+    flat = flatten({key: value for key, value in tree.items() if key not in ("model", "stages")})
+    problems += _check_fields(flat, FIELDS, "")
+    if "model" in tree:
+        problems += _check_options(tree["model"], MODELS, "model")
+    stages = tree.get("stages", [])
+    if "stages" in tree and not stages:
+        problems.append("stages: empty; expected at least one stage")
+    for i, stage in enumerate(stages):
+        rest = {key: value for key, value in stage.items() if key not in ("optimizer", "schedule")}
+        problems += _check_fields(rest, STAGE_FIELDS, f"stages[{i}].")
+        for key, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            problems += _check_options(stage.get(key), table, f"stages[{i}].{key}")
+    if problems:
+        remedy = "Mend the config file, or set the field on the command line, as in --config.data.batch_size=8."
+        raise InputError(list_problems(f"The config has {len(problems)} problem(s):", problems, remedy))
+
+
+def to_plain(config: ConfigDict) -> dict:
+    """Return a config as plain dicts, lists and scalars, as JSON would give it back."""
+    return json.loads(config.to_json_best_effort())
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts, and of lists of dicts, by dotted path."""
+    if isinstance(tree, dict):
+        pairs = [(f"{prefix}.{key}" if prefix else key, value) for key, value in tree.items()]
+    elif isinstance(tree, list) and tree and all(isinstance(item, dict) for item in tree):
+        pairs = [(f"{prefix}[{i}]", item) for i, item in enumerate(tree)]
+    else:
+        return {prefix: tree}
+    return {path: leaf for key, value in pairs for path, leaf in flatten(value, key).items()}
+
+
+def _check_fields(values: dict[str, Any], fields: dict[str, Check], prefix: str) -> list[str]:
+    problems = [f"{prefix}{key}: unknown field" for key in values if key not in fields]
+    problems += [f"{prefix}{key}: missing" for key in fields if key not in values]
+    for key, check in fields.items():
+        if key in values and (complaint := check(values[key])):
+            problems.append(f"{prefix}{key}: found {values[key]!r}, {complaint}")
+    return problems
+
+
+def _check_options(options: Any, table: dict[str, Callable], prefix: str) -> list[str]:
+    """Check `name` against a table, and the other keys against the keyword arguments of what it names."""
+    if not isinstance(options, dict) or options.get("name") not in table:
+        found = options.get("name") if isinstance(options, dict) else options
+        return [f"{prefix}.name: found {found!r}, expected one of {', '.join(table)}"]
+    parameters = inspect.signature(table[options["name"]]).parameters
+    known = {key: p.annotation for key, p in parameters.items() if key not in NOT_OPTIONS}
+    problems = [f"{prefix}.{key}: unknown for {options['name']}" for key in options if key not in (*known, "name")]
+    problems += [f"{prefix}.{key}: missing for {options['name']}" for key in known if key not in options]
+    for key in known.keys() & options.keys():
+        if complaint := OPTION_CHECKS[known[key]](options[key]):
+            problems.append(f"{prefix}.{key}: found {options[key]!r}, {complaint}")
+    return problems

@@ -1,0 +1,97 @@
+"""What a person at the terminal sees and does: a progress bar, and Ctrl-C."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tqdm import tqdm
+
+
+class StopRequest:
+    """Becomes true when the user asks the run to stop."""
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def __bool__(self) -> bool:
+        return self.received
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turn the first SIGINT (Ctrl-C) or SIGTERM into a request to stop; a second one ends the process at once."""
+    request = StopRequest()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        del frame
+        request.received = True
+        say("Stopping after this step; once more to stop at once.")
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class ProgressBar:
+    """A bar of images per second and time left on a terminal; plain lines where standard error is none."""
+
+    def __init__(self, total_images: int, done_images: int):
+        self._on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total_images,
+            initial=done_images,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not self._on_terminal,
+        )
+
+    def advance(self, images: int) -> None:
+        """Count images as done."""
+        self._bar.update(images)
+
+    def show(self, text: str, seconds_left: float) -> None:
+        """Put `text` beside the bar, or print it as a line."""
+        if self._on_terminal:
+            self._bar.set_postfix_str(text)
+        else:
+            minutes, seconds = divmod(round(seconds_left), 60)
+            say(f"{text}, {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+class SpeedMeter:
+    """Images per second of training alone: `restart` after validation or a line of the log."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self.restart()
+
+    def restart(self) -> None:
+        """Start counting anew."""
+        self._start, self._steps = time.monotonic(), 0
+
+    def count(self) -> None:
+        """Count one step."""
+        self._steps += 1
+
+    @property
+    def images_per_second(self) -> float:
+        """Since the last restart."""
+        return self._steps * self._batch_size / max(time.monotonic() - self._start, 1e-9)
+
+
+def say(text: str) -> None:
+    """Print a line to standard error, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()

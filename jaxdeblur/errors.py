@@ -1,0 +1,18 @@
+"""The one exception that means: the user can mend this."""
+
+
+class InputError(Exception):
+    """A mistake in the input: a path, a file, a config field, a full disk.
+
+    The message names the file or field, what was found, what was expected and what to do. The command lines print
+    it without a traceback and exit with status 1.
+    """
+
+
+def list_problems(heading: str, problems: list[str], remedy: str, shown: int = 20) -> str:
+    """Return one message for many problems: a heading, the first `shown` of them, how many more, and the remedy."""
+    lines = [heading, *(f"  - {problem}" for problem in problems[:shown])]
+    if len(problems) > shown:
+        lines.append(f"  ... and {len(problems) - shown} more")
+    lines.append(remedy)
+    return "\n".join(lines)

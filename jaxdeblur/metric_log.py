@@ -1,0 +1,55 @@
+"""A run's log: `metrics.jsonl`, one JSON object a line, and the same in TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+
+class MetricLog:
+    """Writes scalars and images of one run; a resumed run goes on as if it had never stopped.
+
+    Each line holds `step`, `stage`, `epoch`, `wall_s` (seconds of training so far, over all starts) and scalars.
+    """
+
+    def __init__(self, folder: Path, *, resume_step: int):
+        """Open the log; lines after `resume_step` are dropped, for these steps will be taken again."""
+        self.path = folder / "metrics.jsonl"
+        kept = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        temporary.replace(self.path)
+        self._wall_before = kept[-1]["wall_s"] if kept else 0.0
+        self._start = time.monotonic()
+        self._file = self.path.open("a")
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+
+    def scalars(self, step: int, stage: int, epoch: float, values: dict[str, float]) -> None:
+        """Write one line and the same values to TensorBoard."""
+        wall = self._wall_before + time.monotonic() - self._start
+        line = {"step": step, "stage": stage, "epoch": round(epoch, 4), "wall_s": round(wall, 3), **values}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def images(self, step: int, name: str, images: list[np.ndarray]) -> None:
+        """Show images, uint8 (H, W, 3), in TensorBoard, one below the other."""
+        for i, image in enumerate(images):
+            self._tensorboard.add_image(f"{name}/{i}", image, step, dataformats="HWC")
+        self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """Return the lines of a `metrics.jsonl`; a last line that was cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")  # the last piece is empty, or a line that was never finished
+    return [json.loads(line) for line in lines[:-1]]

@@ -1,0 +1,137 @@
+"""Layers that PyTorch has and flax.linen lacks, with PyTorch's numbers. NHWC throughout.
+
+Each layer's test compares it with the plain definition (a transposed convolution, an interpolation), so a reader can
+trust the faster form used here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# PyTorch's momentum 0.1 is flax's 0.9: flax weighs the old value, PyTorch the new one.
+BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+# PyTorch's default for kernels, uniform within 1 / sqrt(fan in). Biases start at zero here, not uniform as there.
+PYTORCH_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def conv(
+    features: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    use_bias: bool,
+    name: str,
+    kernel_init: nn.initializers.Initializer = PYTORCH_INIT,
+) -> nn.Conv:
+    """Return a convolution with PyTorch's symmetric padding of kernel // 2.
+
+    `SAME` would pad a strided convolution on the right only and sample other pixels.
+    """
+    padding = ((kernel // 2, kernel // 2),) * 2
+    return nn.Conv(
+        features, (kernel, kernel), (stride, stride), padding, use_bias=use_bias, kernel_init=kernel_init, name=name
+    )
+
+
+def depth_to_space(x: jax.Array) -> jax.Array:
+    """Rearrange (B, H, W, 4 C) into (B, 2 H, 2 W, C); channels are ordered (row phase, column phase, C)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, 2, 2, channels // 4)
+    x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, 2, W, 2, C)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+def space_to_depth(x: jax.Array) -> jax.Array:
+    """Rearrange (B, 2 H, 2 W, C) into (B, H, W, 4 C): the inverse of `depth_to_space`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, W, 2, 2, C)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+# Row t, phase p, tap k of a transposed convolution with kernel 3, stride 2, padding 1, output padding 1. Input i
+# reaches output n = 2 i - 1 + k: even outputs see tap 1 of x[m]; odd ones tap 2 of x[m] and tap 0 of x[m + 1].
+_KERNEL3_PHASES = np.zeros((2, 2, 3), np.float32)
+_KERNEL3_PHASES[0, 0, 1] = _KERNEL3_PHASES[0, 1, 2] = _KERNEL3_PHASES[1, 1, 0] = 1.0
+
+
+class ConvTranspose2x(nn.Module):
+    """Transposed convolution of stride 2 in sub-pixel form: (B, H, W, in) to (B, 2 H, 2 W, features).
+
+    kernel_size 2 equals PyTorch's ConvTranspose2d(k=2, stride=2), kernel_size 3 its ConvTranspose2d(k=3, stride=2,
+    padding=1, output_padding=1). XLA would convolve a zero-stuffed image; here an ordinary convolution on the small
+    image puts out the 2x2 phases (Shi et al. 2016, arXiv 1609.05158). The kernel is (k, k, in, features).
+    """
+
+    features: int
+    kernel_size: int
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        inputs, size = x.shape[-1], self.kernel_size
+        # PyTorch counts a transposed convolution's fan-in from its *output* channels.
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+        kernel = self.param("kernel", init, (size, size, inputs, self.features))
+        if size == 2:
+            phases = kernel.transpose(2, 0, 1, 3)[None, None]  # (1, 1, in, 2, 2, features)
+            padding = ((0, 0), (0, 0))
+        elif size == 3:
+            phases = jnp.einsum("tpk,uql,klio->tuipqo", _KERNEL3_PHASES, _KERNEL3_PHASES, kernel)
+            padding = ((0, 1), (0, 1))
+        else:
+            raise ValueError(f"kernel_size is {size}; the sub-pixel form is written for 2 and 3")
+        phases = phases.reshape(*phases.shape[:3], 4 * self.features)
+        x = jax.lax.conv_general_dilated(x, phases, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = depth_to_space(x)  # (B, 2 H, 2 W, features)
+        if self.use_bias:
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+        return x
+
+
+def _interpolation_matrix(size: int) -> np.ndarray:
+    """Return the (2 size, size) matrix of linear interpolation to twice the size with aligned corners."""
+    source = np.arange(2 * size) * (size - 1) / max(2 * size - 1, 1)
+    left = np.clip(np.floor(source).astype(int), 0, max(size - 2, 0))
+    weight = source - left
+    matrix = np.zeros((2 * size, size))
+    rows = np.arange(2 * size)
+    matrix[rows, left] += 1 - weight
+    matrix[rows, np.minimum(left + 1, size - 1)] += weight
+    return matrix.astype(np.float32)
+
+
+def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
+    """Double both sides bilinearly, corners aligned: PyTorch's Upsample(scale_factor=2, align_corners=True).
+
+    `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast.
+    """
+    x = jnp.einsum("ph,bhwc->bpwc", _interpolation_matrix(x.shape[1]), x)
+    return jnp.einsum("qw,bhwc->bhqc", _interpolation_matrix(x.shape[2]), x)
+
+
+def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Zero-pad or crop both sides to (height, width) as the PyTorch original does.
+
+    `F.pad(x, [d // 2, d - d // 2, ...])` with floor division: a difference of -1 takes away the *first* row.
+    """
+    rows, columns = height - x.shape[1], width - x.shape[2]
+    config = ((0, 0, 0), (rows // 2, rows - rows // 2, 0), (columns // 2, columns - columns // 2, 0), (0, 0, 0))
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def at_multiple_of(multiple: int, network: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """Apply `network` at sides that are multiples of `multiple`: reflect at the lower right, crop the result back."""
+    height, width = x.shape[1:3]
+    rows, columns = -height % multiple, -width % multiple
+    if rows == 0 and columns == 0:
+        return network(x)
+    if height <= rows or width <= columns:
+        raise ValueError(f"image of {height}x{width} is too small to reflect to a multiple of {multiple}")
+    x = jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
+    return network(x)[:, :height, :width]

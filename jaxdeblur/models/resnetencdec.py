@@ -1,0 +1,82 @@
+"""ResnetEncDec: a ResNet-50 encoder and a decoder with skips. NHWC float32 in [0, 1] in and out.
+
+Images go to the encoder as they are, without ImageNet's mean and standard deviation, as in the PyTorch original.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdeblur.models.layers import (
+    BatchNorm,
+    ConvTranspose2x,
+    at_multiple_of,
+    conv,
+    fit_to,
+    upsample_bilinear_2x,
+)
+from jaxdeblur.models.resnet import ResNet
+
+
+class DoubleConv(nn.Module):
+    """Twice: 3x3 convolution, BatchNorm, ReLU."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for i in (1, 2):
+            x = conv(self.features, 3, use_bias=True, name=f"conv{i}")(x)
+            x = nn.relu(BatchNorm(use_running_average=not train, name=f"bn{i}")(x))
+        return x
+
+
+class UpWithSkip(nn.Module):
+    """Double the sides, halve the channels, fit to the skip's size, concatenate [skip, up], DoubleConv."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
+        x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, name="up")(x)
+        x = fit_to(x, *skip.shape[1:3])
+        return DoubleConv(self.features, name="conv")(jnp.concatenate([skip, x], axis=-1), train)
+
+
+class UpBilinear(nn.Module):
+    """Double the sides bilinearly, DoubleConv."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return DoubleConv(self.features, name="conv")(upsample_bilinear_2x(x), train)
+
+
+class ResnetEncDec(nn.Module):
+    """Sigmoid-output encoder and decoder; 72,243,843 parameters at the default width and stage sizes.
+
+    Attributes:
+        width: channels of the encoder's stem.
+        stage_sizes: bottlenecks in the encoder's four stages.
+    """
+
+    width: int = 64
+    stage_sizes: Sequence[int] = (3, 4, 6, 3)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
+        return at_multiple_of(4, partial(self._forward, train=train), x)
+
+    def _forward(self, x: jax.Array, train: bool) -> jax.Array:
+        c2, c3, c4, c5 = ResNet(self.width, self.stage_sizes, name="backbone")(x, train)
+        x = UpWithSkip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
+        x = UpWithSkip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
+        x = UpWithSkip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
+        x = UpBilinear(2 * self.width, name="up4")(x, train)  # (B, H/2, W/2, 128)
+        x = UpBilinear(self.width, name="up5")(x, train)  # (B, H, W, 64)
+        return nn.sigmoid(conv(3, 1, use_bias=True, name="outc")(x))

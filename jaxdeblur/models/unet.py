@@ -1,0 +1,67 @@
+"""UNet: a small residual network that starts as the identity. NHWC float32 in; out is unclipped.
+
+No normalisation and no sigmoid: the network adds a correction to its input, and the correction starts at zero, so
+training begins at the blurred input's own score instead of having to learn to copy it first. Down- and up-sampling
+rearrange pixels (Shi et al. 2016, arXiv 1609.05158), so nothing is lost and most work is at half the resolution.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+
+from jaxdeblur.models import layers
+from jaxdeblur.models.layers import at_multiple_of, depth_to_space, space_to_depth
+
+conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.he_normal())
+zero_conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.zeros)
+
+
+class PlainBlock(nn.Module):
+    """Residual block without normalisation; its second convolution starts at zero (as in Fixup, arXiv 1901.09321)."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.gelu(conv(self.features, 3, name="conv1")(x))
+        return x + zero_conv(self.features, 3, name="conv2")(y)
+
+
+class UNet(nn.Module):
+    """Residual U-Net on pixel-unshuffled images.
+
+    Attributes:
+        width: channels at half the resolution; doubled at each level below.
+        num_levels: resolutions it works at: 1/2, 1/4, ... of the input's.
+        num_blocks: residual blocks per level on the way down, and again on the way up.
+    """
+
+    width: int = 32
+    num_levels: int = 3
+    num_blocks: int = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Map (B, H, W, 3) to the same shape, for every side from 2 ** num_levels up; `train` changes nothing."""
+        del train
+        return at_multiple_of(2**self.num_levels, self._forward, x)
+
+    def _forward(self, image: jax.Array) -> jax.Array:
+        x, skips = image, []
+        for level in range(self.num_levels):
+            features = self.width * 2**level
+            x = conv(features, 3 if level == 0 else 1, name=f"down{level}")(space_to_depth(x))
+            x = self._blocks(x, features, f"encoder{level}")  # (B, H/2^(level+1), W/2^(level+1), features)
+            skips.append(x)
+        x = skips.pop()
+        for level in reversed(range(self.num_levels - 1)):
+            features = self.width * 2**level
+            x = conv(4 * features, 1, name=f"up{level}")(x)
+            x = self._blocks(skips.pop() + depth_to_space(x), features, f"decoder{level}")
+        return image + depth_to_space(zero_conv(12, 3, name="output")(x))  # (B, H, W, 3)
+
+    def _blocks(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        for i in range(self.num_blocks):
+            x = PlainBlock(features, name=f"{name}_{i}")(x)
+        return x

@@ -1,0 +1,170 @@
+"""One run from a config to a report: open it, train it, score it on images it has not seen."""
+
+import json
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxdeblur import evaluate, weights
+from jaxdeblur.checkpoint import Checkpoints, check_disk_space
+from jaxdeblur.config import check_config, to_plain
+from jaxdeblur.console import say, stop_on_signal
+from jaxdeblur.data.folders import FolderSource, find_pairs, hold_out
+from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_eval_pairs, steps_per_epoch
+from jaxdeblur.errors import InputError
+from jaxdeblur.metric_log import MetricLog
+from jaxdeblur.models import build_model
+from jaxdeblur.report import write_report
+from jaxdeblur.run_folder import open_run_folder
+from jaxdeblur.train import Run, batch_sharding, create_mesh, plan_stages, restore_or_create, train
+from jaxdeblur.train_state import count_parameters, init_variables
+
+SCORED_SPLITS = ("validation", "test")
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
+    """Train as the config says, going on where the run in `workdir` stopped; then evaluate and write the report.
+
+    The test split is scored once, at the end, with the checkpoint that was best on the validation split.
+
+    Raises:
+        InputError: something that the user can mend is wrong.
+    """
+    run = open_run(config, workdir)
+    state, progress = restore_or_create(run)
+    check_disk_space(workdir, state)
+    if int(state.step):
+        say(f"Going on after step {int(state.step)} of {run.total_steps}.")
+    with stop_on_signal() as stop:
+        run.log = MetricLog(workdir, resume_step=int(state.step))
+        try:
+            finished = train(run, state, progress, stop)
+        finally:
+            run.log.close()
+    if finished:
+        evaluate_best(run, workdir)
+        say(f"Report: {write_report(workdir, workdir / 'report')}")
+    else:
+        say(f"Stopped; all is saved in {workdir}. Start the same command again to go on.")
+    run.checkpoints.close()
+
+
+def evaluate_again(config: ConfigDict, workdir: Path) -> None:
+    """Score the best checkpoint of the run in `workdir` anew and rewrite the report.
+
+    Raises:
+        InputError: something that the user can mend is wrong; for one, that there is no checkpoint.
+    """
+    if not (workdir / "config.json").exists():
+        raise InputError(f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.")
+    run = open_run(config, workdir)
+    evaluate_best(run, workdir, again=True)
+    say(f"Report: {write_report(workdir, workdir / 'report')}")
+    run.checkpoints.close()
+
+
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Check config, data and run folder, in this order, before anything is compiled.
+
+    Raises:
+        InputError: something that the user can mend is wrong.
+    """
+    check_config(config)
+    plain = to_plain(config)
+    for field in ("data", "evaluation"):
+        check_batch_size(f"{field}.batch_size", plain[field]["batch_size"], jax.device_count())
+    options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "crop", "flip_and_turn")})
+    sources = open_sources(Path(config.data.root).expanduser(), config.data.blur, config.data.validation_sequences)
+    check_sizes(sources["train"], options)
+    epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
+    model, mesh = build_model(**plain["model"]), create_mesh()
+    variables = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(config.seed))
+    facts = {
+        "network": config.model.name,
+        "parameters": count_parameters(variables["params"]),
+        "initial_weights": "random",
+        "data_set": Path(config.data.root).expanduser().resolve().name,
+        "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
+        "pairs": {split: len(source) for split, source in sources.items()},
+        "steps_per_epoch": epoch_steps,
+    }
+    open_run_folder(workdir, config, facts)
+    return Run(
+        model=model,
+        stages=plan_stages(plain["stages"], epoch_steps),
+        sources=sources,
+        data_set=facts["data_set"],
+        blur=config.data.blur,
+        options=options,
+        seed=config.seed,
+        batch_size=config.data.batch_size,
+        steps_per_epoch=epoch_steps,
+        num_threads=config.data.num_threads,
+        eval_batch_size=config.evaluation.batch_size,
+        sample_count=config.evaluation.sample_count,
+        log_every_steps=config.log.every_steps,
+        mesh=mesh,
+        predict=evaluate.make_predict(model, batch_sharding(mesh)),
+        checkpoints=Checkpoints(workdir / "checkpoints", keep_latest=config.checkpoint.keep_latest),
+    )
+
+
+def open_sources(root: Path, blur: str, validation_sequences: tuple[str, ...]) -> dict[str, FolderSource]:
+    """Return the sources of `train`, `validation` and `test`, with a look at every file.
+
+    Raises:
+        InputError: a folder, a file or a pair is wrong.
+    """
+    training, validation = hold_out(find_pairs(root, "train", blur), validation_sequences)
+    pairs = {"train": training, "validation": validation, "test": find_pairs(root, "test", blur)}
+    return {split: FolderSource(found) for split, found in pairs.items()}
+
+
+def check_batch_size(field: str, batch_size: int, devices: int) -> None:
+    """Refuse a batch that cannot be shared out evenly.
+
+    Raises:
+        InputError: names the nearest sizes that can.
+    """
+    if batch_size % devices:
+        lower, upper = batch_size // devices * devices, -(-batch_size // devices) * devices
+        nearest = f"{lower} or {upper}" if lower else f"{upper}"
+        raise InputError(f"{field}: {batch_size} is no multiple of the {devices} devices. Set it to {nearest}.")
+
+
+def evaluate_best(run: Run, workdir: Path, *, again: bool = False) -> None:
+    """Score the best checkpoint on validation and test and write `eval/`; what is scored already stays unless `again`.
+
+    Raises:
+        InputError: the run has no validated checkpoint.
+    """
+    step = run.checkpoints.best_step
+    if step is None:
+        raise InputError(f"--workdir: {workdir} has no validated checkpoint. Train it first, for an epoch at least.")
+    variables = run.checkpoints.restore_weights(step, run.abstract_variables())
+    sha256 = weights.fingerprint(jax.device_get(variables))
+    for split in SCORED_SPLITS:
+        source = run.sources[split]
+        protocol = evaluate.make_protocol(
+            run.options,
+            data_set=run.data_set,
+            split=split,
+            blur=run.blur,
+            num_images=len(source),
+            weights_sha256=sha256,
+            checkpoint_step=step,
+        )
+        path = evaluate.evaluation_path(workdir / "eval", protocol)
+        if not again and path.exists() and json.loads(path.read_text())["protocol"]["weights_sha256"] == sha256:
+            continue
+        say(f"Scoring the checkpoint of step {step} on the {len(source)} {split} images.")
+        result = evaluate.evaluate(
+            run.predict,
+            variables,
+            make_eval_pairs(source, run.options, num_threads=run.num_threads),
+            num_pairs=len(source),
+            batch_size=run.eval_batch_size,
+            sample_count=run.sample_count,
+        )
+        evaluate.write_evaluation(path, protocol, result)

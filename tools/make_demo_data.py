@@ -1,0 +1,78 @@
+"""Make the demo's data set: photographs that ship inside scikit-image and scikit-learn, blurred on the spot.
+
+    python tools/make_demo_data.py --output data/demo
+
+Laid out like GOPRO_Large: one photograph is one sequence, and no photograph is in both `train` and `test`. The sharp
+images are windows of the photographs, untouched; the blurred ones follow `jaxdeblur/data/synthetic.py`.
+"""
+
+import argparse
+import shutil
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import sklearn.datasets
+from PIL import Image
+from tqdm import tqdm
+
+from jaxdeblur.data.synthetic import Shake, make_pair
+from jaxdeblur.errors import InputError
+
+# scikit-image's `cat` is the photograph `chelsea` again, and its stereo pair shows one scene: one of each.
+PHOTOGRAPHS = {
+    "astronaut": ("train", skimage.data.astronaut),
+    "brick": ("train", skimage.data.brick),
+    "camera": ("train", skimage.data.camera),
+    "coffee": ("train", skimage.data.coffee),
+    "coins": ("train", skimage.data.coins),
+    "flower": ("train", lambda: sklearn.datasets.load_sample_image("flower.jpg")),
+    "grass": ("train", skimage.data.grass),
+    "gravel": ("train", skimage.data.gravel),
+    "hubble": ("train", skimage.data.hubble_deep_field),
+    "immunohistochemistry": ("train", skimage.data.immunohistochemistry),
+    "rocket": ("train", skimage.data.rocket),
+    "chelsea": ("test", skimage.data.chelsea),
+    "china": ("test", lambda: sklearn.datasets.load_sample_image("china.jpg")),
+    "motorcycle": ("test", lambda: skimage.data.stereo_motorcycle()[0]),
+}
+SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 for the camera's motion
+SHAKE = Shake(time_samples=25, travel=(3.0, 12.0), turn=1.0, jitter=1.0)
+FRAMES = {"train": 40, "test": 20}  # per photograph
+SEED = 0
+
+
+def make_sequence(name: str, folder: Path) -> None:
+    """Write the pairs of one photograph, `blur/<frame>.png` and `sharp/<frame>.png`; the same ones every time."""
+    split, load = PHOTOGRAPHS[name]
+    photo = Image.fromarray(np.asarray(load())).convert("RGB")
+    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
+    for variant in ("blur", "sharp"):
+        (folder / split / name / variant).mkdir(parents=True)
+    for frame in range(1, FRAMES[split] + 1):
+        for variant, image in zip(("blur", "sharp"), make_pair(photo, SIDE, SHAKE, rng), strict=True):
+            Image.fromarray(image).save(folder / split / name / variant / f"{frame:06d}.png", compress_level=1)
+
+
+def main() -> None:
+    """Write the data set in one piece: a folder that exists is complete, and is left as it is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    output = parser.parse_args().output
+    if output.exists():
+        print(f"{output} is there already; remove it to make it anew.")
+        return
+    unfinished = output.with_name(output.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for name in tqdm(PHOTOGRAPHS, desc="Blurring photographs", unit="photo"):
+        make_sequence(name, unfinished)
+    unfinished.replace(output)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")
