@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "unet"
-    config.model.width = 32  # channels at half the resolution
+    config.model.width = 24  # channels at half the resolution
     config.model.num_levels = 3  # resolutions it works at: 1/2, 1/4, 1/8
     config.model.num_blocks = 2  # residual blocks per level, down and up
 
@@ -33,10 +33,10 @@ def get_config() -> ConfigDict:
     config.stages = (
         ConfigDict(
             {
-                "epochs": 12,
+                "epochs": 24,
                 "loss": "charbonnier",
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                "schedule": {"name": "cosine", "learning_rate": 2e-3, "warmup_steps": 50},
+                "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 50},
             }
         ),
     )

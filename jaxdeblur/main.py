@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(f"error: {arguments[1]!r} is not a flag; write --config=..., --workdir=...")
     if _CONFIG.value is None:
         sys.exit("error: --config is missing; for example --config configs/transformnet.py")
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    for name in ("absl", "jax"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Imported here, so that --help and mistakes in flags answer at once.
     from jaxdeblur.run import evaluate_again, train_and_evaluate
 

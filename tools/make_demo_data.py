@@ -10,6 +10,7 @@ import argparse
 import shutil
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ PHOTOGRAPHS = {
     "motorcycle": ("test", lambda: skimage.data.stereo_motorcycle()[0]),
 }
 SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 for the camera's motion
-SHAKE = Shake(time_samples=25, travel=(3.0, 12.0), turn=1.0, jitter=1.0)
+SHAKE = Shake(time_samples=25, travel=(2.0, 8.0), turn=1.0, jitter=1.0)
 FRAMES = {"train": 40, "test": 20}  # per photograph
 SEED = 0
 
@@ -66,8 +67,10 @@ def main() -> None:
         return
     unfinished = output.with_name(output.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    for name in tqdm(PHOTOGRAPHS, desc="Blurring photographs", unit="photo"):
-        make_sequence(name, unfinished)
+    with ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it resamples
+        made = pool.map(lambda name: make_sequence(name, unfinished), PHOTOGRAPHS)
+        for _ in tqdm(made, total=len(PHOTOGRAPHS), desc="Blurring photographs", unit="photo"):
+            pass
     unfinished.replace(output)
 
 

@@ -89,7 +89,8 @@ def make_pair(photo: Image.Image, side: int, shake: Shake, rng: np.random.Genera
     path = sample_trajectory(rng, shake)
     margin = reach(path, photo)
     if min(photo.size) < side + 2 * margin:
-        raise ValueError(f"photograph of {photo.size} is too small for a window of {side} and a motion of {margin} pixels")
+        size = f"{photo.width}x{photo.height}"
+        raise ValueError(f"photograph of {size} is too small for a window of {side} and a motion of {margin} pixels")
     left = int(rng.integers(margin, photo.width - side - margin + 1))
     top = int(rng.integers(margin, photo.height - side - margin + 1))
     frames = simulate_frames(photo, (left, top, side), path)

@@ -1,0 +1,97 @@
+"""Shared by all tests: two simulated devices, tiny data sets and tiny configs, compiled functions used by many."""
+
+import os
+
+# Before jax starts: the tests run on two devices even where there is one CPU.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from jaxdeblur.data.synthetic import Shake, make_pair
+
+
+def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
+    """Write pairs of noise blurred by a small motion, in GOPRO_Large's layout."""
+    rng = np.random.default_rng([seed, len(split), *sequence.encode()])
+    photo = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
+    for frame in range(1, frames + 1):
+        blur, sharp = make_pair(photo, side, Shake(time_samples=5, travel=(2.0, 5.0), turn=0.5), rng)
+        for variant, image in (("blur", blur), ("sharp", sharp)):
+            path = folder / split / sequence / variant / f"{frame:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def tiny_gopro(tmp_path: Path) -> Path:
+    """A folder in GOPRO_Large's layout: 6 training pairs, 3 for validation, 5 for testing, of 32x32 pixels."""
+    root = tmp_path / "GOPRO_Large"
+    write_pairs(root, "train", "scene_a", 4)
+    write_pairs(root, "train", "scene_b", 2)
+    write_pairs(root, "train", "scene_v", 3)
+    write_pairs(root, "test", "scene_t", 3)
+    write_pairs(root, "test", "scene_u", 2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_gopro() -> Path:
+    """The folder that JAXDEBLUR_GOPRO names; tests that need real frames are skipped without it."""
+    folder = os.environ.get("JAXDEBLUR_GOPRO")
+    if not folder:
+        pytest.skip("JAXDEBLUR_GOPRO names no folder in GOPRO_Large's layout")
+    return Path(folder).absolute()
+
+
+def make_tiny_config(root: Path) -> ConfigDict:
+    """Return a config of two stages that trains in seconds: 2 + 1 epochs of 3 steps."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "data": {
+                "root": str(root),
+                "blur": "blur",
+                "validation_sequences": ("scene_v",),
+                "resize": 16,
+                "resize_filter": "bicubic",
+                "crop": 0,
+                "flip_and_turn": True,
+                "batch_size": 2,
+                "num_threads": 2,
+            },
+            "stages": (
+                ConfigDict(
+                    {
+                        "epochs": 2,
+                        "loss": "mse",
+                        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+                        "schedule": {"name": "constant", "learning_rate": 1e-3},
+                    }
+                ),
+                ConfigDict(
+                    {
+                        "epochs": 1,
+                        "loss": "mae",
+                        "optimizer": {"name": "sgd", "momentum": 0.0},
+                        "schedule": {"name": "constant", "learning_rate": 1e-2},
+                    }
+                ),
+            ),
+            "evaluation": {"batch_size": 4, "sample_count": 2},
+            "checkpoint": {"keep_latest": 2},
+            "log": {"every_steps": 2},
+        }
+    )
+
+
+@pytest.fixture
+def tiny_config(tiny_gopro: Path) -> ConfigDict:
+    """A config that trains on `tiny_gopro` in seconds."""
+    return make_tiny_config(tiny_gopro)

@@ -1,0 +1,57 @@
+"""Write `tests/golden/<network>.npz`: what PyTorch's networks put out for weights and images made by name and size.
+
+    pip install '.[convert]'; python tools/make_goldens.py
+
+Each file holds every tensor's name and shape, and for each size and mode the outputs at every third pixel. The
+tests make the same weights and images with NumPy alone and need no PyTorch.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from random_weights import random_image, random_tensor
+from torch_networks import NETWORKS
+
+SIZES = ((64, 96), (100, 132), (180, 320))
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+
+
+def random_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a state dict of random tensors for a network."""
+    return {
+        name: tensor if name.endswith("num_batches_tracked") else torch.from_numpy(random_tensor(name, tensor.shape))
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def outputs(network: torch.nn.Module, train: bool) -> dict[str, np.ndarray]:
+    """Return the network's outputs for all sizes, every third row and column, NHWC, computed in float64."""
+    network.double()
+    found = {}
+    for height, width in SIZES:
+        network.load_state_dict(random_state(network))
+        network.train(train)
+        with torch.no_grad():
+            image = torch.from_numpy(random_image(height, width)).double().permute(0, 3, 1, 2)
+            output = network(image).permute(0, 2, 3, 1).numpy()
+        spread = float(output.std())
+        if spread < 0.02 or output.min() < 1e-3 or output.max() > 1 - 1e-3:
+            raise SystemExit(f"outputs of spread {spread} in [{output.min()}, {output.max()}] would prove little")
+        found[f"{'train' if train else 'eval'}-{height}x{width}"] = output[:, ::3, ::3].astype(np.float32)
+    return found
+
+
+def main() -> None:
+    """Write one file per network."""
+    for name, build in NETWORKS.items():
+        network = build()
+        shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
+        arrays = {**outputs(network, train=False), **outputs(network, train=True)}
+        np.savez_compressed(GOLDEN / f"{name}.npz", shapes=np.array(json.dumps(shapes)), **arrays)
+        print(name, {key: f"spread {array.std():.3f}" for key, array in arrays.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The two networks in PyTorch, with the tensor names of the original's checkpoints: the peer that ours must equal.
+
+NCHW float32. Written from the description of the networks, for `make_goldens.py` and the parity tests.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions added to the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        return x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+
+
+class TransformNet(nn.Module):
+    """Johnson et al. 2016 with a sigmoid."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 32, 9, padding=4), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64)
+        self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, stride=2, padding=1), nn.BatchNorm2d(128)
+        self.res_blocks = nn.Sequential(*(ResidualBlock(128) for _ in range(5)))
+        double = {"stride": 2, "padding": 1, "output_padding": 1, "bias": False}
+        self.conv4, self.bn4 = nn.ConvTranspose2d(128, 64, 3, **double), nn.BatchNorm2d(64)
+        self.conv5, self.bn5 = nn.ConvTranspose2d(64, 32, 3, **double), nn.BatchNorm2d(32)
+        self.conv6 = nn.Conv2d(32, 3, 9, padding=4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the restored image."""
+        for i in (1, 2, 3):
+            x = torch.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+        x = self.res_blocks(x)
+        for i in (4, 5):
+            x = torch.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+        return torch.sigmoid(self.conv6(x))
+
+
+class Bottleneck(nn.Module):
+    """torchvision's bottleneck: the stride sits on the 3x3 convolution."""
+
+    def __init__(self, inputs: int, planes: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, planes, 1, bias=False), nn.BatchNorm2d(planes)
+        self.conv2, self.bn2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False), nn.BatchNorm2d(planes)
+        self.conv3, self.bn3 = nn.Conv2d(planes, 4 * planes, 1, bias=False), nn.BatchNorm2d(4 * planes)
+        self.downsample = None
+        if stride != 1 or inputs != 4 * planes:
+            shortcut = nn.Conv2d(inputs, 4 * planes, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * planes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet50(nn.Module):
+    """torchvision's ResNet-50 without the classifier; returns the four stages' outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        inputs = 64
+        for stage, blocks in enumerate((3, 4, 6, 3)):
+            planes, layers = 64 * 2**stage, []
+            for block in range(blocks):
+                layers.append(Bottleneck(inputs, planes, 2 if stage > 0 and block == 0 else 1))
+                inputs = 4 * planes
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return c2 to c5."""
+        x = functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        features = []
+        for stage in (1, 2, 3, 4):
+            x = getattr(self, f"layer{stage}")(x)
+            features.append(x)
+        return features
+
+
+class DoubleConv(nn.Module):
+    """Twice: convolution, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features."""
+        return self.double_conv(x)
+
+
+class Up(nn.Module):
+    """Transposed convolution, padded or cropped to the skip's size, concatenated with it."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inputs, inputs // 2, 2, stride=2)
+        self.conv = DoubleConv(inputs, outputs)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """Return the features at the skip's size."""
+        x = self.up(x)
+        rows, columns = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
+        x = functional.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
+        return self.conv(torch.cat([skip, x], dim=1))
+
+
+class UpBilinear(nn.Module):
+    """Bilinear doubling with aligned corners."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        self.conv = DoubleConv(inputs, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the features at twice the size."""
+        return self.conv(self.up(x))
+
+
+class OutConv(nn.Module):
+    """1x1 convolution to an image."""
+
+    def __init__(self, inputs: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image before the sigmoid."""
+        return self.conv(x)
+
+
+class ResnetEncDec(nn.Module):
+    """ResNet-50 encoder and decoder with skips."""
+
+    def __init__(self):
+        super().__init__()
+        self.bkbone = ResNet50()
+        self.up1, self.up2, self.up3 = Up(2048, 1024), Up(1024, 512), Up(512, 256)
+        self.up4, self.up5 = UpBilinear(256, 128), UpBilinear(128, 64)
+        self.outc = OutConv(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the restored image."""
+        c2, c3, c4, c5 = self.bkbone(x)
+        x = self.up3(self.up2(self.up1(c5, c4), c3), c2)
+        return torch.sigmoid(self.outc(self.up5(self.up4(x))))
+
+
+NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}
