@@ -1,10 +1,15 @@
 """Shared by all tests: two simulated devices, tiny data sets and tiny configs, compiled functions used by many."""
 
 import os
+import tempfile
 
 # Before jax starts: the tests run on two devices even where there is one CPU.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Tests that train start many runs of one config: each program is compiled once per session, subprocesses included.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 from pathlib import Path
 

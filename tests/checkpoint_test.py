@@ -1,0 +1,104 @@
+"""Checkpoints: what is kept, what comes back, and a disk that is full."""
+
+import os
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdeblur.checkpoint import Checkpoints
+from jaxdeblur.errors import InputError
+from jaxdeblur.train import abstract, create_mesh
+from jaxdeblur.train_state import TrainState
+
+
+def make_state(step, size=3):
+    params = {"layer": {"kernel": jnp.arange(float(size)) + step}}
+    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1), batch_stats={"layer": jnp.ones(2) * step})
+    return state.replace(step=jnp.asarray(step))
+
+
+def saved(folder, scores, *, keep_latest=2):
+    checkpoints = Checkpoints(folder, keep_latest=keep_latest)
+    for step, psnr in scores.items():
+        checkpoints.save(make_state(step), {"stage": 0, "losses": [0.5, step]}, psnr)
+    checkpoints.wait()
+    return checkpoints
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    checkpoints = saved(tmp_path, {1: 20.0, 2: 27.0, 3: 25.0, 4: 26.0, 5: None})
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == [2, 4, 5]
+    assert (checkpoints.latest_step, checkpoints.best_step) == (5, 2)
+    reopened = Checkpoints(tmp_path, keep_latest=2)
+    assert (reopened.latest_step, reopened.best_step) == (5, 2)
+
+
+def test_there_is_no_best_before_a_validation(tmp_path):
+    assert Checkpoints(tmp_path, keep_latest=1).latest_step is None
+    assert saved(tmp_path, {1: None}).best_step is None
+
+
+def test_everything_comes_back(tmp_path):
+    saved(tmp_path, {3: 20.0, 4: None})
+    checkpoints, mesh = Checkpoints(tmp_path, keep_latest=2), create_mesh()
+    state = checkpoints.restore(4, abstract(lambda: make_state(0), mesh))
+    expected = make_state(4)
+    for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert checkpoints.progress(4) == {"stage": 0, "losses": [0.5, 4]}
+    weights = checkpoints.restore_weights(3, abstract(lambda: make_state(0).variables, mesh))
+    np.testing.assert_array_equal(weights["params"]["layer"]["kernel"], [3, 4, 5])
+    np.testing.assert_array_equal(weights["batch_stats"]["layer"], [3, 3])
+
+
+def test_a_step_that_is_saved_already_stays(tmp_path):
+    checkpoints = saved(tmp_path, {3: 20.0})
+    checkpoints.save(make_state(3), {"stage": 9, "losses": []}, None)
+    checkpoints.wait()
+    assert checkpoints.progress(3)["stage"] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
+    checkpoints = Checkpoints(small_disk, keep_latest=2)
+    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.wait()
+    with pytest.raises(InputError, match=r"takes 24 MB, but only . MB are free.*Earlier checkpoints are untouched"):
+        checkpoints.save(make_state(2, size=2_000_000), {"stage": 0, "losses": []}, 21.0)
+    state = Checkpoints(small_disk, keep_latest=2).restore(1, abstract(lambda: make_state(0, 20_000), create_mesh()))
+    np.testing.assert_array_equal(state.params["layer"]["kernel"], make_state(1, 20_000).params["layer"]["kernel"])
+
+
+def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
+    """The look at the free space passes, as when another program takes it meanwhile; then the writes fail."""
+    checkpoints = Checkpoints(small_disk, keep_latest=2)
+    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.wait()
+    monkeypatch.setattr("jaxdeblur.checkpoint.check_disk_space", lambda folder, state: None)
+    state = make_state(2, size=2_000_000)
+    noise = jnp.asarray(np.random.default_rng(0).normal(size=2_000_000).astype(np.float32))
+    state = state.replace(params={"layer": {"kernel": noise}})
+    with pytest.raises(InputError, match="the disk is full, the checkpoint was not saved"):  # noqa: PT012
+        checkpoints.save(state, {"stage": 0, "losses": []}, 21.0)
+        checkpoints.wait()
+    again = Checkpoints(small_disk, keep_latest=2)
+    assert again.latest_step == 1
+
+

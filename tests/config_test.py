@@ -1,0 +1,99 @@
+"""Configs: the shipped ones are whole, and every mistake is named, all at once."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from jaxdeblur.config import check_config
+from jaxdeblur.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_whole_in_every_variant(path):
+    module = load(path)
+    for variant in getattr(module, "VARIANTS", ()):
+        check_config(module.get_config(variant))
+    if not hasattr(module, "VARIANTS"):
+        check_config(module.get_config())
+    else:
+        with pytest.raises(ValueError, match="has the variants default, smoke, not 'nonsense'"):
+            module.get_config("nonsense")
+
+
+def test_defaults_are_the_originals_recipe():
+    """Whole frames squeezed to 256x256, MSE, Adam 1e-3 for 350 epochs; TransformNet then SGD 1e-4 for 200."""
+    adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+    for path in CONFIGS:
+        if path.stem == "demo":
+            continue
+        config = load(path).get_config()
+        assert (config.data.resize, config.data.resize_filter, config.data.crop) == (256, "bicubic", 0)
+        assert not config.data.flip_and_turn
+        first = config.stages[0].to_dict()
+        assert (first["epochs"], first["loss"], first["optimizer"]) == (350, "mse", adam)
+        assert first["schedule"] == {"name": "constant", "learning_rate": 1e-3}
+        rest = [stage.to_dict() for stage in config.stages[1:]]
+        if path.stem == "transformnet":
+            assert [stage["epochs"] for stage in rest] == [200]
+            assert rest[0]["optimizer"] == {"name": "sgd", "momentum": 0.0}
+            assert rest[0]["schedule"] == {"name": "constant", "learning_rate": 1e-4}
+        else:
+            assert rest == []
+
+
+def test_every_problem_is_named_at_once(tiny_config):
+    config = tiny_config
+    config.data.colour = "red"
+    del config.data.crop
+    config.data.blur = "blurred"
+    with config.ignore_type():
+        config.data.batch_size = "eight"
+    config.data.validation_sequences = ()
+    config.seed = True
+    config.model.width = 0
+    config.model.depth = 3
+    config.stages[0].loss = "l2"
+    config.stages[0].epochs = 0
+    config.stages[1].optimizer.name = "sgdd"
+    del config.stages[1].schedule.learning_rate
+    with pytest.raises(InputError) as error:
+        check_config(config)
+    for words in (
+        "12 problem(s)",
+        "data.colour: unknown field",
+        "data.crop: missing",
+        "data.blur: found 'blurred', expected one of blur, blur_gamma",
+        "data.batch_size: found 'eight', expected an integer of at least 1",
+        "data.validation_sequences: found [], expected a tuple of names",
+        "seed: found True, expected an integer",
+        "model.width: found 0, expected an integer of at least 1",
+        "model.depth: unknown for transformnet",
+        "stages[0].loss: found 'l2', expected one of mse, mae, charbonnier",
+        "stages[0].epochs: found 0",
+        "stages[1].optimizer.name: found 'sgdd', expected one of adam, sgd",
+        "stages[1].schedule.learning_rate: missing for constant",
+    ):
+        assert words in str(error.value)
+
+
+def test_missing_parts_are_named(tiny_config):
+    del tiny_config.model
+    tiny_config.stages = ()
+    with pytest.raises(InputError, match=r"(?s)model: missing.*stages: empty"):
+        check_config(tiny_config)
+
+
+def test_options_are_checked_by_their_type(tiny_config):
+    tiny_config.model = {"name": "resnetencdec", "width": 8, "stage_sizes": (1, 1.5)}
+    with pytest.raises(InputError, match=r"model.stage_sizes: found \[1, 1.5\], expected a tuple of integers"):
+        check_config(tiny_config)

@@ -1,0 +1,71 @@
+"""The log survives stops and crashes without missing or doubled lines."""
+
+import json
+
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
+
+from jaxdeblur.metric_log import MetricLog, read_metrics
+
+
+def write(folder, steps, *, resume_step=0):
+    log = MetricLog(folder, resume_step=resume_step)
+    for step in steps:
+        log.scalars(step, 0, step / 2, {"train/loss": step / 10})
+    log.close()
+
+
+def test_lines_hold_what_readers_rely_on(tmp_path):
+    write(tmp_path, [1, 2])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [{key: line[key] for key in ("step", "stage", "epoch", "train/loss")} for line in lines] == [
+        {"step": 1, "stage": 0, "epoch": 0.5, "train/loss": 0.1},
+        {"step": 2, "stage": 0, "epoch": 1.0, "train/loss": 0.2},
+    ]
+    assert 0 <= lines[0]["wall_s"] <= lines[1]["wall_s"]
+
+
+def test_steps_taken_again_are_not_doubled(tmp_path):
+    write(tmp_path, [1, 2, 3, 4])
+    write(tmp_path, [3, 4, 5], resume_step=2)
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+
+
+def test_time_goes_on_where_it_stopped(tmp_path):
+    write(tmp_path, [1])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({**read_metrics(path)[0], "wall_s": 500.0}) + "\n")
+    write(tmp_path, [2], resume_step=1)
+    assert 500 <= read_metrics(path)[1]["wall_s"] < 560
+
+
+def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
+    write(tmp_path, [1, 2])
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-5])
+    assert [line["step"] for line in read_metrics(path)] == [1]
+    write(tmp_path, [2], resume_step=1)
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
+
+
+def read_events(folder):
+    """Return TensorBoard's events, read by the format's definition: length, checksum, message, checksum."""
+    for path in sorted(folder.glob("events.*")):
+        content, place = path.read_bytes(), 0
+        while place < len(content):
+            length = int.from_bytes(content[place : place + 8], "little")
+            message = content[place + 12 : place + 12 + length]
+            assert int.from_bytes(content[place + 12 + length : place + 16 + length], "little") == masked_crc32c(message)
+            yield Event.FromString(message)
+            place += 16 + length
+
+
+def test_tensorboard_holds_scalars_and_images(tmp_path):
+    log = MetricLog(tmp_path, resume_step=0)
+    log.scalars(3, 0, 1.5, {"validation/psnr": 25.5})
+    log.images(3, "strips", [np.zeros((4, 12, 3), np.uint8)])
+    log.close()
+    values = {v.tag: v for event in read_events(tmp_path / "tensorboard") for v in event.summary.value}
+    assert values["validation/psnr"].simple_value == 25.5
+    assert (values["strips/0"].image.height, values["strips/0"].image.width) == (4, 12)

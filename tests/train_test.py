@@ -1,0 +1,159 @@
+"""Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.metric_log import MetricLog, read_metrics
+from jaxdeblur.models import build_model
+from jaxdeblur.run import check_batch_size, open_run
+from jaxdeblur.train import batch_sharding, make_train_step, plan_stages, replicated, restore_or_create, train
+from jaxdeblur.train_state import create_train_state
+from jaxdeblur.weights import fingerprint
+
+STAGES = [
+    {
+        "epochs": 2,
+        "loss": "mse",
+        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+        "schedule": {"name": "constant", "learning_rate": 0.01},
+    },
+    {
+        "epochs": 3,
+        "loss": "mae",
+        "optimizer": {"name": "sgd", "momentum": 0.9},
+        "schedule": {"name": "constant", "learning_rate": 0.5},
+    },
+]
+MODEL = build_model("transformnet", width=4, num_blocks=1)
+
+
+class StopAfter:
+    """Asks to stop after a number of steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __bool__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def start(config, workdir, steps=10**9):
+    """Train as `train_and_evaluate` does, for at most `steps` steps; return whether it finished and the weights."""
+    run = open_run(config, workdir)
+    state, progress = restore_or_create(run)
+    run.log = MetricLog(workdir, resume_step=int(state.step))
+    try:
+        finished = train(run, state, progress, StopAfter(steps))
+    finally:
+        run.log.close()
+    weights = run.checkpoints.restore_weights(run.checkpoints.latest_step, run.abstract_variables())
+    return finished, fingerprint(jax.device_get(weights)), run
+
+
+def log_without_clock(workdir):
+    return [
+        {key: value for key, value in line.items() if key not in ("wall_s", "train/images_per_s")}
+        for line in read_metrics(workdir / "metrics.jsonl")
+    ]
+
+
+def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, tmp_path):
+    """Stopped inside an epoch and between two lines of the log, at the change of stage, and after it."""
+    finished, whole, _ = start(tiny_config, tmp_path / "whole")
+    assert finished
+    for steps in (3 + 2, 1, 1, 10**9):
+        finished, weights, run = start(tiny_config, tmp_path / "parts", steps)
+    assert finished
+    assert weights == whole
+    log = log_without_clock(tmp_path / "whole")
+    assert log_without_clock(tmp_path / "parts") == log
+    assert [line["step"] for line in log if "train/loss" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in log if "validation/psnr" in line] == [3, 6, 9]
+    assert [line["stage"] for line in log if "train/loss" in line] == [0, 0, 0, 1]
+    rates = [line["train/learning_rate"] for line in log if "train/loss" in line]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2])
+    assert run.total_steps == 9
+
+
+def test_another_seed_is_another_run(tiny_config, tmp_path):
+    _, first, _ = start(tiny_config, tmp_path / "first", 1)
+    tiny_config.seed = 1
+    _, second, _ = start(tiny_config, tmp_path / "second", 1)
+    assert first != second
+
+
+def test_stages_follow_one_another():
+    first, second = plan_stages(STAGES, 4)
+    assert (first.first_step, first.end_step, second.first_step, second.end_step) == (0, 8, 8, 20)
+    assert second.learning_rate(8) == pytest.approx(0.5)
+
+
+def mesh_of(devices):
+    return jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
+
+
+def train_on(devices, steps, batch, stage):
+    """Return the losses, and the parameters and statistics after `steps` of a stage."""
+    mesh, stage = mesh_of(devices), plan_stages(STAGES, 100)[stage]
+    create = jax.jit(lambda key: create_train_state(MODEL, stage.tx, key), out_shardings=replicated(mesh))
+    state, step, losses = create(jax.random.key(0)), make_train_step(stage, mesh), []
+    for _ in range(steps):
+        state, loss = step(state, jax.device_put(batch, batch_sharding(mesh)))
+        losses.append(float(loss))
+    return losses, jax.device_get(state.variables)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Four images whose means differ much: BatchNorm over half of them would give other numbers."""
+    rng = np.random.default_rng(0)
+    sharp = np.stack([rng.integers(60 * i, 60 * i + 70, (16, 16, 3)) for i in range(4)]).astype(np.uint8)
+    return {"blur": sharp // 2, "sharp": sharp}
+
+
+def test_two_devices_compute_what_one_does(batch):
+    """With SGD: Adam blows the rounding of gradients that are zero, as those of biases before BatchNorm, up to steps."""
+    one, two = (train_on(devices, 3, batch, stage=1) for devices in (1, 2))
+    assert two[0] == pytest.approx(one[0], rel=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4)
+
+
+def test_the_loss_of_one_batch_falls(batch):
+    losses, _ = train_on(2, 40, batch, stage=0)
+    assert losses[-1] < losses[0] / 4
+
+
+def test_batches_that_devices_cannot_share_are_refused():
+    check_batch_size("data.batch_size", 6, 2)
+    with pytest.raises(InputError, match=r"data.batch_size: 6 is no multiple of the 4 devices. Set it to 4 or 8"):
+        check_batch_size("data.batch_size", 6, 4)
+    with pytest.raises(InputError, match="Set it to 4."):
+        check_batch_size("data.batch_size", 2, 4)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
+    tiny_config.stages[1].schedule.learning_rate = 1e38
+    with pytest.raises(InputError, match=r"The loss is (nan|inf) at step [89] \(stages\[1\], learning rate 1e\+38\)"):
+        start(tiny_config, tmp_path / "run")
+    saved = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == [3, 6]
+
+
+def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
+    path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"scene_a/blur/000002.png: cannot be read"):
+        start(tiny_config, tmp_path / "run")
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert start(tiny_config, tmp_path / "run")[1] == start(tiny_config, tmp_path / "whole")[1]
+    assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
+
+
