@@ -1,7 +1,7 @@
 """A small residual U-Net on photographs blurred on the spot: what `make demo` runs, in minutes on two CPU cores.
 
-    python tools/make_demo_data.py --output data/demo
-    python -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
+python tools/make_demo_data.py --output data/demo
+python -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 """
 
 from ml_collections import ConfigDict

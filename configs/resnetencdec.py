@@ -1,4 +1,4 @@
-"""ResnetEncDec on GOPRO_Large, by the recipe of the PyTorch original, but for the encoder's start: random, not ImageNet's.
+"""ResnetEncDec on GOPRO_Large, by the recipe of the PyTorch original; but its encoder starts from random weights.
 
     python -m jaxdeblur.main --config configs/resnetencdec.py --config.data.root=PATH/TO/GOPRO_Large
 

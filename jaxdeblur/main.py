@@ -15,24 +15,36 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, then evaluate; or evaluate a trained run")
 
 
+# What absl and ml_collections raise for mistakes on the command line and in config files.
+_MISTAKES = (flags.Error, AttributeError, KeyError, IndexError, TypeError, ValueError, OSError, SyntaxError)
+
+
 def parse_flags(arguments: Sequence[str]) -> list[str]:
-    """Parse the command line; mistakes in it and in the config end with one clear line, not a traceback."""
+    """Parse the command line and load the config; a mistake ends with a clear message, not a traceback."""
     try:
-        return flags.FLAGS(list(arguments))
-    except (flags.Error, AttributeError, KeyError, IndexError, TypeError, ValueError, OSError, SyntaxError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        sys.exit("error: the command line or the config cannot be read: " + "\n".join(lines))
+        rest = flags.FLAGS(list(arguments))
+        config = _CONFIG.value
+        if config is not None:
+            config.keys()  # a file that is not there is only reported when the config is used
+    except _MISTAKES as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # ml_collections wraps an error of the config file itself in a traceback; its last line says what is wrong.
+        words = lines[-1] if any(line.startswith("Traceback") for line in lines) else "\n".join(lines)
+        unknown = "no such field in the config: " if isinstance(error, (AttributeError, KeyError)) else ""
+        sys.exit(f"error: the command line or the config cannot be read: {unknown}{words}")
+    if len(rest) > 1:
+        sys.exit(f"error: {rest[1]!r} is not a flag; write --config=... --workdir=...")
+    if config is None:
+        sys.exit("error: --config is missing; for example --config configs/transformnet.py")
+    return rest
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run what the flags say; exit with status 1 and a message if the user can mend what is wrong."""
-    if len(arguments) > 1:
-        sys.exit(f"error: {arguments[1]!r} is not a flag; write --config=..., --workdir=...")
-    if _CONFIG.value is None:
-        sys.exit("error: --config is missing; for example --config configs/transformnet.py")
+    del arguments
     for name in ("absl", "jax"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Imported here, so that --help and mistakes in flags answer at once.
+    # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur.run import evaluate_again, train_and_evaluate
 
     source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")

@@ -61,7 +61,9 @@ def collect(run: Path) -> dict[str, Any]:
     for split in SPLITS:
         paths = sorted((run / "eval").glob(f"{split}-*.json"))
         if not paths:
-            raise InputError(f"{run / 'eval'}: no {split}-*.json. Evaluate the run: add --mode evaluate to its command.")
+            raise InputError(
+                f"{run / 'eval'}: no {split}-*.json. Evaluate the run: add --mode evaluate to its command."
+            )
         evaluations += [_evaluation(path) for path in paths]
     return {
         "run": run.resolve().name,

@@ -5,9 +5,8 @@ Batches are uint8 NHWC; the network sees float32 in [0, 1]. PSNR is in dB.
 
 import dataclasses
 import math
-from functools import partial
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -240,9 +239,7 @@ def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[
     return values
 
 
-def log_training(
-    run: Run, stage: Stage, step: int, losses: list[float], meter: SpeedMeter, bar: ProgressBar
-) -> None:
+def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: SpeedMeter, bar: ProgressBar) -> None:
     """Write the mean loss of the steps since the last line, the learning rate and the speed."""
     speed = meter.images_per_second
     values = {
@@ -280,5 +277,3 @@ def validate(run: Run, stage: Stage, state: TrainState, step: int) -> float:
 def save(run: Run, stage: Stage, state: TrainState, losses: list[float], validation_psnr: float | None) -> None:
     """Save a checkpoint from which this very step goes on."""
     run.checkpoints.save(state, {"stage": stage.index, "losses": losses}, validation_psnr)
-
-

@@ -17,7 +17,9 @@ from jaxdeblur.train_state import TrainState
 
 def make_state(step, size=3):
     params = {"layer": {"kernel": jnp.arange(float(size)) + step}}
-    state = TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1), batch_stats={"layer": jnp.ones(2) * step})
+    state = TrainState.create(
+        apply_fn=None, params=params, tx=optax.adam(0.1), batch_stats={"layer": jnp.ones(2) * step}
+    )
     return state.replace(step=jnp.asarray(step))
 
 
@@ -100,5 +102,3 @@ def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
         checkpoints.wait()
     again = Checkpoints(small_disk, keep_latest=2)
     assert again.latest_step == 1
-
-

@@ -96,9 +96,15 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
     record = json.loads((tmp_path / "test-full.json").read_text())
     assert path.name == "test-full.json"
     assert record["protocol"]["resize_filter"] == "none"
-    assert {"data_set", "split", "blur_variant", "resolution", "number_of_images", "weights_sha256", "code_version"} <= {
-        *record["protocol"]
-    }
+    assert {
+        "data_set",
+        "split",
+        "blur_variant",
+        "resolution",
+        "number_of_images",
+        "weights_sha256",
+        "code_version",
+    } <= {*record["protocol"]}
     assert {"psnr", "psnr_uint8", "psnr_batch16", "mse"} <= record["summary"].keys()
     assert record["summary"]["identity"].keys() == {"psnr", "psnr_uint8", "psnr_batch16", "mse"}
     assert [image["frame"] for image in record["images"]] == ["0", "1", "2"]

@@ -54,13 +54,13 @@ def test_holding_out_what_is_not_there_or_all_is_refused(tiny_gopro, sequences, 
 
 
 def test_wrong_folders_are_named(tiny_gopro, tmp_path):
-    with pytest.raises(InputError, match="nowhere is no folder; .*Pass --config.data.root"):
+    with pytest.raises(InputError, match=r"nowhere is no folder; .*Pass --config.data.root"):
         find_pairs(tmp_path / "nowhere", "train", "blur")
     with pytest.raises(InputError, match=r"has no folder `train` \(found: GOPRO_Large\)"):
         find_pairs(tmp_path, "train", "blur")
     shutil.rmtree(tiny_gopro / "train")
     (tiny_gopro / "train").mkdir()
-    with pytest.raises(InputError, match="no pairs found; expected <sequence>/blur/<frame>.png"):
+    with pytest.raises(InputError, match=r"no pairs found; expected <sequence>/blur/<frame>.png"):
         find_pairs(tiny_gopro, "train", "blur")
 
 

@@ -56,7 +56,9 @@ def read_events(folder):
         while place < len(content):
             length = int.from_bytes(content[place : place + 8], "little")
             message = content[place + 12 : place + 12 + length]
-            assert int.from_bytes(content[place + 12 + length : place + 16 + length], "little") == masked_crc32c(message)
+            assert int.from_bytes(content[place + 12 + length : place + 16 + length], "little") == masked_crc32c(
+                message
+            )
             yield Event.FromString(message)
             place += 16 + length
 

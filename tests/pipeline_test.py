@@ -56,7 +56,11 @@ def test_a_step_sees_the_same_from_any_start_and_with_any_number_of_threads():
 
 
 def test_each_epoch_shows_every_image_once_in_another_order():
-    shown = [int(image[0, 0, 0]) // 20 for batch in batches(NumberedSource(), PLAIN, 6, batch_size=5) for image in batch["blur"]]
+    shown = [
+        int(image[0, 0, 0]) // 20
+        for batch in batches(NumberedSource(), PLAIN, 6, batch_size=5)
+        for image in batch["blur"]
+    ]
     epochs = [shown[:10], shown[10:20], shown[20:]]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -107,7 +111,7 @@ def test_sizes_that_cannot_be_cropped_or_batched_are_refused(tiny_gopro):
         check_sizes(source, AUGMENTED)
     with pytest.raises(InputError, match=r"have 2 sizes \(20x40, 32x32\)"):
         check_sizes(source, PLAIN)
-    with pytest.raises(InputError, match="data.crop: 24 is larger than data.resize, 16"):
+    with pytest.raises(InputError, match=r"data.crop: 24 is larger than data.resize, 16"):
         check_sizes(source, dataclasses.replace(AUGMENTED, resize=16))
     check_sizes(source, dataclasses.replace(AUGMENTED, crop=20))
 

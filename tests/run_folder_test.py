@@ -56,5 +56,5 @@ def test_a_folder_of_other_things_is_left_alone(tiny_config, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tiny_config, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to .*Choose another folder"):
+    with pytest.raises(InputError, match=r"cannot write to .*Choose another folder"):
         open_run_folder(tmp_path / "file" / "run", tiny_config, FACTS)

@@ -116,7 +116,7 @@ def batch():
 
 
 def test_two_devices_compute_what_one_does(batch):
-    """With SGD: Adam blows the rounding of gradients that are zero, as those of biases before BatchNorm, up to steps."""
+    """With SGD: Adam blows up the rounding of gradients that are zero, as those of biases before BatchNorm."""
     one, two = (train_on(devices, 3, batch, stage=1) for devices in (1, 2))
     assert two[0] == pytest.approx(one[0], rel=1e-5)
     for ours, theirs in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
@@ -132,7 +132,7 @@ def test_batches_that_devices_cannot_share_are_refused():
     check_batch_size("data.batch_size", 6, 2)
     with pytest.raises(InputError, match=r"data.batch_size: 6 is no multiple of the 4 devices. Set it to 4 or 8"):
         check_batch_size("data.batch_size", 6, 4)
-    with pytest.raises(InputError, match="Set it to 4."):
+    with pytest.raises(InputError, match=r"Set it to 4\."):
         check_batch_size("data.batch_size", 2, 4)
 
 
@@ -155,5 +155,3 @@ def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path
     path.write_bytes(content)
     assert start(tiny_config, tmp_path / "run")[1] == start(tiny_config, tmp_path / "whole")[1]
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
-
-

@@ -98,7 +98,9 @@ def find_pairs(root: Path, split: str, blur: str) -> list[Pair]:
         remedy = "Every blurred frame needs a sharp one of its name and size: restore the files or remove both twins."
         raise InputError(list_problems(f"{folder}: {len(problems)} problem(s) with the image pairs:", problems, remedy))
     if not pairs:
-        raise InputError(f"{folder}: no pairs found; expected <sequence>/{blur}/<frame>{SUFFIX} and <sequence>/sharp/...")
+        raise InputError(
+            f"{folder}: no pairs found; expected <sequence>/{blur}/<frame>{SUFFIX} and <sequence>/sharp/..."
+        )
     return [dataclasses.replace(pair, size=size) for pair, size in zip(pairs, sizes, strict=True)]
 
 

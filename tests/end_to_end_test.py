@@ -1,0 +1,143 @@
+"""The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdeblur.metric_log import read_metrics
+from jaxdeblur.metrics import image_metrics
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "--config.model.width=4",
+    "--config.model.num_blocks=1",
+    "--config.data.validation_sequences=scene_v",
+    "--config.data.resize=16",
+    "--config.data.batch_size=2",
+    "--config.evaluation.batch_size=2",
+    "--config.log.every_steps=1",
+]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "jaxdeblur.main", *map(str, arguments)]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def tiny(root, workdir, *more):
+    config = ["--config", "configs/transformnet.py:smoke", f"--config.data.root={root}", "--workdir", workdir]
+    return [*config, *TINY, *more]
+
+
+def assert_clear_error(result, *words):
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
+    """Ctrl-C in the middle ends well; the same command goes on; the records hold what the README promises."""
+    workdir = tmp_path / "run"
+    arguments = tiny(tiny_gopro, workdir, "--config.stages[0].epochs=40")
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while len(read_metrics(workdir / "metrics.jsonl")) < 10:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+    assert "Start the same command again to go on." in said
+    stopped_at = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
+    assert stopped_at < 123
+    assert not (workdir / "eval").exists()
+
+    again = run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert f"Going on after step {stopped_at} of 123." in again.stderr
+    trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
+    assert trained == list(range(1, 124))
+    check_run_folder(workdir, tiny_gopro)
+
+    untouched = (workdir / "eval" / "test-16.json").stat().st_mtime_ns
+    assert run(*arguments).returncode == 0
+    assert (workdir / "eval" / "test-16.json").stat().st_mtime_ns == untouched  # the test split is scored once
+    assert run(*arguments, "--mode", "evaluate").returncode == 0
+    assert (workdir / "eval" / "test-16.json").stat().st_mtime_ns > untouched
+
+    other = run(*arguments, "--config.stages[0].schedule.learning_rate=0.5")
+    assert_clear_error(other, "stages[0].schedule.learning_rate: 0.001 before, 0.5 now", "Choose another --workdir")
+
+
+def check_run_folder(workdir, root):
+    """The run folder is an interface: other programs rely on these files and fields."""
+    assert json.loads((workdir / "config.json").read_text())["stages"][0]["epochs"] == 40
+    assert json.loads((workdir / "run.json").read_text())["pairs"] == {"train": 6, "validation": 3, "test": 5}
+    record = json.loads((workdir / "eval" / "test-16.json").read_text())
+    assert record["protocol"]["number_of_images"] == 5
+    assert len(record["protocol"]["weights_sha256"]) == 64
+    assert [image["sequence"] for image in record["images"]] == ["scene_t"] * 3 + ["scene_u"] * 2
+    blur, sharp = (
+        Image.open(root / "test" / "scene_t" / name / "000002.png").resize((16, 16), Image.Resampling.BICUBIC)
+        for name in ("blur", "sharp")
+    )
+    expected = image_metrics(np.asarray(blur) / 255, np.asarray(sharp))
+    assert record["images"][1]["identity"]["psnr"] == pytest.approx(expected["psnr"])
+    assert (workdir / "eval" / "validation-16.json").exists()
+    best = max(read_metrics(workdir / "metrics.jsonl"), key=lambda line: line.get("validation/psnr", 0))
+    assert record["protocol"]["checkpoint_step"] == best["step"]
+    validation = json.loads((workdir / "eval" / "validation-16.json").read_text())["summary"]
+    assert validation["psnr"] == pytest.approx(best["validation/psnr"], abs=1e-4)
+    for name in ("report.html", "report.md", "report.json"):
+        assert (workdir / "report" / name).stat().st_size > 500
+
+
+def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
+    workdir = tmp_path / "run"
+    cases = [
+        (
+            ["--config", "configs/transformnet.py", "--workdir", workdir, "--config.data.root=/nowhere"],
+            "/nowhere is no folder",
+        ),
+        (tiny(tiny_gopro, workdir, "--config.data.sise=3"), "no such field in the config: "),
+        (tiny(tiny_gopro, workdir, "--config.data.resize=big"), "--config.data.resize=big"),
+        (tiny(tiny_gopro, workdir, "--config.data.blur=blurred"), "expected one of blur, blur_gamma"),
+        (tiny(tiny_gopro, workdir, "--mode", "evaluate"), "holds no run"),
+        (["--config", "configs/none.py"], "configs/none.py"),
+        (["--config", "configs/transformnet.py:none"], "has the variants default, smoke"),
+        ([], "--config is missing"),
+        (["configs/transformnet.py"], "is not a flag"),
+    ]
+    processes = [
+        (subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True), words)
+        for arguments, words in cases
+    ]
+    for process, words in processes:
+        said = process.communicate(timeout=300)[1]
+        assert_clear_error(subprocess.CompletedProcess([], process.returncode, "", said), "error: ", words)
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["transformnet", "resnetencdec"])
+def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, network):
+    workdir = tmp_path / network
+    result = run("--config", f"configs/{network}.py:smoke", "--workdir", workdir, f"--config.data.root={real_gopro}")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((workdir / "eval" / "test-128.json").read_text())
+    assert record["protocol"]["data_set"] == real_gopro.name
+    assert len(record["images"]) >= 3
+    report = (workdir / "report" / "report.html").read_text()
+    assert f"{record['summary']['identity']['psnr']:.2f}" in report
