@@ -27,16 +27,20 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         del frame
+        del number
         request.received = True
         say("Stopping after this step; once more to stop at once.")
-        signal.signal(number, previous[number])
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()
 
 
 class ProgressBar:

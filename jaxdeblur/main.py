@@ -53,6 +53,9 @@ def main(arguments: Sequence[str]) -> None:
         {"train": train_and_evaluate, "evaluate": evaluate_again}[_MODE.value](_CONFIG.value, workdir)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"Stopped. The same command goes on from the last checkpoint in {workdir}.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

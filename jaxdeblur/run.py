@@ -34,8 +34,12 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     run = open_run(config, workdir)
     state, progress = restore_or_create(run)
     check_disk_space(workdir, state)
+    sizes = ", ".join(f"{len(source)} {split}" for split, source in run.sources.items())
+    say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
     if int(state.step):
         say(f"Going on after step {int(state.step)} of {run.total_steps}.")
+    if int(state.step) < run.total_steps:
+        say(f"{run.total_steps} steps of {run.batch_size} images; the first one waits for the compiler.")
     with stop_on_signal() as stop:
         run.log = MetricLog(workdir, resume_step=int(state.step))
         try:
