@@ -51,8 +51,8 @@ class ProgressBar:
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
-            unit=" images",
-            unit_scale=True,
+            # Without tqdm's own rate, which counts compiling and validation in.
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]",
             dynamic_ncols=True,
             disable=not self._on_terminal,
         )

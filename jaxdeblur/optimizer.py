@@ -2,6 +2,8 @@
 
 import optax
 
+from jaxdeblur.errors import InputError
+
 
 def constant(total_steps: int, *, learning_rate: float) -> optax.Schedule:
     """Return `learning_rate` at every step."""
@@ -10,7 +12,13 @@ def constant(total_steps: int, *, learning_rate: float) -> optax.Schedule:
 
 
 def cosine(total_steps: int, *, learning_rate: float, warmup_steps: int) -> optax.Schedule:
-    """Return a linear rise from 0 to `learning_rate` in `warmup_steps`, then half a cosine to 0 at `total_steps`."""
+    """Return a linear rise from 0 to `learning_rate` in `warmup_steps`, then half a cosine to 0 at `total_steps`.
+
+    Raises:
+        InputError: the rise takes the whole stage or more.
+    """
+    if warmup_steps >= total_steps:
+        raise InputError(f"schedule.warmup_steps: {warmup_steps}, but its stage has only {total_steps} steps. Lower it.")
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, total_steps)
 
 

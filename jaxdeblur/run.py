@@ -82,6 +82,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     sources = open_sources(Path(config.data.root).expanduser(), config.data.blur, config.data.validation_sequences)
     check_sizes(sources["train"], options)
     epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
+    stages = plan_stages(plain["stages"], epoch_steps)
     model, mesh = build_model(**plain["model"]), create_mesh()
     variables = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(config.seed))
     facts = {
@@ -96,7 +97,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     open_run_folder(workdir, config, facts)
     return Run(
         model=model,
-        stages=plan_stages(plain["stages"], epoch_steps),
+        stages=stages,
         sources=sources,
         data_set=facts["data_set"],
         blur=config.data.blur,

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
+from jaxdeblur.errors import InputError
 from jaxdeblur.optimizer import create_optimizer
 
 CONSTANT = {"name": "constant", "learning_rate": 0.1}
@@ -40,3 +41,9 @@ def test_cosine_rises_and_falls():
     schedule_options = {"name": "cosine", "learning_rate": 1.0, "warmup_steps": 4}
     _, schedule = create_optimizer({"name": "sgd", "momentum": 0.0}, schedule_options, 12)
     assert [float(schedule(step)) for step in (0, 2, 4, 8, 12)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+
+
+def test_a_warmup_longer_than_its_stage_is_refused():
+    schedule_options = {"name": "cosine", "learning_rate": 1.0, "warmup_steps": 12}
+    with pytest.raises(InputError, match="warmup_steps: 12, but its stage has only 12 steps"):
+        create_optimizer({"name": "sgd", "momentum": 0.0}, schedule_options, 12)
