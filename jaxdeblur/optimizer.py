@@ -18,7 +18,8 @@ def cosine(total_steps: int, *, learning_rate: float, warmup_steps: int) -> opta
         InputError: the rise takes the whole stage or more.
     """
     if warmup_steps >= total_steps:
-        raise InputError(f"schedule.warmup_steps: {warmup_steps}, but its stage has only {total_steps} steps. Lower it.")
+        found = f"schedule.warmup_steps: {warmup_steps}"
+        raise InputError(f"{found}, but its stage has only {total_steps} steps. Lower it.")
     return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, total_steps)
 
 
