@@ -18,6 +18,10 @@ def get_config() -> ConfigDict:
     config.model.num_levels = 3  # resolutions it works at: 1/2, 1/4, 1/8
     config.model.num_blocks = 2  # residual blocks per level, down and up
 
+    config.start = ConfigDict()
+    config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
+    config.start.encoder = ""  # the network has no encoder
+
     config.data = ConfigDict()
     config.data.root = "data/demo"  # folder that holds `train` and `test`
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images

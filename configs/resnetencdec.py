@@ -1,4 +1,8 @@
-"""ResnetEncDec on GOPRO_Large, by the recipe of the PyTorch original; but its encoder starts from random weights.
+"""ResnetEncDec on GOPRO_Large, by the recipe of the PyTorch original.
+
+Its encoder starts from ImageNet's ResNet-50, which is made once:
+
+    python tools/convert_weights.py to-jax --network resnet50 --download resnet50 weights/resnet50.safetensors
 
     python -m jaxdeblur.main --config configs/resnetencdec.py --config.data.root=PATH/TO/GOPRO_Large
 
@@ -21,6 +25,11 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.name = "resnetencdec"
     config.model.width = 64  # channels of the encoder's stem
     config.model.stage_sizes = (3, 4, 6, 3)  # bottlenecks in the encoder's stages: ResNet-50
+
+    config.start = ConfigDict()
+    config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
+    # ImageNet's ResNet-50, as tools/convert_weights.py makes it; "": random, and the encoder not pretrained.
+    config.start.encoder = "weights/resnet50.safetensors"
 
     config.data = ConfigDict()
     config.data.root = "data/GOPRO_Large"  # folder that holds `train` and `test`
@@ -57,6 +66,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.log.every_steps = 10
 
     if variant == "smoke":
+        config.start.encoder = ""
         config.data.validation_sequences = ("GOPR0477_11_00",)
         config.data.resize = 128
         config.data.batch_size = 4

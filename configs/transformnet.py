@@ -22,6 +22,10 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.width = 32  # channels after the first layer
     config.model.num_blocks = 5  # residual blocks
 
+    config.start = ConfigDict()
+    config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
+    config.start.encoder = ""  # the network has no encoder
+
     config.data = ConfigDict()
     config.data.root = "data/GOPRO_Large"  # folder that holds `train` and `test`
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images

@@ -47,6 +47,8 @@ def _integers(value: Any) -> str | None:
 
 FIELDS: dict[str, Check] = {
     "seed": _number(int, 0),
+    "start.network": _type(str, "a path, or '' for none"),
+    "start.encoder": _type(str, "a path, or '' for none"),
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
     "data.validation_sequences": _names,

@@ -9,10 +9,10 @@ class InputError(Exception):
     """
 
 
-def list_problems(heading: str, problems: list[str], remedy: str, shown: int = 20) -> str:
-    """Return one message for many problems: a heading, the first `shown` of them, how many more, and the remedy."""
+def list_problems(heading: str, problems: list[str], remedy: str, shown: int | None = 20) -> str:
+    """Return one message for many problems: a heading, the first `shown` of them (None: all), and the remedy."""
     lines = [heading, *(f"  - {problem}" for problem in problems[:shown])]
-    if len(problems) > shown:
+    if shown is not None and len(problems) > shown:
         lines.append(f"  ... and {len(problems) - shown} more")
     lines.append(remedy)
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from jaxdeblur.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the recipe, as in configs/transformnet.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config> if not given")
+_INIT_FROM = flags.DEFINE_string("init_from", None, "Run or .safetensors to start from; sets config.start.network")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, then evaluate; or evaluate a trained run")
 
 
@@ -26,6 +27,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         config = _CONFIG.value
         if config is not None:
             config.keys()  # a file that is not there is only reported when the config is used
+            if _INIT_FROM.value:
+                config.start.network = _INIT_FROM.value
     except _MISTAKES as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # ml_collections wraps an error of the config file itself in a traceback; its last line says what is wrong.

@@ -1,6 +1,7 @@
 """One run from a config to a report: open it, train it, score it on images it has not seen."""
 
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -13,12 +14,13 @@ from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.data.folders import FolderSource, find_pairs, hold_out
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_eval_pairs, steps_per_epoch
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.report import write_report
 from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train import Run, batch_sharding, create_mesh, plan_stages, restore_or_create, train
-from jaxdeblur.train_state import count_parameters, init_variables
+from jaxdeblur.train_state import count_parameters
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -36,6 +38,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     check_disk_space(workdir, state)
     sizes = ", ".join(f"{len(source)} {split}" for split, source in run.sources.items())
     say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
+    say(f"Initial weights: {progress['initial_weights']}.")
     if int(state.step):
         say(f"Going on after step {int(state.step)} of {run.total_steps}.")
     if int(state.step) < run.total_steps:
@@ -84,11 +87,15 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
     stages = plan_stages(plain["stages"], epoch_steps)
     model, mesh = build_model(**plain["model"]), create_mesh()
-    variables = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(config.seed))
+    shapes = network_shapes(model)
+    checkpoints_folder = workdir / "checkpoints"
+    # A run that has a checkpoint goes on from it; the files that it started from may be gone.
+    starts = not any(checkpoints_folder.glob("[0-9]*"))
+    initial = read_initial_weights(config.model.name, plain["start"], shapes) if starts else None
     facts = {
         "network": config.model.name,
-        "parameters": count_parameters(variables["params"]),
-        "initial_weights": "random",
+        "parameters": sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/")),
+        "initial_weights": initial.description if initial else "",
         "data_set": Path(config.data.root).expanduser().resolve().name,
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
@@ -111,7 +118,8 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         log_every_steps=config.log.every_steps,
         mesh=mesh,
         predict=evaluate.make_predict(model, batch_sharding(mesh)),
-        checkpoints=Checkpoints(workdir / "checkpoints", keep_latest=config.checkpoint.keep_latest),
+        initial=initial,
+        checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
     )
 
 

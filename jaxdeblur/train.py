@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -21,6 +22,7 @@ from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest, say
 from jaxdeblur.data.folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs, make_train_batches
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import InitialWeights, fill
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.optimizer import create_optimizer
@@ -64,7 +66,9 @@ class Run:
     log_every_steps: int
     mesh: jax.sharding.Mesh
     predict: evaluate.Predict
+    initial: InitialWeights | None  # None: the run goes on from a checkpoint
     checkpoints: Checkpoints
+    initial_words: str = ""  # what the run started from, as its checkpoints say
     log: MetricLog | None = None
 
     @property
@@ -134,16 +138,24 @@ def make_train_step(stage: Stage, mesh: jax.sharding.Mesh) -> TrainStep:
 def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
     """Return the state to go on from, the newest checkpoint's or a fresh one, and its progress.
 
-    Progress holds `stage`, the index of the stage that the optimizer state belongs to, and `losses`, those of the
-    steps since the last line of the log.
+    Progress holds `stage`, the index of the stage that the optimizer state belongs to, `losses`, those of the steps
+    since the last line of the log, and `initial_weights`, in words.
     """
     step = run.checkpoints.latest_step
-    progress = {"stage": 0, "losses": []} if step is None else run.checkpoints.progress(step)
+    if step is None:
+        progress = {"stage": 0, "losses": [], "initial_weights": run.initial.description}
+    else:
+        progress = run.checkpoints.progress(step)
+    run.initial_words = progress["initial_weights"]
     tx = run.stages[progress["stage"]].tx
     create = jax.jit(lambda key: create_train_state(run.model, tx, key), out_shardings=replicated(run.mesh))
     key = jax.random.key(run.seed)
     if step is None:
-        return create(key), progress
+        state = create(key)
+        # Copied inside jit: the training step gives its input's memory away, and NumPy's must not be that.
+        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=replicated(run.mesh))
+        variables = copy(fill(state.variables, run.initial))
+        return state.replace(**variables), progress
     return run.checkpoints.restore(step, abstract(lambda: create(key), run.mesh)), progress
 
 
@@ -276,4 +288,5 @@ def validate(run: Run, stage: Stage, state: TrainState, step: int) -> float:
 
 def save(run: Run, stage: Stage, state: TrainState, losses: list[float], validation_psnr: float | None) -> None:
     """Save a checkpoint from which this very step goes on."""
-    run.checkpoints.save(state, {"stage": stage.index, "losses": losses}, validation_psnr)
+    progress = {"stage": stage.index, "losses": losses, "initial_weights": run.initial_words}
+    run.checkpoints.save(state, progress, validation_psnr)

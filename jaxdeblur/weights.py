@@ -1,116 +1,248 @@
-"""Names of tensors: PyTorch's to ours, strictly; and what a set of weights is called. No torch needed.
+"""Weights: PyTorch's tensors to ours and back, strictly, and the file they are kept in. No torch needed.
 
-Ours are slash-separated paths, `params/conv1/kernel` and `batch_stats/bn1/mean`. Kernels are (h, w, in, out).
+Ours are slash-separated paths, `params/conv1/kernel` and `batch_stats/bn1/mean`, float32; kernels are (h, w, in, out).
+A file of weights is one `.safetensors` with these names; its metadata say which network it is and where it comes from.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 from flax import traverse_util
+from safetensors.numpy import load_file, save_file
 
+from jaxdeblur import __version__
 from jaxdeblur.errors import InputError, list_problems
 
 Tensors = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+
+# How a tensor is turned, as axes of PyTorch's: a convolution's (out, in, h, w) and a transposed one's (in, out, h, w)
+# become (h, w, in, out).
+CONVOLUTION, TRANSPOSED, SAME = (2, 3, 1, 0), (2, 3, 0, 1), None
 
 
-def _convolution(tensor: np.ndarray) -> np.ndarray:
-    return tensor.transpose(2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
-
-
-def _transposed(tensor: np.ndarray) -> np.ndarray:
-    return tensor.transpose(2, 3, 0, 1)  # (in, out, h, w) to (h, w, in, out)
-
-
-def _same(tensor: np.ndarray) -> np.ndarray:
-    return tensor
-
-
-def _batch_norm(torch_name: str, our_name: str) -> list[tuple[str, str, Callable]]:
+def _batch_norm(torch_name: str, our_name: str) -> list[tuple]:
     return [
-        (rf"{torch_name}\.weight", f"params/{our_name}/scale", _same),
-        (rf"{torch_name}\.bias", f"params/{our_name}/bias", _same),
-        (rf"{torch_name}\.running_mean", f"batch_stats/{our_name}/mean", _same),
-        (rf"{torch_name}\.running_var", f"batch_stats/{our_name}/var", _same),
+        (f"{torch_name}.weight", f"params/{our_name}/scale", SAME),
+        (f"{torch_name}.bias", f"params/{our_name}/bias", SAME),
+        (f"{torch_name}.running_mean", f"batch_stats/{our_name}/mean", SAME),
+        (f"{torch_name}.running_var", f"batch_stats/{our_name}/var", SAME),
     ]
 
 
-# One row per kind of layer: PyTorch's name, ours, and how the tensor is turned. Every PyTorch tensor must match
-# exactly one row. `num_batches_tracked` counts training steps for a momentum that neither network uses.
-IGNORED = r".*\.num_batches_tracked"
-RULES = {
+def _encoder(prefix: str) -> list[tuple]:
+    layer, ours = f"{prefix}layer{{#}}.{{#}}", "backbone/layer{#}_{#}"
+    return [
+        (f"{prefix}conv1.weight", "params/backbone/conv1/kernel", CONVOLUTION),
+        *_batch_norm(f"{prefix}bn1", "backbone/bn1"),
+        (f"{layer}.conv{{#}}.weight", f"params/{ours}/conv{{#}}/kernel", CONVOLUTION),
+        *_batch_norm(f"{layer}.bn{{#}}", f"{ours}/bn{{#}}"),
+        (f"{layer}.downsample.0.weight", f"params/{ours}/downsample_conv/kernel", CONVOLUTION),
+        *_batch_norm(f"{layer}.downsample.1", f"{ours}/downsample_bn"),
+    ]
+
+
+# One row per kind of layer: PyTorch's name, ours, and the turn. {#} stands for any number, {1236} for one of these
+# digits; they follow each other in the same order on both sides. Every tensor must match exactly one row.
+RULES: dict[str, list[tuple]] = {
     "transformnet": [
-        (r"conv([1236])\.weight", r"params/conv\1/kernel", _convolution),
-        (r"conv([1236])\.bias", r"params/conv\1/bias", _same),
-        (r"conv([45])\.weight", r"params/conv\1/kernel", _transposed),
-        (r"res_blocks\.(\d+)\.conv([12])\.weight", r"params/res_block\1/conv\2/kernel", _convolution),
-        *_batch_norm(r"bn([1-5])", r"bn\1"),
-        *_batch_norm(r"res_blocks\.(\d+)\.bn([12])", r"res_block\1/bn\2"),
+        ("conv{1236}.weight", "params/conv{1236}/kernel", CONVOLUTION),
+        ("conv{1236}.bias", "params/conv{1236}/bias", SAME),
+        ("conv{45}.weight", "params/conv{45}/kernel", TRANSPOSED),
+        *_batch_norm("bn{#}", "bn{#}"),
+        ("res_blocks.{#}.conv{#}.weight", "params/res_block{#}/conv{#}/kernel", CONVOLUTION),
+        *_batch_norm("res_blocks.{#}.bn{#}", "res_block{#}/bn{#}"),
     ],
     "resnetencdec": [
-        (r"bkbone\.conv1\.weight", r"params/backbone/conv1/kernel", _convolution),
-        (r"bkbone\.layer(\d)\.(\d+)\.conv(\d)\.weight", r"params/backbone/layer\1_\2/conv\3/kernel", _convolution),
-        (
-            r"bkbone\.layer(\d)\.(\d+)\.downsample\.0\.weight",
-            r"params/backbone/layer\1_\2/downsample_conv/kernel",
-            _convolution,
-        ),
-        (r"up([123])\.up\.weight", r"params/up\1/up/kernel", _transposed),
-        (r"up([123])\.up\.bias", r"params/up\1/up/bias", _same),
-        (r"up(\d)\.conv\.double_conv\.0\.weight", r"params/up\1/conv/conv1/kernel", _convolution),
-        (r"up(\d)\.conv\.double_conv\.0\.bias", r"params/up\1/conv/conv1/bias", _same),
-        (r"up(\d)\.conv\.double_conv\.3\.weight", r"params/up\1/conv/conv2/kernel", _convolution),
-        (r"up(\d)\.conv\.double_conv\.3\.bias", r"params/up\1/conv/conv2/bias", _same),
-        (r"outc\.conv\.weight", r"params/outc/kernel", _convolution),
-        (r"outc\.conv\.bias", r"params/outc/bias", _same),
-        *_batch_norm(r"bkbone\.bn1", r"backbone/bn1"),
-        *_batch_norm(r"bkbone\.layer(\d)\.(\d+)\.bn(\d)", r"backbone/layer\1_\2/bn\3"),
-        *_batch_norm(r"bkbone\.layer(\d)\.(\d+)\.downsample\.1", r"backbone/layer\1_\2/downsample_bn"),
-        *_batch_norm(r"up(\d)\.conv\.double_conv\.1", r"up\1/conv/bn1"),
-        *_batch_norm(r"up(\d)\.conv\.double_conv\.4", r"up\1/conv/bn2"),
+        *_encoder("bkbone."),
+        ("up{#}.up.weight", "params/up{#}/up/kernel", TRANSPOSED),
+        ("up{#}.up.bias", "params/up{#}/up/bias", SAME),
+        ("up{#}.conv.double_conv.0.weight", "params/up{#}/conv/conv1/kernel", CONVOLUTION),
+        ("up{#}.conv.double_conv.0.bias", "params/up{#}/conv/conv1/bias", SAME),
+        *_batch_norm("up{#}.conv.double_conv.1", "up{#}/conv/bn1"),
+        ("up{#}.conv.double_conv.3.weight", "params/up{#}/conv/conv2/kernel", CONVOLUTION),
+        ("up{#}.conv.double_conv.3.bias", "params/up{#}/conv/conv2/bias", SAME),
+        *_batch_norm("up{#}.conv.double_conv.4", "up{#}/conv/bn2"),
+        ("outc.conv.weight", "params/outc/kernel", CONVOLUTION),
+        ("outc.conv.bias", "params/outc/bias", SAME),
     ],
+    "resnet50": _encoder(""),  # torchvision's: the encoder of resnetencdec
 }
+# Counts training steps for a momentum that none of these networks uses; written as 0 on the way back.
+STEP_COUNTER = "num_batches_tracked"
+# The classifier of torchvision's ResNet-50, the one thing that is left out.
+DROPPED = {"resnet50": ("fc.weight", "fc.bias")}
+# What checkpoints come wrapped in.
+WRAPPERS = ("state_dict", "model", "params", "net", "network", "model_state_dict")
 
 
-def from_torch(network: str, tensors: Tensors, expected: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def _compile(template: str) -> re.Pattern:
+    """Return the pattern of a name in `RULES`."""
+    pieces = re.split(r"\{(.+?)\}", template)
+    groups = {1: lambda piece: r"(\d+)" if piece == "#" else f"([{piece}])", 0: re.escape}
+    return re.compile("".join(groups[i % 2](piece) for i, piece in enumerate(pieces)))
+
+
+def _rename(name: str, source: str, target: str) -> str | None:
+    """Return `name` as `target` writes it if it has the form of `source`."""
+    match = _compile(source).fullmatch(name)
+    if match is None:
+        return None
+    numbers = iter(match.groups())
+    return re.sub(r"\{.+?\}", lambda _: next(numbers), target)
+
+
+def from_torch(network: str, tensors: Tensors, expected: Shapes) -> dict[str, Any]:
     """Return flax variables, `params` and `batch_stats`, from the tensors of a PyTorch checkpoint.
 
     Args:
         network: a key of `RULES`.
-        tensors: PyTorch's names and arrays.
+        tensors: PyTorch's names and float32 arrays.
         expected: our names and shapes, as `shapes_of` gives them.
 
     Raises:
-        InputError: lists every tensor that is unknown, missing or of another shape.
+        InputError: lists every tensor that is unknown, missing, of another shape or not finite.
     """
     converted, problems = {}, []
     for name, tensor in tensors.items():
-        if re.fullmatch(IGNORED, name):
+        if name.endswith(STEP_COUNTER) or name in DROPPED.get(network, ()):
             continue
-        rows = [(match, row) for row in RULES[network] if (match := re.fullmatch(row[0], name))]
-        if len(rows) != 1:
+        found = [(ours, turn) for torch, our, turn in RULES[network] if (ours := _rename(name, torch, our))]
+        if len(found) != 1:
             problems.append(f"{name} {tensor.shape}: not a tensor of {network}")
             continue
-        match, (_, template, turn) = rows[0]
-        ours = match.expand(template)
-        value = turn(tensor)
+        ours, turn = found[0]
         if ours not in expected:
             problems.append(f"{name} {tensor.shape}: this {network} has no {ours}")
-        elif value.shape != tuple(expected[ours]):
-            problems.append(f"{name} becomes {ours} of {value.shape}, expected {tuple(expected[ours])}")
-        converted[ours] = value
-    problems += [f"{name} {tuple(shape)}: missing" for name, shape in expected.items() if name not in converted]
+            continue
+        if turn is not None and tensor.ndim == len(turn):
+            tensor = np.ascontiguousarray(tensor.transpose(turn))
+        converted[ours] = tensor
+        if tensor.shape != tuple(expected[ours]):
+            problems.append(f"{name} becomes {ours} of {tensor.shape}, expected {tuple(expected[ours])}")
+        elif not np.isfinite(tensor).all():
+            problems.append(f"{name}: holds NaN or infinite numbers")
+    problems += [
+        f"{torch_name(network, name)} ({name}) {tuple(shape)}: missing"
+        for name, shape in expected.items()
+        if name not in converted
+    ]
     if problems:
+        heading = f"These weights do not fit {network} ({len(problems)} problem(s)):"
         raise InputError(
-            list_problems(
-                f"These weights do not fit {network} ({len(problems)} problem(s)):",
-                problems,
-                "Check that the file holds this network, whole.",
-            )
+            list_problems(heading, problems, "Check that the file holds this network, whole.", len(problems))
         )
     return traverse_util.unflatten_dict(converted, sep="/")
+
+
+def torch_name(network: str, name: str) -> str:
+    """Return PyTorch's name of one of our tensors.
+
+    Raises:
+        KeyError: the network has no such tensor.
+    """
+    for torch, ours, _ in RULES[network]:
+        if found := _rename(name, ours, torch):
+            return found
+    raise KeyError(f"{network} has no tensor {name}")
+
+
+def to_torch(network: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return PyTorch's tensors, step counters of zero included, so that `load_state_dict(strict=True)` takes them.
+
+    Raises:
+        InputError: lists every tensor that the network does not have.
+    """
+    converted, problems = {}, []
+    for name, leaf in traverse_util.flatten_dict(variables, sep="/").items():
+        found = [(theirs, turn) for torch, our, turn in RULES[network] if (theirs := _rename(name, our, torch))]
+        if len(found) != 1:
+            problems.append(f"{name}: not a tensor of {network}")
+            continue
+        theirs, turn = found[0]
+        tensor = np.asarray(leaf, np.float32)
+        converted[theirs] = np.ascontiguousarray(tensor if turn is None else tensor.transpose(np.argsort(turn)))
+        if theirs.endswith("running_var"):
+            converted[theirs.replace("running_var", STEP_COUNTER)] = np.zeros((), np.int64)
+    if problems:
+        heading = f"These weights are not those of {network} ({len(problems)} problem(s)):"
+        raise InputError(list_problems(heading, problems, "Check which network they belong to.", shown=None))
+    return converted
+
+
+def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a checkpoint by name, out of what it is wrapped in and without `module.` prefixes.
+
+    Raises:
+        InputError: there are no tensors, or two wrappings hold some.
+    """
+    while len(inner := [key for key in WRAPPERS if isinstance(checkpoint.get(key), Mapping)]) == 1:
+        checkpoint = checkpoint[inner[0]]
+    tensors = {key: value for key, value in checkpoint.items() if hasattr(value, "shape")}
+    if inner or len(tensors) != len(checkpoint) or not tensors:
+        others = sorted(str(key) for key in checkpoint.keys() - tensors.keys())[:10]
+        raise InputError(f"The checkpoint is no plain set of tensors: it also holds {', '.join(others) or 'nothing'}.")
+    while all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return tensors
+
+
+def write_weights(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Write `.safetensors` in one piece: a reader sees the whole file or none. Our version joins the metadata."""
+    tensors = {
+        name: np.ascontiguousarray(leaf, np.float32)
+        for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        save_file(tensors, temporary, metadata={**metadata, "jaxdeblur": __version__})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the variables and the metadata of a file that `write_weights` wrote.
+
+    Raises:
+        InputError: no such file, damaged, or of another origin.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        tensors = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error}).") from error
+    if "network" not in metadata:
+        raise InputError(f"{path}: no weights of ours (no `network` in its metadata). Convert it first.")
+    return traverse_util.unflatten_dict(tensors, sep="/"), metadata
+
+
+def check_fit(path: Path, variables: Mapping[str, Any], expected: Shapes) -> None:
+    """Refuse weights that are not exactly the expected ones.
+
+    Raises:
+        InputError: lists every tensor that is missing, unexpected or of another shape.
+    """
+    found = shapes_of(variables)
+    problems = [f"{name} {shape}: missing" for name, shape in expected.items() if name not in found]
+    problems += [f"{name} {shape}: unexpected" for name, shape in found.items() if name not in expected]
+    problems += [
+        f"{name}: {found[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        heading = f"{path}: these weights do not fit the network of the config ({len(problems)} problem(s)):"
+        raise InputError(
+            list_problems(heading, problems, "Check the config's model, or choose other weights.", len(problems))
+        )
 
 
 def shapes_of(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -129,3 +261,9 @@ def fingerprint(variables: Mapping[str, Any]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -60,6 +60,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
         {
             "seed": 0,
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "start": {"network": "", "encoder": ""},
             "data": {
                 "root": str(root),
                 "blur": "blur",

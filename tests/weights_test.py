@@ -62,7 +62,7 @@ def test_all_problems_are_listed_at_once(expected):
         from_torch("transformnet", tensors, expected)
     for words in (
         "4 problem(s)",
-        "batch_stats/bn1/mean (2,): missing",
+        "bn1.running_mean (batch_stats/bn1/mean) (2,): missing",
         "fc.weight (10, 8): not a tensor of transformnet",
         "conv6.bias becomes params/conv6/bias of (4,), expected (3,)",
         "res_blocks.7.conv1.weight (8, 8, 3, 3): this transformnet has no params/res_block7/conv1/kernel",

@@ -1,0 +1,98 @@
+"""What a run starts from: random weights, an encoder's, or a whole network's from a file or another run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import traverse_util
+
+from jaxdeblur.checkpoint import Checkpoints
+from jaxdeblur.errors import InputError
+from jaxdeblur.models import build_model
+from jaxdeblur.train_state import init_variables
+from jaxdeblur.weights import Shapes, check_fit, file_sha256, fingerprint, read_weights, shapes_of
+
+ENCODER = "backbone"  # the part of resnetencdec that torchvision's ResNet-50 fills
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialWeights:
+    """Tensors to start from, by our names, and what the log, the checkpoints and the report say of them."""
+
+    tensors: dict[str, Any]
+    description: str
+
+
+def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) -> InitialWeights:
+    """Return what a run starts from.
+
+    Args:
+        network: the config's `model.name`.
+        start: the config's `start`: paths `network` and `encoder`, empty for random weights.
+        expected: names and shapes of the whole network.
+
+    Raises:
+        InputError: a file is missing (the message tells how to make it), does not fit, or is asked for in vain.
+    """
+    if start["network"]:
+        path = Path(start["network"]).expanduser()
+        variables, _, origin = load_network(path)
+        check_fit(path, variables, expected)
+        return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), f"whole network from {origin}")
+    encoder = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODER}
+    if not start["encoder"]:
+        words = "random; encoder not pretrained" if encoder else "random"
+        return InitialWeights({}, words)
+    if not encoder:
+        raise InputError(f"start.encoder: {network} has no encoder to fill. Set start.encoder to ''.")
+    path = Path(start["encoder"]).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"start.encoder: {path} is missing. Make it once from torchvision's ResNet-50:\n"
+            f"  python tools/convert_weights.py to-jax --network resnet50 --download resnet50 {path}\n"
+            "or train from random weights: --config.start.encoder=''"
+        )
+    variables, metadata = read_weights(path)
+    check_fit(path, variables, encoder)
+    words = f"encoder pretrained, from {path} ({metadata['network']}, SHA-256 {file_sha256(path)}); the rest random"
+    return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), words)
+
+
+def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
+    """Return a network's variables, its name, and words on their origin, from a run's folder or a `.safetensors`.
+
+    Of a run it is the checkpoint that was best on validation.
+
+    Raises:
+        InputError: there is no such run or file.
+    """
+    if not path.is_dir():
+        variables, metadata = read_weights(path)
+        return variables, metadata["network"], f"{path} (SHA-256 {file_sha256(path)})"
+    try:
+        model = json.loads((path / "config.json").read_text())["model"]
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: no folder of a run (no config.json that names a model).") from error
+    checkpoints = Checkpoints(path / "checkpoints", keep_latest=1)
+    step = checkpoints.best_step
+    if step is None:
+        raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
+    network = build_model(**model)
+    like = jax.eval_shape(lambda key: init_variables(network, key), jax.random.key(0))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
+    variables = jax.device_get(checkpoints.restore_weights(step, like))
+    return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
+
+
+def fill(variables: dict[str, Any], weights: InitialWeights) -> dict[str, Any]:
+    """Return the variables with the tensors to start from in place of the random ones."""
+    flat = traverse_util.flatten_dict(variables, sep="/")
+    return traverse_util.unflatten_dict({**flat, **weights.tensors}, sep="/")
+
+
+def network_shapes(model: Any) -> Shapes:
+    """Return names and shapes of all that a network holds."""
+    return shapes_of(jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0)))

@@ -1,0 +1,159 @@
+"""Turn PyTorch's weights into ours and back.
+
+    python tools/convert_weights.py to-jax --network resnet50 resnet50-11ad3fa6.pth weights/resnet50.safetensors
+    python tools/convert_weights.py to-jax --network resnet50 --download resnet50 weights/resnet50.safetensors
+    python tools/convert_weights.py to-torch runs/transformnet transformnet.pth
+
+Networks: resnet50 (torchvision's, the encoder of resnetencdec), resnetencdec and transformnet.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from torch_files import read_torch_file
+from tqdm import tqdm
+
+from jaxdeblur import weights
+from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import ENCODER, load_network, network_shapes
+from jaxdeblur.models import build_model
+
+# torchvision's published files. A name carries the first digits of the file's SHA-256.
+DOWNLOADS = {"resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"}
+
+
+def main() -> None:
+    """Convert one file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    directions = parser.add_subparsers(dest="direction", required=True)
+    to_jax = directions.add_parser("to-jax", help="PyTorch's weights to ours")
+    to_jax.add_argument("--network", required=True, choices=sorted(weights.RULES))
+    to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="fetch the published file instead of INPUT")
+    to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
+    to_jax.add_argument("output", type=Path, help="a .safetensors file to write")
+    to_torch = directions.add_parser("to-torch", help="ours to PyTorch's")
+    to_torch.add_argument("input", type=Path, help="a run's folder or a .safetensors file of ours")
+    to_torch.add_argument("output", type=Path, help="a .pth or .safetensors file to write")
+    arguments = parser.parse_args()
+    if arguments.direction == "to-torch":
+        convert_to_torch(arguments.input, arguments.output)
+    elif (arguments.input is None) == (arguments.download is None):
+        parser.error("give either INPUT or --download")
+    elif arguments.input:
+        convert_to_jax(arguments.network, arguments.input, arguments.output)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            file = download(DOWNLOADS[arguments.download], Path(folder))
+            convert_to_jax(arguments.network, file, arguments.output)
+
+
+def convert_to_jax(network: str, source: Path, output: Path) -> None:
+    """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours.
+
+    Raises:
+        InputError: the file is damaged, unsafe, or not exactly this network.
+    """
+    if output.suffix != ".safetensors":
+        raise InputError(f"{output}: expected a name that ends in .safetensors.")
+    if source.suffix == ".safetensors":
+        try:
+            tensors = weights.unwrap(load_file(source))
+        except Exception as error:
+            raise InputError(f"{source}: cannot be read as safetensors ({error}).") from error
+    else:
+        tensors = weights.unwrap(read_torch_file(source))
+    tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
+    expected = network_shapes(build_model("resnetencdec" if network == "resnet50" else network))
+    if network == "resnet50":
+        expected = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODER}
+    variables = weights.from_torch(network, tensors, expected)
+    metadata = {"network": network, "source": source.name, "source_sha256": weights.file_sha256(source)}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_weights(output, variables, metadata)
+    dropped = [name for name in weights.DROPPED.get(network, ()) if name in tensors]
+    if dropped:
+        print(f"Left out: {', '.join(dropped)} (the classifier).")
+    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {weights.file_sha256(output)}")
+
+
+def convert_to_torch(source: Path, output: Path) -> None:
+    """Write a run or a `.safetensors` of ours as a checkpoint that PyTorch's network loads with `strict=True`.
+
+    Raises:
+        InputError: the source is missing or damaged, or the network has no PyTorch original.
+    """
+    if output.suffix not in (".pth", ".safetensors"):
+        raise InputError(f"{output}: expected a name that ends in .pth or .safetensors.")
+    variables, network, origin = load_network(source)
+    if network not in weights.RULES:
+        raise InputError(f"{source}: holds {network}, which has no PyTorch original.")
+    tensors = weights.to_torch(network, variables)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".tmp")
+    try:
+        if output.suffix == ".pth":
+            save_with_torch(tensors, temporary)
+        else:
+            save_file(tensors, temporary, metadata={"network": network, "source": origin})
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"{output}: {len(tensors)} tensors of {network}, from {origin}")
+
+
+def to_float32(tensor: np.ndarray) -> np.ndarray:
+    """Return a tensor as float32; exact for half precision."""
+    return np.asarray(tensor, np.float32)
+
+
+def save_with_torch(tensors: dict[str, np.ndarray], path: Path) -> None:
+    """Write a state dict in PyTorch's own format."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path.with_suffix('')}: writing PyTorch's own format needs PyTorch: pip install '.[convert]'. An output "
+            "that ends in .safetensors needs none."
+        ) from error
+    torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, path)
+
+
+def download(url: str, folder: Path) -> Path:
+    """Fetch a file whose name carries the start of its SHA-256, as in resnet50-11ad3fa6.pth, and check it.
+
+    Raises:
+        InputError: the server cannot be reached, or the file is not the published one.
+    """
+    path = folder / url.rsplit("/", 1)[1]
+    digits = re.fullmatch(r".*-([0-9a-f]{8,})\.pth", path.name)
+    if digits is None:
+        raise InputError(f"{url}: its name carries no hash to check the file by.")
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as file:
+            size = int(response.headers.get("Content-Length") or 0)
+            with tqdm(total=size, unit="B", unit_scale=True, desc=path.name) as bar:
+                while chunk := response.read(1 << 20):
+                    digest.update(chunk)
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    except OSError as error:
+        raise InputError(f"{url}: cannot be fetched ({error}). Fetch it by other means and give the file.") from error
+    if not digest.hexdigest().startswith(digits[1]):
+        raise InputError(f"{url}: its SHA-256 is {digest.hexdigest()}, expected {digits[1]}... Try again.")
+    return path
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")
