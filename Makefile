@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo test test-slow test-parity lint clean
+.PHONY: demo test test-slow test-parity parity-table lint clean
 
 demo: .venv/ready
 	$(RUN) tools/make_demo_data.py --output data/demo
@@ -18,6 +18,10 @@ test-slow: .venv/ready
 test-parity: .venv/ready
 	$(RUN) -m pip install --quiet torch==2.13.0
 	$(RUN) -m pytest -m parity
+
+parity-table: .venv/ready
+	$(RUN) -m pip install --quiet torch==2.13.0
+	$(RUN) tools/update_parity_table.py
 
 lint: .venv/ready
 	$(RUN) -m ruff check .

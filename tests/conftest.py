@@ -101,3 +101,35 @@ def make_tiny_config(root: Path) -> ConfigDict:
 def tiny_config(tiny_gopro: Path) -> ConfigDict:
     """A config that trains on `tiny_gopro` in seconds."""
     return make_tiny_config(tiny_gopro)
+
+
+_MEASURED: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+
+
+@pytest.fixture
+def measured():
+    """Note what a comparison with PyTorch measured, and check it: measured(network, what, difference, bound)."""
+
+    def note(network: str, what: str, difference: float, bound: float) -> None:
+        worst = max(difference, _MEASURED.setdefault((what, f"{bound:g}"), {}).get(network, 0.0))
+        _MEASURED[what, f"{bound:g}"][network] = worst
+        assert difference <= bound, f"{network}, {what}: {difference:.2e}, expected at most {bound:g}"
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the table of parity, which `make parity-table` puts into the README."""
+    if not _MEASURED:
+        return
+    lines = [
+        "| largest difference from PyTorch | TransformNet | ResnetEncDec | bound |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for what in dict.fromkeys(what for what, _ in _MEASURED):
+        rows = {bound: found for (name, bound), found in _MEASURED.items() if name == what}
+        found = {network: value for networks in rows.values() for network, value in networks.items()}
+        values = [f"{found[name]:.0e}" if name in found else "" for name in ("transformnet", "resnetencdec")]
+        lines.append(f"| {what} | {' | '.join(values)} | {', '.join(rows)} |")
+    for line in lines:
+        terminalreporter.write_line(line)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
+from jaxdeblur.weights import fingerprint
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -77,8 +79,30 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     assert run(*arguments, "--mode", "evaluate").returncode == 0
     assert (workdir / "eval" / "test-16.json").stat().st_mtime_ns > untouched
 
+    check_weights_leave_and_come_back(workdir, arguments, tmp_path)
+
     other = run(*arguments, "--config.stages[0].schedule.learning_rate=0.5")
     assert_clear_error(other, "stages[0].schedule.learning_rate: 0.001 before, 0.5 now", "Choose another --workdir")
+
+
+def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
+    """--init_from takes the best weights of a run; the records say where they come from."""
+    sha256 = json.loads((workdir / "eval" / "test-16.json").read_text())["protocol"]["weights_sha256"]
+    variables, network, origin = load_network(workdir)
+    assert network == "transformnet"
+    assert fingerprint(variables) == sha256
+    assert sha256 in origin
+    second = [*arguments, "--workdir", tmp_path / "second", "--init_from", workdir]
+    result = run(*second, "--config.stages[0].epochs=1", "--config.stages[1].epochs=1")
+    assert result.returncode == 0, result.stderr
+    assert f"Initial weights: whole network from {workdir}" in result.stderr
+    facts = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert sha256 in facts["initial_weights"]
+    assert sha256 in (tmp_path / "second" / "report" / "report.html").read_text()
+    before, after = (
+        read_metrics(folder / "metrics.jsonl")[0]["train/loss"] for folder in (workdir, tmp_path / "second")
+    )
+    assert after < before / 2  # it goes on from trained weights
 
 
 def check_run_folder(workdir, root):

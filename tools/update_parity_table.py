@@ -1,0 +1,25 @@
+"""Put the table that the parity tests print into the README: `make parity-table`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- parity table, made by `make parity-table` -->\n", "<!-- end of the table -->"
+
+
+def main() -> None:
+    """Run the parity tests; write their table only if all of them pass."""
+    command = [sys.executable, "-m", "pytest", "-m", "parity", "-q"]
+    result = subprocess.run(command, cwd=README.parent, capture_output=True, text=True)
+    table = [line for line in result.stdout.splitlines() if line.startswith("| ")]
+    if result.returncode or not table:
+        sys.exit(result.stdout + result.stderr + "error: the parity tests did not pass; the README is as it was.")
+    before, rest = README.read_text().split(START)
+    _, after = rest.split(END)
+    README.write_text(before + START + "\n".join(table) + "\n" + END + after)
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
