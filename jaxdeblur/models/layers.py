@@ -103,7 +103,7 @@ def _interpolation_matrix(size: int) -> np.ndarray:
     rows = np.arange(2 * size)
     matrix[rows, left] += 1 - weight
     matrix[rows, np.minimum(left + 1, size - 1)] += weight
-    return matrix.astype(np.float32)
+    return matrix
 
 
 def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
@@ -111,8 +111,8 @@ def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
 
     `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast.
     """
-    x = jnp.einsum("ph,bhwc->bpwc", _interpolation_matrix(x.shape[1]), x)
-    return jnp.einsum("qw,bhwc->bhqc", _interpolation_matrix(x.shape[2]), x)
+    x = jnp.einsum("ph,bhwc->bpwc", _interpolation_matrix(x.shape[1]).astype(x.dtype), x)
+    return jnp.einsum("qw,bhwc->bhqc", _interpolation_matrix(x.shape[2]).astype(x.dtype), x)
 
 
 def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:
