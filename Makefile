@@ -14,7 +14,7 @@ test: .venv/ready
 test-slow: .venv/ready
 	$(RUN) -m pytest -m slow
 
-# The version that the tests were made with; on other machines any newer one does.
+# The version that the bounds were measured with.
 test-parity: .venv/ready
 	$(RUN) -m pip install --quiet torch==2.13.0
 	$(RUN) -m pytest -m parity

@@ -7,8 +7,10 @@ python -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 from ml_collections import ConfigDict
 
 
-def get_config() -> ConfigDict:
+def get_config(variant: str = "default") -> ConfigDict:
     """Return the recipe."""
+    if variant != "default":
+        raise ValueError(f"configs/demo.py has no variants, so not {variant!r}")
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of images and the augmentation
 
@@ -33,7 +35,7 @@ def get_config() -> ConfigDict:
     config.data.batch_size = 8  # images per step, over all devices
     config.data.num_threads = 2  # threads that read images
 
-    # One after another; epochs in passes over the training images, learning rates per step.
+    # One after another. An epoch is as many steps as whole batches fit into the training images.
     config.stages = (
         ConfigDict(
             {

@@ -38,7 +38,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.batch_size = 16  # images per step, over all devices
     config.data.num_threads = 8  # threads that read images
 
-    # One after another; epochs in passes over the training images, learning rates per step.
+    # One after another. An epoch is as many steps as whole batches fit into the training images.
     config.stages = (
         ConfigDict(
             {

@@ -20,7 +20,7 @@ from jaxdeblur.train_state import TrainState
 class Checkpoints:
     """The folder of a run's checkpoints: the newest few and the best by validation PSNR are kept."""
 
-    def __init__(self, folder: Path, *, keep_latest: int):
+    def __init__(self, folder: Path, *, keep_latest: int, read_only: bool = False):
         self.folder = folder
         policy = AnyPreservationPolicy(
             [
@@ -30,7 +30,13 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            create=True, best_fn=_validation_psnr, best_mode="max", preservation_policy=policy
+            # What a crash or a full disk left unfinished goes; not in a folder that another process may be writing to.
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            best_fn=_validation_psnr,
+            best_mode="max",
+            preservation_policy=policy,
         )
         self._manager = ocp.CheckpointManager(
             folder.absolute(), options=options, item_names=("weights", "optimizer", "progress")
@@ -44,12 +50,18 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step with the highest validation PSNR; None before the first validation."""
-        steps = [step for step in self._manager.all_steps() if self._manager.metrics(step)]
-        return max(steps, key=lambda step: (self.validation_psnr(step), step), default=None)
+        scores = {step: self.validation_psnr(step) for step in self._manager.all_steps()}
+        steps = [step for step, score in scores.items() if score is not None]
+        return max(steps, key=lambda step: (scores[step], step), default=None)
 
-    def validation_psnr(self, step: int) -> float:
-        """Return the validation PSNR that was saved with a checkpoint, in dB."""
-        return _validation_psnr(self._manager.metrics(step))
+    def validation_psnr(self, step: int) -> float | None:
+        """Return the validation PSNR that was saved with a checkpoint, in dB; None if it was not validated."""
+        metrics = self._manager.metrics(step)
+        return _validation_psnr(metrics) if metrics else None
+
+    def delete(self, step: int) -> None:
+        """Remove a checkpoint."""
+        self._manager.delete(step)
 
     def save(self, state: TrainState, progress: dict[str, Any], validation_psnr: float | None) -> None:
         """Save the state under its step, in the background; a step that is saved already is left as it is.
@@ -135,7 +147,7 @@ def _validation_psnr(metrics: dict[str, float]) -> float:
 
 def _disk_error(folder: Path, error: Exception) -> Exception:
     """Return an InputError if the disk is full, else the error itself; tensorstore words it in its own way."""
-    if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
+    if "No space left" not in str(error) and "Error writing" not in str(error):
         return error
     logging.debug("Saving failed.", exc_info=error)
     return InputError(

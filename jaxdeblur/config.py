@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,11 +18,12 @@ from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES
 Check = Callable[[Any], str | None]
 
 
-def _number(kind: type, least: float) -> Check:
+def _number(kind: type, least: float, below: float = math.inf) -> Check:
     def check(value: Any) -> str | None:
         allowed = (int, float) if kind is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, allowed) or not value >= least:
-            return f"expected a{'n integer' if kind is int else ' number'} of at least {least}"
+        if isinstance(value, bool) or not isinstance(value, allowed) or not least <= value < below:
+            limit = f" and below {below}" if below < math.inf else ""
+            return f"expected a{'n integer' if kind is int else ' number'} of at least {least}{limit}"
         return None
 
     return check
@@ -40,9 +42,16 @@ def _names(value: Any) -> str | None:
     return None if is_list else "expected a tuple of names with at least one"
 
 
-def _integers(value: Any) -> str | None:
-    is_list = isinstance(value, (tuple, list)) and value and not any(_number(int, 1)(item) for item in value)
-    return None if is_list else "expected a tuple of integers of at least 1"
+def _four_integers(value: Any) -> str | None:
+    is_list = isinstance(value, (tuple, list)) and len(value) == 4 and not any(_number(int, 1)(item) for item in value)
+    return None if is_list else "expected a tuple of four integers of at least 1"
+
+
+def _side(least: int) -> Check:
+    def check(value: Any) -> str | None:
+        return None if value == 0 and not isinstance(value, bool) else _number(int, least)(value)
+
+    return check
 
 
 FIELDS: dict[str, Check] = {
@@ -52,12 +61,12 @@ FIELDS: dict[str, Check] = {
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
     "data.validation_sequences": _names,
-    "data.resize": _number(int, 0),
+    "data.resize": _side(16),
     "data.resize_filter": _one_of(RESIZE_FILTERS),
-    "data.crop": _number(int, 0),
+    "data.crop": _side(16),
     "data.flip_and_turn": _type(bool, "True or False"),
     "data.batch_size": _number(int, 1),
-    "data.num_threads": _number(int, 1),
+    "data.num_threads": _number(int, 1, 1025),
     "evaluation.batch_size": _number(int, 1),
     "evaluation.sample_count": _number(int, 1),
     "checkpoint.keep_latest": _number(int, 1),
@@ -66,7 +75,12 @@ FIELDS: dict[str, Check] = {
 STAGE_FIELDS: dict[str, Check] = {"epochs": _number(int, 1), "loss": _one_of(LOSSES)}
 
 # Options of networks, optimizers and schedules are the keyword arguments of what they name; this goes by annotation.
-OPTION_CHECKS: dict[Any, Check] = {int: _number(int, 1), float: _number(float, 0), Sequence[int]: _integers}
+OPTION_CHECKS: dict[Any, Check] = {
+    int: _number(int, 1),
+    float: _number(float, 0),
+    tuple[int, int, int, int]: _four_integers,
+}
+FRACTIONS = {name: _number(float, 0, 1) for name in ("b1", "b2", "momentum")}
 NOT_OPTIONS = ("parent", "name", "total_steps", "schedule")
 
 
@@ -87,6 +101,9 @@ def check_config(config: ConfigDict) -> None:
     if "stages" in tree and not stages:
         problems.append("stages: empty; expected at least one stage")
     for i, stage in enumerate(stages):
+        if not isinstance(stage, dict):
+            problems.append(f"stages[{i}]: found {stage!r}, expected a ConfigDict")
+            continue
         rest = {key: value for key, value in stage.items() if key not in ("optimizer", "schedule")}
         problems += _check_fields(rest, STAGE_FIELDS, f"stages[{i}].")
         for key, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -97,7 +114,14 @@ def check_config(config: ConfigDict) -> None:
 
 
 def to_plain(config: ConfigDict) -> dict:
-    """Return a config as plain dicts, lists and scalars, as JSON would give it back."""
+    """Return a config as plain dicts, lists and scalars, as JSON would give it back.
+
+    Raises:
+        InputError: it is no ConfigDict.
+    """
+    if not isinstance(config, ConfigDict):
+        found = type(config).__name__
+        raise InputError(f"The config file's get_config returns a {found}, expected an ml_collections.ConfigDict.")
     return json.loads(config.to_json_best_effort())
 
 
@@ -131,6 +155,7 @@ def _check_options(options: Any, table: dict[str, Callable], prefix: str) -> lis
     problems = [f"{prefix}.{key}: unknown for {options['name']}" for key in options if key not in (*known, "name")]
     problems += [f"{prefix}.{key}: missing for {options['name']}" for key in known if key not in options]
     for key in known.keys() & options.keys():
-        if complaint := OPTION_CHECKS[known[key]](options[key]):
+        check = FRACTIONS.get(key) or OPTION_CHECKS[known[key]]
+        if complaint := check(options[key]):
             problems.append(f"{prefix}.{key}: found {options[key]!r}, {complaint}")
     return problems

@@ -1,46 +1,56 @@
 """What a person at the terminal sees and does: a progress bar, and Ctrl-C."""
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from tqdm import tqdm
 
 
 class StopRequest:
-    """Becomes true when the user asks the run to stop."""
+    """Becomes true, and stays so, when the user asks the run to stop."""
 
     def __init__(self) -> None:
-        self.received = False
+        self.received_at: float | None = None
 
     def __bool__(self) -> bool:
-        return self.received
+        return self.received_at is not None
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT (Ctrl-C) or SIGTERM into a request to stop; a second one ends the process at once."""
+    """Turn SIGINT (Ctrl-C) or SIGTERM into a request to stop; a later one ends the process at once, with status 130.
+
+    One that follows within a second counts as the same: a double tap, or a shell that signals the whole group.
+    """
     request = StopRequest()
 
     def receive(number: int, frame: FrameType | None) -> None:
-        del frame
-        del number
-        request.received = True
-        say("Stopping after this step; once more to stop at once.")
-        restore()
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        del number, frame
+        # Only what is safe inside a handler: the process may be in the middle of printing or saving.
+        if request.received_at is None:
+            request.received_at = time.monotonic()
+            _write_to_terminal("Stopping after this step; once more to stop at once.\n")
+        elif time.monotonic() - request.received_at > 1.0:
+            _write_to_terminal("Stopped. The same command goes on from the last checkpoint.\n")
+            os._exit(130)
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
-        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _write_to_terminal(text: str) -> None:
+    # Ctrl-C also ends the `tee` that a run may be piped into.
+    with suppress(OSError):
+        os.write(2, text.encode())
 
 
 class ProgressBar:
@@ -97,5 +107,6 @@ class SpeedMeter:
 
 def say(text: str) -> None:
     """Print a line to standard error, above the bar if there is one."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody may be listening any more; that is no reason to lose work
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()

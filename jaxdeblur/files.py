@@ -1,4 +1,4 @@
-"""Small things about files: JSON written whole, and which code is running."""
+"""Small things about files: JSON read and written whole, and which code is running."""
 
 import json
 import subprocess
@@ -6,6 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur import __version__
+from jaxdeblur.errors import InputError
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of a trained run.") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON ({error}). Restore it, or start again in another --workdir.") from error
 
 
 def write_json(path: Path, tree: Any) -> None:
@@ -20,10 +35,17 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def code_version() -> str:
-    """Return this package's version, with the git commit when it runs from a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Return this package's version, with the git commit when it runs from its own checkout."""
+    root = Path(__file__).resolve().parent.parent
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        # A package installed below somebody else's checkout must not report that one's commit.
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return __version__
+        return f"{__version__}+{_git(root, 'describe', '--always', '--dirty', '--abbrev=12')}"
     except (OSError, subprocess.SubprocessError):
         return __version__
-    return f"{__version__}+{commit}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

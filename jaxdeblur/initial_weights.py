@@ -75,7 +75,7 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
         model = json.loads((path / "config.json").read_text())["model"]
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: no folder of a run (no config.json that names a model).") from error
-    checkpoints = Checkpoints(path / "checkpoints", keep_latest=1)
+    checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
     step = checkpoints.best_step
     if step is None:
         raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")

@@ -1,5 +1,6 @@
 """Train or evaluate a network: `python -m jaxdeblur.main --config configs/transformnet.py --workdir runs/mine`."""
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,17 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, then e
 
 
 # What absl and ml_collections raise for mistakes on the command line and in config files.
-_MISTAKES = (flags.Error, AttributeError, KeyError, IndexError, TypeError, ValueError, OSError, SyntaxError)
+_MISTAKES = (
+    flags.Error,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
@@ -45,8 +56,8 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     """Run what the flags say; exit with status 1 and a message if the user can mend what is wrong."""
     del arguments
-    for name in ("absl", "jax"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs whole tracebacks; its exceptions reach us anyway
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur.run import evaluate_again, train_and_evaluate
 
@@ -56,6 +67,10 @@ def main(arguments: Sequence[str]) -> None:
         {"train": train_and_evaluate, "evaluate": evaluate_again}[_MODE.value](_CONFIG.value, workdir)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on.")
     except KeyboardInterrupt:
         print(f"Stopped. The same command goes on from the last checkpoint in {workdir}.", file=sys.stderr)
         sys.exit(130)

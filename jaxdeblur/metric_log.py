@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from jaxdeblur.errors import InputError
+
 
 class MetricLog:
     """Writes scalars and images of one run; a resumed run goes on as if it had never stopped.
@@ -30,7 +32,7 @@ class MetricLog:
         """Write one line and the same values to TensorBoard."""
         wall = self._wall_before + time.monotonic() - self._start
         line = {"step": step, "stage": stage, "epoch": round(epoch, 4), "wall_s": round(wall, 3), **values}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
@@ -48,8 +50,15 @@ class MetricLog:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Return the lines of a `metrics.jsonl`; a last line that was cut short by a crash is left out."""
+    """Return the lines of a `metrics.jsonl`; a last line that was cut short by a crash is left out.
+
+    Raises:
+        InputError: another line is damaged.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")  # the last piece is empty, or a line that was never finished
-    return [json.loads(line) for line in lines[:-1]]
+    lines = path.read_text().split("\n")[:-1]  # the last piece is empty, or a line that was never finished
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise InputError(f"{path}: holds a line that is no JSON ({error}). Remove that line.") from error

@@ -6,6 +6,7 @@ It computes nothing anew and imports no jax: every number is read from the run's
 import base64
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import write_json
+from jaxdeblur.files import read_json, write_json
 from jaxdeblur.metric_log import read_metrics
 
 SPLITS = ("test", "validation")
@@ -53,7 +54,7 @@ def collect(run: Path) -> dict[str, Any]:
     Raises:
         InputError: a record is missing; names it.
     """
-    facts, config = _read_json(run / "run.json"), _read_json(run / "config.json")
+    facts, config = read_json(run / "run.json"), read_json(run / "config.json")
     log = read_metrics(run / "metrics.jsonl")
     if not log:
         raise InputError(f"{run / 'metrics.jsonl'}: missing or empty; expected the log of a trained run.")
@@ -70,7 +71,7 @@ def collect(run: Path) -> dict[str, Any]:
         "facts": {
             **{key: value for key, value in facts.items() if not isinstance(value, (dict, list))},
             **{f"{split} pairs": number for split, number in facts["pairs"].items()},
-            "command": " ".join(facts["command"]),
+            "command": shlex.join(facts["command"]),
             "training hours": round(log[-1]["wall_s"] / 3600, 3),
             "training steps": log[-1]["step"],
         },
@@ -97,7 +98,7 @@ def verdict(gain: dict[str, Any], protocol: dict[str, Any]) -> str:
 
 
 def _evaluation(path: Path) -> dict[str, Any]:
-    record = _read_json(path)
+    record = read_json(path)
     summary = record["summary"]
     rows = [
         {
@@ -156,11 +157,14 @@ def _curves(log: list[dict]) -> list[Figure]:
         axes = figure.add_subplot(title=title, xlabel="training step", ylabel=label)
         for key, name, color, style in series:
             points = [(line["step"], line[key]) for line in log if key in line]
+            if not points:
+                continue
             axes.plot(*zip(*points, strict=True), style, color=color, label=name, markersize=3)
         if logarithmic:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
         figures.append(figure)
     return figures
 
@@ -178,15 +182,6 @@ def _embed(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path}: missing. Evaluate the run: add --mode evaluate to its command.")
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected the folder of a trained run.") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Evaluate the run: add --mode evaluate.") from error
 
 
 def _markdown(report: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """One run from a config to a report: open it, train it, score it on images it has not seen."""
 
-import json
 import math
 from pathlib import Path
 
@@ -12,15 +11,17 @@ from jaxdeblur.checkpoint import Checkpoints, check_disk_space
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.data.folders import FolderSource, find_pairs, hold_out
-from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_eval_pairs, steps_per_epoch
+from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.report import write_report
 from jaxdeblur.run_folder import open_run_folder
-from jaxdeblur.train import Run, batch_sharding, create_mesh, plan_stages, restore_or_create, train
+from jaxdeblur.train import Run, restore_or_create, train
 from jaxdeblur.train_state import count_parameters
+from jaxdeblur.train_step import batch_sharding, create_mesh, plan_stages
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -33,7 +34,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     Raises:
         InputError: something that the user can mend is wrong.
     """
-    run = open_run(config, workdir)
+    run = open_run(config, workdir, training=True)
     state, progress = restore_or_create(run)
     check_disk_space(workdir, state)
     sizes = ", ".join(f"{len(source)} {split}" for split, source in run.sources.items())
@@ -65,21 +66,23 @@ def evaluate_again(config: ConfigDict, workdir: Path) -> None:
     """
     if not (workdir / "config.json").exists():
         raise InputError(f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.")
-    run = open_run(config, workdir)
+    run = open_run(config, workdir, training=False)
     evaluate_best(run, workdir, again=True)
     say(f"Report: {write_report(workdir, workdir / 'report')}")
     run.checkpoints.close()
 
 
-def open_run(config: ConfigDict, workdir: Path) -> Run:
+def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     """Check config, data and run folder, in this order, before anything is compiled.
+
+    `training` says whether the devices must be able to share a training batch.
 
     Raises:
         InputError: something that the user can mend is wrong.
     """
     check_config(config)
     plain = to_plain(config)
-    for field in ("data", "evaluation"):
+    for field in ("data", "evaluation") if training else ("evaluation",):
         check_batch_size(f"{field}.batch_size", plain[field]["batch_size"], jax.device_count())
     options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "crop", "flip_and_turn")})
     sources = open_sources(Path(config.data.root).expanduser(), config.data.blur, config.data.validation_sequences)
@@ -90,8 +93,8 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     shapes = network_shapes(model)
     checkpoints_folder = workdir / "checkpoints"
     # A run that has a checkpoint goes on from it; the files that it started from may be gone.
-    starts = not any(checkpoints_folder.glob("[0-9]*"))
-    initial = read_initial_weights(config.model.name, plain["start"], shapes) if starts else None
+    has_checkpoint = any(path.name.isdigit() for path in checkpoints_folder.glob("*"))
+    initial = None if has_checkpoint else read_initial_weights(config.model.name, plain["start"], shapes)
     facts = {
         "network": config.model.name,
         "parameters": sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/")),
@@ -101,7 +104,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         "pairs": {split: len(source) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
-    open_run_folder(workdir, config, facts)
+    open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
     return Run(
         model=model,
         stages=stages,
@@ -143,7 +146,10 @@ def check_batch_size(field: str, batch_size: int, devices: int) -> None:
     if batch_size % devices:
         lower, upper = batch_size // devices * devices, -(-batch_size // devices) * devices
         nearest = f"{lower} or {upper}" if lower else f"{upper}"
-        raise InputError(f"{field}: {batch_size} is no multiple of the {devices} devices. Set it to {nearest}.")
+        raise InputError(
+            f"{field}: {batch_size} is no multiple of the {devices} devices. Set it to {nearest}, or go on with fewer "
+            "devices (CUDA_VISIBLE_DEVICES)."
+        )
 
 
 def evaluate_best(run: Run, workdir: Path, *, again: bool = False) -> None:
@@ -169,15 +175,7 @@ def evaluate_best(run: Run, workdir: Path, *, again: bool = False) -> None:
             checkpoint_step=step,
         )
         path = evaluate.evaluation_path(workdir / "eval", protocol)
-        if not again and path.exists() and json.loads(path.read_text())["protocol"]["weights_sha256"] == sha256:
+        if not again and path.exists() and read_json(path)["protocol"]["weights_sha256"] == sha256:
             continue
         say(f"Scoring the checkpoint of step {step} on the {len(source)} {split} images.")
-        result = evaluate.evaluate(
-            run.predict,
-            variables,
-            make_eval_pairs(source, run.options, num_threads=run.num_threads),
-            num_pairs=len(source),
-            batch_size=run.eval_batch_size,
-            sample_count=run.sample_count,
-        )
-        evaluate.write_evaluation(path, protocol, result)
+        evaluate.write_evaluation(path, protocol, run.score(split, variables))

@@ -3,7 +3,6 @@
 `config.json` is the config; `run.json` the facts of the first start: data, sizes, versions, devices.
 """
 
-import json
 import platform
 import sys
 from pathlib import Path
@@ -16,43 +15,55 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config import flatten, to_plain
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import code_version, write_json
+from jaxdeblur.files import code_version, read_json, write_json
 
 # Fields that may change between two starts of a run: they do not change what is learned. The data's folder may move;
-# what is in it may not change (`data_sha256` in run.json).
+# the training pairs in it may not (`data_sha256` in run.json).
 HARMLESS = ("data.root", "data.num_threads", "evaluation.", "checkpoint.", "log.")
 
 
-def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any]) -> None:
+def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
     """Make the folder of a new run, or refuse to go on with one that means something else.
+
+    A run without a checkpoint has nothing to lose: its config may still change.
 
     Args:
         folder: new, empty, or holding a run.
         config: the whole config.
-        facts: what else is known of this run; `data_sha256` must stay the same.
+        facts: what else is known of this run; `data_sha256` of the training pairs must stay the same.
+        has_checkpoint: the run has got somewhere.
 
     Raises:
         InputError: lists the fields that differ, or says that the folder holds something else or cannot be written.
     """
-    tree = to_plain(config)
-    if (folder / "config.json").exists():
-        _check_same_run(folder, tree, facts)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    tree, kept = to_plain(config), {}
+    if has_checkpoint:
+        kept = _check_same_run(folder, tree, facts)
+    elif folder.exists() and not _is_free(folder):
         raise InputError(f"--workdir: {folder} holds files, but no run (no config.json). Choose a new or empty folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "run.json").exists():
-            write_json(folder / "run.json", {**facts, **_environment()})
+        changing = {key: facts[key] for key in ("data_sha256", "pairs")}
+        write_json(folder / "run.json", {**facts, **_environment(), **kept, **changing})
         write_json(folder / "config.json", tree)
     except OSError as error:
         raise InputError(f"--workdir: cannot write to {folder} ({error.strerror}). Choose another folder.") from error
 
 
-def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> None:
-    before, now = flatten(json.loads((folder / "config.json").read_text())), flatten(tree)
-    if (folder / "run.json").exists():
-        before["data_sha256"] = json.loads((folder / "run.json").read_text())["data_sha256"]
-        now["data_sha256"] = facts["data_sha256"]
+def _is_free(folder: Path) -> bool:
+    """Return whether a folder is empty, or holds a run that never came to its first checkpoint."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    return not names or "config.json" in names
+
+
+def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of the run's start."""
+    before, now = flatten(read_json(folder / "config.json")), flatten(tree)
+    kept = read_json(folder / "run.json")
+    # Validation and test images may change, say when a damaged one was taken out: they are scored anew.
+    before["training pairs"], now["training pairs"] = kept["data_sha256"]["train"], facts["data_sha256"]["train"]
     problems = [
         f"{key}: {before.get(key, 'absent')!r} before, {now.get(key, 'absent')!r} now"
         for key in sorted({*before, *now})
@@ -61,6 +72,7 @@ def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> None:
     if problems:
         remedy = "Choose another --workdir for a new run, or go back to the old values to go on with this one."
         raise InputError(list_problems(f"--workdir: {folder} holds another run:", problems, remedy))
+    return kept
 
 
 def _environment() -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""Training: the device mesh, the training step and the loop over stages, epochs and steps.
+"""Training: what a run needs, where it goes on, and the loop over stages, epochs and steps.
 
 Batches are uint8 NHWC; the network sees float32 in [0, 1]. PSNR is in dB.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxdeblur import evaluate
 from jaxdeblur.checkpoint import Checkpoints
@@ -23,28 +20,9 @@ from jaxdeblur.data.folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs, make_train_batches
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import InitialWeights, fill
-from jaxdeblur.losses import LOSSES
 from jaxdeblur.metric_log import MetricLog
-from jaxdeblur.optimizer import create_optimizer
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage, init_variables
-
-TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1."""
-
-    index: int
-    first_step: int
-    end_step: int
-    loss: Callable[[jax.Array, jax.Array], jax.Array]
-    tx: optax.GradientTransformation
-    schedule: optax.Schedule
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate that step `step` is taken with."""
-        return float(self.schedule(step - self.first_step))
+from jaxdeblur.train_step import Stage, abstract, batch_sharding, make_train_step, replicated
 
 
 @dataclasses.dataclass
@@ -80,59 +58,17 @@ class Run:
         """Return stand-ins for the network's variables, with their place on the devices."""
         return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
 
-
-def create_mesh() -> jax.sharding.Mesh:
-    """Return a mesh of all devices with the one axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-
-
-def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Return the sharding of a batch: its first axis over all devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
-
-
-def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Return the sharding of the state: whole on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def abstract(create: Callable[[], Any], mesh: jax.sharding.Mesh) -> Any:
-    """Return stand-ins, replicated over the mesh, for what `create` would return."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), jax.eval_shape(create)
-    )
-
-
-def plan_stages(stages: list[dict], steps_per_epoch: int) -> list[Stage]:
-    """Return the stages of a config with their places in the run."""
-    planned, first_step = [], 0
-    for index, stage in enumerate(stages):
-        length = stage["epochs"] * steps_per_epoch
-        tx, schedule = create_optimizer(stage["optimizer"], stage["schedule"], length)
-        planned.append(Stage(index, first_step, first_step + length, LOSSES[stage["loss"]], tx, schedule))
-        first_step += length
-    return planned
-
-
-def make_train_step(stage: Stage, mesh: jax.sharding.Mesh) -> TrainStep:
-    """Return the compiled training step of a stage; it takes over (donates) the state it is given.
-
-    With the batch sharded and the state replicated, the compiler sees one global batch: BatchNorm's statistics and
-    the gradient are those of the whole batch on any number of devices.
-    """
-
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
-        blur, sharp = evaluate.to_float(batch["blur"]), evaluate.to_float(batch["sharp"])
-
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            prediction, updates = state.apply_fn(variables, blur, train=True, mutable=["batch_stats"])
-            return stage.loss(prediction, sharp), updates.get("batch_stats", {})
-
-        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        return state.apply_gradients(grads=grads, batch_stats=batch_stats), loss
-
-    return jax.jit(train_step, donate_argnums=0, out_shardings=replicated(mesh))
+    def score(self, split: str, variables: Any) -> evaluate.Evaluation:
+        """Score a split with the given weights."""
+        source = self.sources[split]
+        return evaluate.evaluate(
+            self.predict,
+            variables,
+            make_eval_pairs(source, self.options, num_threads=self.num_threads),
+            num_pairs=len(source),
+            batch_size=self.eval_batch_size,
+            sample_count=self.sample_count,
+        )
 
 
 def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
@@ -165,8 +101,8 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
     Either way, the last state is saved and on the disk when this returns.
 
     Raises:
-        InputError: an image cannot be read or the disk is full, with the state saved as far as possible; or the loss
-            is no longer finite.
+        InputError: an image cannot be read, with the state saved; the disk is full; or the loss or the weights are no
+            longer finite.
     """
     step = int(state.step)
     bar = ProgressBar(run.total_steps * run.batch_size, step * run.batch_size)
@@ -180,15 +116,16 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
     )
     losses = progress["losses"]
     try:
+        validate_unvalidated(run, state, progress)
         for stage in run.stages[progress["stage"] :]:
             if stage.index > progress["stage"]:
                 state = jax.jit(partial(enter_stage, tx=stage.tx), out_shardings=replicated(run.mesh))(state)
-            state, losses = train_stage(run, stage, state, losses, batches, bar, stop)
-            if int(state.step) < stage.end_step:
+            state, losses, stopped = train_stage(run, stage, state, losses, batches, bar, stop)
+            if stopped:
                 break
     finally:
         bar.close()
-        run.checkpoints.wait()
+    run.checkpoints.wait()
     return int(state.step) == run.total_steps
 
 
@@ -200,8 +137,12 @@ def train_stage(
     batches: Any,
     bar: ProgressBar,
     stop: StopRequest,
-) -> tuple[TrainState, list[float]]:
-    """Take the remaining steps of one stage; return the state and the losses since the last line of the log."""
+) -> tuple[TrainState, list[float], bool]:
+    """Take the remaining steps of one stage, or fewer if a stop is asked for.
+
+    Returns:
+        The state, the losses since the last line of the log, and whether a stop was asked for.
+    """
     train_step, sharding = make_train_step(stage, run.mesh), batch_sharding(run.mesh)
     meter = SpeedMeter(run.batch_size)
     pending: list[jax.Array] = []  # at most one step in flight, so that fetching its loss never stalls the device
@@ -218,20 +159,61 @@ def train_stage(
         meter.count()
         bar.advance(run.batch_size)
         epoch_ends, stopping = (step - stage.first_step) % run.steps_per_epoch == 0, bool(stop)
-        if step % run.log_every_steps == 0 or epoch_ends or stopping:
+        line_due = step % run.log_every_steps == 0 or step == stage.end_step
+        if line_due or epoch_ends or stopping:
             losses += fetch_losses(pending, stage, step)
             pending = []
-        if step % run.log_every_steps == 0:
+            check_finite(state, stage, step)
+        if line_due:
             log_training(run, stage, step, losses, meter, bar)
             losses = []
         if epoch_ends:
-            save(run, stage, state, losses, validate(run, stage, state, step))
+            finish_epoch(run, stage, state, losses)
             meter.restart()
         elif stopping:
             save(run, stage, state, losses, None)
         if stopping:
-            break
-    return state, losses
+            return state, losses, True
+    return state, losses, False
+
+
+def finish_epoch(run: Run, stage: Stage, state: TrainState, losses: list[float]) -> None:
+    """Validate and save; when an image cannot be read, save all the same, before the error goes on."""
+    try:
+        psnr = validate(run, stage, state)
+    except InputError:
+        save(run, stage, state, losses, None)
+        raise
+    save(run, stage, state, losses, psnr)
+
+
+def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) -> None:
+    """Catch up on the validation of an epoch at whose end an image could not be read."""
+    stage, step = run.stages[progress["stage"]], int(state.step)
+    epoch_ended = step > stage.first_step and (step - stage.first_step) % run.steps_per_epoch == 0
+    if epoch_ended and run.checkpoints.validation_psnr(step) is None:
+        psnr = validate(run, stage, state)
+        run.checkpoints.delete(step)
+        save(run, stage, state, progress["losses"], psnr)
+
+
+def check_finite(state: TrainState, stage: Stage, step: int) -> None:
+    """Refuse to go on with weights that are not finite: they must never replace a good checkpoint.
+
+    Raises:
+        InputError: names step, stage and learning rate.
+    """
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.variables))
+    if not finite:
+        raise _not_finite("The weights are no longer finite after", stage, step)
+
+
+def _not_finite(words: str, stage: Stage, step: int) -> InputError:
+    rate = stage.learning_rate(step - 1)
+    return InputError(
+        f"{words} step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier checkpoints are untouched. "
+        "Lower the learning rate and start a new run."
+    )
 
 
 def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[float]:
@@ -243,11 +225,7 @@ def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[
     values = [float(loss) for loss in losses]
     for step, value in enumerate(values, start=last_step - len(values) + 1):
         if not math.isfinite(value):
-            rate = stage.learning_rate(step - 1)
-            raise InputError(
-                f"The loss is {value} at step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier "
-                "checkpoints are untouched. Lower the learning rate and start a new run."
-            )
+            raise _not_finite(f"The loss is {value} at", stage, step)
     return values
 
 
@@ -265,17 +243,12 @@ def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: 
     meter.restart()
 
 
-def validate(run: Run, stage: Stage, state: TrainState, step: int) -> float:
+def validate(run: Run, stage: Stage, state: TrainState) -> float:
     """Score the validation split, log it with sample images, and return its mean PSNR per image."""
-    result = evaluate.evaluate(
-        run.predict,
-        state.variables,
-        make_eval_pairs(run.sources["validation"], run.options, num_threads=run.num_threads),
-        num_pairs=len(run.sources["validation"]),
-        batch_size=run.eval_batch_size,
-        sample_count=run.sample_count,
-    )
+    step, result = int(state.step), run.score("validation", state.variables)
     summary = result.summary
+    if not math.isfinite(summary["psnr"]):
+        raise _not_finite("The network's output is no longer finite after", stage, step)
     values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
     values["validation/identity_psnr"] = summary["identity"]["psnr"]
     epoch = step / run.steps_per_epoch

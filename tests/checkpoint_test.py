@@ -11,8 +11,8 @@ import pytest
 
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
-from jaxdeblur.train import abstract, create_mesh
 from jaxdeblur.train_state import TrainState
+from jaxdeblur.train_step import abstract, create_mesh
 
 
 def make_state(step, size=3):

@@ -71,7 +71,11 @@ def test_identity_is_the_blurred_inputs_own_score():
 def test_samples_are_spread_over_the_split():
     result, _ = score(make_pairs([(8, 8)] * 9), 2, sample_count=3)
     assert [sample["frame"] for sample in result.samples] == ["0", "4", "8"]
-    assert evaluate.strip(result.samples[0]).shape == (8, 24, 3)
+    sample = result.samples[1]
+    np.testing.assert_array_equal(sample["prediction"], evaluate.to_uint8(sample["blur"] / np.float32(255) - 0.1))
+    parts = np.split(evaluate.strip(sample), 3, axis=1)
+    for part, key in zip(parts, ("blur", "prediction", "sharp"), strict=True):
+        np.testing.assert_array_equal(part, sample[key])
 
 
 def test_saved_images_are_clipped_and_rounded():

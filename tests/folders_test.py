@@ -93,7 +93,7 @@ def test_damage_inside_an_image_is_named_when_it_is_read(tiny_gopro):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"blur/000001.png: cannot be read as an image .*Replace the file"):
+    with pytest.raises(InputError, match=r"blur/000001.png: cannot be read as an image .*Put a good copy"):
         read_image(path)
 
 
@@ -116,3 +116,15 @@ def test_real_frames_are_found_and_read(real_gopro):
     pair = source[0]
     assert pair["blur"].shape == pair["sharp"].shape == (720, 1280, 3)
     assert pair["blur"].dtype == np.uint8
+
+
+def test_images_of_other_kinds_are_refused(tiny_gopro):
+    """16-bit values would be cut to white, transparency dropped; neither goes unsaid."""
+    folder = tiny_gopro / "test" / "scene_u" / "blur"
+    Image.fromarray(np.full((32, 32), 4000, np.uint16)).save(folder / "000001.png")
+    Image.new("RGB", (32, 32)).save(folder / "000002.png", format="JPEG")
+    Image.new("RGBA", (32, 32)).save(tiny_gopro / "test" / "scene_t" / "blur" / "000001.png")
+    with pytest.raises(InputError) as error:
+        find_pairs(tiny_gopro, "test", "blur")
+    for words in ("PNG of mode I;16, expected 8-bit RGB or grey PNG", "JPEG of mode RGB", "PNG of mode RGBA"):
+        assert words in str(error.value)

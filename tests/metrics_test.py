@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio
 
 from jaxdeblur import metrics
@@ -53,10 +54,19 @@ def test_gain_interval_widens_when_frames_of_a_sequence_agree():
     apart = metrics.gain_over_identity(gains, [str(i) for i in range(30)])
     together = metrics.gain_over_identity(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
     assert apart["mean"] == together["mean"] == pytest.approx(0.4)
-    # Three sequences: all draws of one of the outer ones have a chance of 1/27 > 2.5%, so the ends are theirs.
-    assert (together["low"], together["high"]) == pytest.approx((0.1, 0.7))
-    assert 0.1 < apart["low"] < 0.4 < apart["high"] < 0.7
+    # By hand: three means 0.1, 0.4, 0.7 have standard error 0.3 / sqrt(3), and t for 2 degrees of freedom is 4.3027.
+    assert together["high"] - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
+    assert 0.4 - together["low"] == pytest.approx(together["high"] - 0.4)
+    assert 0.25 < apart["low"] < 0.4 < apart["high"] < 0.55
     assert (together["images"], together["sequences"], together["images_better"]) == (30, 3, 30)
+
+
+def test_the_interval_of_single_images_is_students():
+    """Each image its own sequence: the textbook interval of a mean."""
+    gains = [0.3, 0.1, 0.5, -0.2, 0.4]
+    low, high = scipy.stats.t.interval(0.95, 4, loc=np.mean(gains), scale=scipy.stats.sem(gains))
+    found = metrics.gain_over_identity(gains, list("abcde"))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
 
 
 def test_one_sequence_gives_no_interval():

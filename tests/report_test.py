@@ -16,7 +16,7 @@ from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.metric_log import MetricLog
-from jaxdeblur.report import collect, verdict, write_report
+from jaxdeblur.report import _curves, collect, verdict, write_report
 
 NASTY = 'Straße "1" <script>alert(1)</script> | x'
 
@@ -114,11 +114,13 @@ def test_all_three_forms_give_the_records_numbers(run, page):
     ):
         assert number in text
         assert number in markdown
+    sample = record["images"][0]
+    assert f"blurred input, {sample['identity']['psnr']:.2f} dBnetwork, {sample['psnr']:.2f} dB" in text
     assert "1,234,567 parameters" in text
     assert "initial weights: random" in text
 
 
-def test_the_page_is_whole_without_a_network(page):
+def test_the_page_is_whole_without_a_network(run, page):
     reader = read(page)
     inside = [address for address in reader.addresses if address.startswith(("data:", "#"))]
     assert inside == reader.addresses
@@ -126,8 +128,9 @@ def test_the_page_is_whole_without_a_network(page):
     assert "link" not in reader.tags
     assert reader.tags.count("img") == 2 * 2 * 3
     assert reader.tags.count("svg") == 2
-    image = base64.b64decode(next(a for a in reader.addresses if a.startswith("data:image/png")).split(",")[1])
-    assert image.startswith(b"\x89PNG")
+    images = [base64.b64decode(a.split(",")[1]) for a in reader.addresses if a.startswith("data:image/png")]
+    names = ("blur", "prediction", "sharp")
+    assert images[:3] == [(run / "eval" / "test-8" / f"000-{name}.png").read_bytes() for name in names]
 
 
 def test_names_are_shown_not_run(run, page):
@@ -188,3 +191,18 @@ def test_the_command_needs_no_jax_and_ends_with_a_clear_error(run, tmp_path):
     assert bad.returncode == 1
     assert bad.stderr.startswith("error: ")
     assert "none/run.json: cannot be read" in bad.stderr
+
+
+def test_curves_show_the_logs_numbers():
+    log = [
+        {"step": 1, "train/loss": 0.5},
+        {"step": 2, "validation/psnr": 22.0, "validation/identity_psnr": 21.0},
+        {"step": 4, "validation/psnr": 24.0, "validation/identity_psnr": 21.0},
+    ]
+    loss, psnr = (figure.axes[0] for figure in _curves(log))
+    assert [line.get_xydata().tolist() for line in loss.lines] == [[[1, 0.5]]]
+    assert {line.get_label(): line.get_ydata().tolist() for line in psnr.lines} == {
+        "network": [22, 24],
+        "blurred input": [21, 21],
+    }
+    assert _curves([{"step": 1}])[0].axes[0].lines[:] == []

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+import jaxdeblur.train as train_module
 from jaxdeblur.errors import InputError
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import check_batch_size, open_run
-from jaxdeblur.train import batch_sharding, make_train_step, plan_stages, replicated, restore_or_create, train
-from jaxdeblur.train_state import create_train_state
+from jaxdeblur.train import restore_or_create, train
+from jaxdeblur.train_state import create_train_state, init_variables
+from jaxdeblur.train_step import batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
 
 STAGES = [
@@ -31,7 +33,7 @@ MODEL = build_model("transformnet", width=4, num_blocks=1)
 
 
 class StopAfter:
-    """Asks to stop after a number of steps."""
+    """Asks to stop after a number of steps; asked once a step."""
 
     def __init__(self, steps):
         self.left = steps
@@ -43,7 +45,7 @@ class StopAfter:
 
 def start(config, workdir, steps=10**9):
     """Train as `train_and_evaluate` does, for at most `steps` steps; return whether it finished and the weights."""
-    run = open_run(config, workdir)
+    run = open_run(config, workdir, training=True)
     state, progress = restore_or_create(run)
     run.log = MetricLog(workdir, resume_step=int(state.step))
     try:
@@ -65,25 +67,32 @@ def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, 
     """Stopped inside an epoch and between two lines of the log, at the change of stage, and after it."""
     finished, whole, _ = start(tiny_config, tmp_path / "whole")
     assert finished
-    for steps in (3 + 2, 1, 1, 10**9):
+    for steps, reached in ((5, 5), (1, 6), (1, 7), (10**9, 9)):
         finished, weights, run = start(tiny_config, tmp_path / "parts", steps)
+        assert run.checkpoints.latest_step == reached
     assert finished
     assert weights == whole
     log = log_without_clock(tmp_path / "whole")
     assert log_without_clock(tmp_path / "parts") == log
-    assert [line["step"] for line in log if "train/loss" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in log if "train/loss" in line] == [2, 4, 6, 8, 9]
     assert [line["step"] for line in log if "validation/psnr" in line] == [3, 6, 9]
-    assert [line["stage"] for line in log if "train/loss" in line] == [0, 0, 0, 1]
+    assert [line["stage"] for line in log if "train/loss" in line] == [0, 0, 0, 1, 1]
     rates = [line["train/learning_rate"] for line in log if "train/loss" in line]
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2])
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2, 1e-2])
     assert run.total_steps == 9
 
 
-def test_another_seed_is_another_run(tiny_config, tmp_path):
-    _, first, _ = start(tiny_config, tmp_path / "first", 1)
-    tiny_config.seed = 1
-    _, second, _ = start(tiny_config, tmp_path / "second", 1)
-    assert first != second
+def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
+    """Each apart: the weights before any step, and the seed that the batches are drawn with."""
+    seen = []
+    make = train_module.make_train_batches
+    monkeypatch.setattr(train_module, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
+    first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first", training=True))
+    tiny_config.seed = 7
+    start(tiny_config, tmp_path / "second", 1)
+    second, _ = restore_or_create(open_run(tiny_config, tmp_path / "third", training=True))
+    assert seen == [7]
+    assert fingerprint(jax.device_get(first.variables)) != fingerprint(jax.device_get(second.variables))
 
 
 def test_stages_follow_one_another():
@@ -128,6 +137,24 @@ def test_the_loss_of_one_batch_falls(batch):
     assert losses[-1] < losses[0] / 4
 
 
+@pytest.mark.parametrize(("stage", "loss"), [(0, np.square), (1, np.abs)], ids=["mse", "mae"])
+def test_a_step_by_hand(batch, stage, loss):
+    """The loss that the stage names, on images divided by 255; statistics a tenth of the way to the batch's."""
+    losses, after = train_on(1, 1, batch, stage)
+    variables = jax.jit(lambda key: init_variables(MODEL, key))(jax.random.key(0))
+    blur, sharp = batch["blur"] / np.float32(255), batch["sharp"] / np.float32(255)
+    forward = jax.jit(lambda x: MODEL.apply(variables, x, train=True, mutable=["batch_stats"])[0])
+    assert losses == pytest.approx([np.mean(loss(np.asarray(forward(blur)) - sharp))], rel=1e-5)
+    first = variables["params"]["conv1"]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    features = jax.lax.conv_general_dilated(
+        blur, first["kernel"], (1, 1), ((4, 4), (4, 4)), dimension_numbers=dimensions
+    )
+    statistics = after["batch_stats"]["bn1"]
+    np.testing.assert_allclose(statistics["mean"], 0.1 * features.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * features.var(axis=(0, 1, 2)), rtol=1e-4)
+
+
 def test_batches_that_devices_cannot_share_are_refused():
     check_batch_size("data.batch_size", 6, 2)
     with pytest.raises(InputError, match=r"data.batch_size: 6 is no multiple of the 4 devices. Set it to 4 or 8"):
@@ -142,6 +169,32 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
         start(tiny_config, tmp_path / "run")
     saved = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert saved == [3, 6]
+
+
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tiny_config, tmp_path):
+    """The loss of an epoch's last step is finite; the weights after it are not."""
+    tiny_config.stages[0].epochs = 1
+    tiny_config.stages[1].schedule.learning_rate = 1e38
+    tiny_config.data.batch_size = 6  # one step an epoch
+    with pytest.raises(InputError, match=r"no longer finite after step 2 \(stages\[1\], learning rate 1e\+38\)"):
+        start(tiny_config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    assert [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [1]
+
+
+def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_gopro):
+    """The epoch's steps are saved; with the image mended, the next start validates it first."""
+    path = tiny_gopro / "train" / "scene_v" / "blur" / "000002.png"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"scene_v/blur/000002.png: cannot be read"):
+        start(tiny_config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert start(tiny_config, tmp_path / "run")[1] == start(tiny_config, tmp_path / "whole")[1]
+    assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
 
 
 def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):

@@ -16,7 +16,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(write_report(arguments.run, arguments.output))
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

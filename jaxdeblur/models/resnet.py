@@ -1,6 +1,5 @@
 """ResNet-50's feature pyramid (He et al. 2015, arXiv 1512.03385), laid out as torchvision's `resnet50`. NHWC."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -43,7 +42,7 @@ class ResNet(nn.Module):
     """
 
     width: int
-    stage_sizes: Sequence[int]
+    stage_sizes: tuple[int, int, int, int]
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:

@@ -3,7 +3,6 @@
 Images go to the encoder as they are, without ImageNet's mean and standard deviation, as in the PyTorch original.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -65,7 +64,7 @@ class ResnetEncDec(nn.Module):
     """
 
     width: int = 64
-    stage_sizes: Sequence[int] = (3, 4, 6, 3)
+    stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
