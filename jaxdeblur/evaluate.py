@@ -93,8 +93,8 @@ def evaluate(
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Return a float image in [0, 1] as uint8: clipped, and rounded to the nearest level."""
-    return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    """Return a float image in [0, 1] as uint8: clipped, rounded to the nearest level; NaN is shown black."""
+    return np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def strip(sample: dict) -> np.ndarray:

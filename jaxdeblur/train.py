@@ -125,7 +125,7 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
                 break
     finally:
         bar.close()
-    run.checkpoints.wait()
+        run.checkpoints.wait()
     return int(state.step) == run.total_steps
 
 
@@ -180,11 +180,11 @@ def train_stage(
 def finish_epoch(run: Run, stage: Stage, state: TrainState, losses: list[float]) -> None:
     """Validate and save; when an image cannot be read, save all the same, before the error goes on."""
     try:
-        psnr = validate(run, stage, state)
+        result = run.score("validation", state.variables)
     except InputError:
         save(run, stage, state, losses, None)
         raise
-    save(run, stage, state, losses, psnr)
+    save(run, stage, state, losses, log_validation(run, stage, int(state.step), result))
 
 
 def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) 
     stage, step = run.stages[progress["stage"]], int(state.step)
     epoch_ended = step > stage.first_step and (step - stage.first_step) % run.steps_per_epoch == 0
     if epoch_ended and run.checkpoints.validation_psnr(step) is None:
-        psnr = validate(run, stage, state)
+        psnr = log_validation(run, stage, step, run.score("validation", state.variables))
         run.checkpoints.delete(step)
         save(run, stage, state, progress["losses"], psnr)
 
@@ -243,9 +243,12 @@ def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: 
     meter.restart()
 
 
-def validate(run: Run, stage: Stage, state: TrainState) -> float:
-    """Score the validation split, log it with sample images, and return its mean PSNR per image."""
-    step, result = int(state.step), run.score("validation", state.variables)
+def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluation) -> float:
+    """Log the scores of the validation split, with sample images, and return the mean PSNR per image.
+
+    Raises:
+        InputError: the scores are not finite.
+    """
     summary = result.summary
     if not math.isfinite(summary["psnr"]):
         raise _not_finite("The network's output is no longer finite after", stage, step)

@@ -4,6 +4,8 @@ import make_demo_data
 import numpy as np
 from PIL import Image
 
+from jaxdeblur.data.folders import read_image
+
 
 def test_no_photograph_is_in_two_splits():
     """scikit-image ships one photograph as `cat` and as `chelsea`; thumbnails tell such pairs."""
@@ -26,4 +28,4 @@ def test_a_sequence_is_made_the_same_again(tmp_path, monkeypatch):
     first, second = (tmp_path / folder / "test" / "chelsea" for folder in ("first", "second"))
     for variant in ("blur", "sharp"):
         assert (first / variant / "000001.png").read_bytes() == (second / variant / "000001.png").read_bytes()
-        assert Image.open(first / variant / "000001.png").size == (240, 240)
+        assert read_image(first / variant / "000001.png").shape == (240, 240, 3)

@@ -36,8 +36,8 @@ def test_another_run_is_refused_and_the_differences_listed(tiny_config, tmp_path
     before = (tmp_path / "run" / "config.json").read_text()
     tiny_config.stages[1].schedule.learning_rate = 0.5
     tiny_config.model.width = 8
+    other = {**FACTS, "data_sha256": {"train": "other", "test": "t"}}
     with pytest.raises(InputError) as error:
-        other = {**FACTS, "data_sha256": {"train": "other", "test": "t"}}
         open_run_folder(tmp_path / "run", tiny_config, other, has_checkpoint=True)
     for words in (
         "stages[1].schedule.learning_rate: 0.01 before, 0.5 now",
