@@ -102,7 +102,7 @@ def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
     before, after = (
         read_metrics(folder / "metrics.jsonl")[0]["train/loss"] for folder in (workdir, tmp_path / "second")
     )
-    assert after < before / 2  # it goes on from trained weights
+    assert after < before  # the same images at step 1, seen by trained weights
 
 
 def check_run_folder(workdir, root):
