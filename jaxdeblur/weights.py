@@ -167,7 +167,8 @@ def to_torch(network: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray
             continue
         theirs, turn = found[0]
         tensor = np.asarray(leaf, np.float32)
-        converted[theirs] = np.ascontiguousarray(tensor if turn is None else tensor.transpose(np.argsort(turn)))
+        # A copy of its own: what comes off a device may be read-only, and PyTorch writes into what it is given.
+        converted[theirs] = np.array(tensor if turn is None else tensor.transpose(np.argsort(turn)), order="C")
         if theirs.endswith("running_var"):
             converted[theirs.replace("running_var", STEP_COUNTER)] = np.zeros((), np.int64)
     if problems:
