@@ -163,7 +163,6 @@ def train_stage(
         if line_due or epoch_ends or stopping:
             losses += fetch_losses(pending, stage, step)
             pending = []
-            check_finite(state, stage, step)
         if line_due:
             log_training(run, stage, step, losses, meter, bar)
             losses = []
@@ -263,6 +262,11 @@ def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluatio
 
 
 def save(run: Run, stage: Stage, state: TrainState, losses: list[float], validation_psnr: float | None) -> None:
-    """Save a checkpoint from which this very step goes on."""
+    """Save a checkpoint from which this very step goes on.
+
+    Raises:
+        InputError: the weights are not finite, or the disk is full.
+    """
+    check_finite(state, stage, int(state.step))
     progress = {"stage": stage.index, "losses": losses, "initial_weights": run.initial_words}
     run.checkpoints.save(state, progress, validation_psnr)
