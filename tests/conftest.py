@@ -9,6 +9,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Tests that train start many runs of one config: each program is compiled once per session, subprocesses included.
 _CACHE = tempfile.TemporaryDirectory()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# What scans of image folders find is kept there: never in the home of whoever runs the tests.
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 from pathlib import Path

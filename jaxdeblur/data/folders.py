@@ -1,81 +1,132 @@
-"""Pairs of images in GOPRO_Large's folder layout: `{train,test}/<sequence>/{blur,blur_gamma,sharp}/<frame>.png`.
+"""Pairs of a blurred and a sharp photograph in folders: found, looked at once, and read one by one.
 
-GOPRO_Large: Nah, Kim, Lee, CVPR 2017 (arXiv 1612.02177), released under CC BY 4.0. Images are uint8 RGB, (H, W, 3).
+The layouts are those of `layout.py`, GOPRO_Large's among them (Nah, Kim, Lee, CVPR 2017, arXiv 1612.02177; CC BY 4.0);
+formats and how they become uint8 RGB (H, W, 3) stand in `images.py`.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
+from jaxdeblur.console import say
+from jaxdeblur.data.images import SUFFIXES, read_image
+from jaxdeblur.data.layout import BLUR_VARIANTS as BLUR_VARIANTS
+from jaxdeblur.data.layout import Layout, read_layout
+from jaxdeblur.data.scan import FileScan, scan_files
 from jaxdeblur.errors import InputError, list_problems
-
-BLUR_VARIANTS = ("blur", "blur_gamma")
-SUFFIX = ".png"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Where one pair lies, what it is called and how large its images are."""
+    """Where one pair lies, what it is called, how large its images are, and the SHA-256 of its files."""
 
     sequence: str
     frame: str
     blur: Path
     sharp: Path
     size: tuple[int, int]  # (H, W)
+    digests: tuple[str, str]  # of the blurred and of the sharp file
 
 
 class FolderSource:
-    """Random access to pairs: `source[i]` is a dict with uint8 `blur` and `sharp`, and `sequence` and `frame`."""
+    """Random access to pairs: `source[i]` is a dict with uint8 `blur` and `sharp`, and `sequence` and `frame`.
 
-    def __init__(self, pairs: Sequence[Pair]):
+    Attributes:
+        pairs: in the order of their sequences, then frames.
+        names: sequence and frame of each pair.
+        sizes: (H, W) of each pair.
+        digests: SHA-256 of each pair's blurred and sharp file.
+        skipped: a line for everything that was left out.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], skipped: Sequence[str] = ()):
         self.pairs = list(pairs)
+        self.names = [(pair.sequence, pair.frame) for pair in self.pairs]
+        self.sizes = [pair.size for pair in self.pairs]
+        self.digests = [pair.digests for pair in self.pairs]
+        self.skipped = list(skipped)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict:
         pair = self.pairs[index]
-        return {
-            "blur": read_image(pair.blur),
-            "sharp": read_image(pair.sharp),
-            "sequence": pair.sequence,
-            "frame": pair.frame,
-        }
+        images = {"blur": read_image(pair.blur), "sharp": read_image(pair.sharp)}
+        for key, image in images.items():
+            if image.shape[:2] != pair.size:
+                found, expected = _pixels(image.shape[:2]), _pixels(pair.size)
+                raise InputError(
+                    f"{getattr(pair, key)}: {found} pixels, but {expected} at the start. The file has changed: start again."
+                )
+        return {**images, "sequence": pair.sequence, "frame": pair.frame}
+
+    def subset(self, indices: Sequence[int]) -> "FolderSource":
+        """Return a source of some of the pairs."""
+        return FolderSource([self.pairs[i] for i in indices], self.skipped)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over the pairs' names and file sizes: the same data anywhere has the same one."""
-        digest = hashlib.sha256()
-        # Sizes in bytes stand for the content: reading 18 GB at every start would take minutes.
-        for pair in self.pairs:
-            sizes = f"{pair.blur.stat().st_size}/{pair.sharp.stat().st_size}"
-            digest.update(f"{pair.sequence}/{pair.blur.parent.name}/{pair.frame}/{sizes}\n".encode())
-        return digest.hexdigest()
+        """Return the `fingerprint` of these pairs."""
+        return fingerprint(self.names, self.digests)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Return an image file as uint8 RGB (H, W, 3).
+def fingerprint(names: Sequence[tuple[str, str]], digests: Sequence[tuple[str, str]]) -> str:
+    """Return a SHA-256 over pairs, the same wherever and however they are stored.
+
+    Args:
+        names: sequence and frame of each pair.
+        digests: SHA-256 of its blurred and of its sharp image file.
+    """
+    digest = hashlib.sha256()
+    for name, files in zip(names, digests, strict=True):
+        digest.update(("/".join((*name, *files)) + "\n").encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0) -> FolderSource:
+    """Return the pairs of one split, sorted by sequence, then frame, after a look at every file (see `scan.py`).
+
+    Args:
+        folder: holds the pairs in one of the layouts of `layout.py`.
+        blur: 'blur' (linear) or 'blur_gamma'; which of the two the blurred images come from.
+        skip_bad: leave bad pairs out and say so, instead of refusing them.
+        least_side: pairs are bad if a side has fewer pixels than this, the side of the crop.
 
     Raises:
-        InputError: the file is missing, no image, cut short or damaged.
+        InputError: no such folder, no pairs, or pairs that are incomplete, unreadable, too small, or whose sizes or
+            orientations differ; all at once.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for damaged files
-        raise InputError(
-            f"{path}: cannot be read as an image ({error}). Put a good copy of the same file in its place."
-        ) from error
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; expected one with image pairs in `{blur}` and `sharp`.")
+    layout = read_layout(folder, blur)
+    matched, problems = _match(layout)
+    scans = scan_files(folder, [path for files in matched.values() for path in files])
+    pairs = []
+    for (sequence, frame), (blurred, sharp) in matched.items():
+        found = _check_pair(blurred, scans[blurred], sharp, scans[sharp], least_side)
+        problems += found
+        if not found:
+            digests = (scans[blurred].sha256, scans[sharp].sha256)
+            pairs.append(Pair(sequence, frame, blurred, sharp, scans[blurred].size, digests))
+    problems = sorted(layout.problems + problems)
+    if layout.ignored:
+        suffixes = ", ".join(sorted(layout.ignored))
+        say(f"{folder}: ignored {layout.ignored.total()} file(s) that are no images by their suffix ({suffixes}).")
+    if problems and not (skip_bad and pairs):
+        remedy = "Every blurred image needs a sharp one of the same name, size and orientation. Mend these files"
+        remedy += ", or train without them: --config.data.skip_bad=true." if pairs else "; no good pair is left."
+        heading = f"{folder}: {len(problems)} problem(s) with the image pairs:"
+        raise InputError(list_problems(heading, problems, remedy, shown=None))
+    if not pairs:
+        raise InputError(_nothing_found(folder, blur, layout))
+    if problems:
+        heading = f"{folder}: data.skip_bad leaves out what is bad, {len(problems)} problem(s):"
+        say(list_problems(heading, problems, f"{len(pairs)} good pairs are left."))
+    return FolderSource(pairs, problems)
 
 
 def find_pairs(root: Path, split: str, blur: str) -> list[Pair]:
-    """Return all pairs of a split in official order (sorted by sequence, then frame), after a look at every file.
-
-    The look reads headers and file endings, not pixels, so it takes seconds for all of GOPRO_Large.
+    """Return all pairs of a split, as `open_folder` does, and refuse bad ones.
 
     Args:
         root: folder with `train` and `test`.
@@ -83,25 +134,9 @@ def find_pairs(root: Path, split: str, blur: str) -> list[Pair]:
         blur: 'blur' (linear) or 'blur_gamma'; which of the two the blurred images come from.
 
     Raises:
-        InputError: no such folder, no pairs, or pairs that are incomplete, unreadable or of two sizes; all at once.
+        InputError: no such folder, no pairs, or bad pairs; all at once.
     """
-    folder = _split_folder(root, split)
-    pairs, problems = [], []
-    for sequence in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found, missing = _match_frames(sequence, blur)
-        pairs += found
-        problems += missing
-    with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(_check_pair, pairs))
-    problems += [size for size in sizes if isinstance(size, str)]
-    if problems:
-        remedy = "Every blurred frame needs a sharp one of its name and size: restore the files or remove both twins."
-        raise InputError(list_problems(f"{folder}: {len(problems)} problem(s) with the image pairs:", problems, remedy))
-    if not pairs:
-        raise InputError(
-            f"{folder}: no pairs found; expected <sequence>/{blur}/<frame>{SUFFIX} and <sequence>/sharp/..."
-        )
-    return [dataclasses.replace(pair, size=size) for pair, size in zip(pairs, sizes, strict=True)]
+    return list(open_folder(_split_folder(root, split), blur, skip_bad=False).pairs)
 
 
 def hold_out(pairs: Sequence[Pair], sequences: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
@@ -133,39 +168,50 @@ def _split_folder(root: Path, split: str) -> Path:
     return folder
 
 
-def _match_frames(sequence: Path, blur: str) -> tuple[list[Pair], list[str]]:
-    """Return the sequence's pairs by frame name, and a line for every file without its twin."""
-    folders = {name: sequence / name for name in (blur, "sharp")}
-    absent = [name for name, folder in folders.items() if not folder.is_dir()]
-    if absent:
-        found = ", ".join(sorted(path.name for path in sequence.iterdir() if path.is_dir())) or "no folders"
-        return [], [f"{sequence}: no folder {' or '.join(f'`{name}`' for name in absent)} (found: {found})"]
-    files = {name: {p.stem: p for p in folder.glob(f"*{SUFFIX}")} for name, folder in folders.items()}
+def _match(layout: Layout) -> tuple[dict[tuple[str, str], tuple[Path, Path]], list[str]]:
+    """Return the blurred and the sharp file of each pair in order, and a line for every file that has no one twin."""
+    matched, problems = {}, []
+    for name in sorted(layout.blur.keys() | layout.sharp.keys()):
+        blurred, sharp = layout.blur.get(name, []), layout.sharp.get(name, [])
+        if len(blurred) == len(sharp) == 1:
+            matched[name] = (blurred[0], sharp[0])
+        for files, twins in ((blurred, sharp), (sharp, blurred)):
+            if len(files) > 1:
+                others = ", ".join(str(path) for path in files[1:])
+                problems.append(f"{files[0]}: has the same name as {others}; keep one of them")
+            elif files and not twins and layout.unreadable.isdisjoint(layout.twins[files[0]].parents):
+                problems.append(f"{files[0]}: its twin {layout.twins[files[0]]} is missing")
+    return matched, problems
+
+
+def _check_pair(blurred: Path, blur_scan: FileScan, sharp: Path, sharp_scan: FileScan, least_side: int) -> list[str]:
+    """Return a line for everything that is wrong with a pair."""
+    both = ((blurred, blur_scan), (sharp, sharp_scan))
+    if unreadable := [f"{path}: {scan.problem}" for path, scan in both if scan.problem]:
+        return unreadable
     problems = []
-    for name, twin in ((blur, "sharp"), ("sharp", blur)):
-        lonely = sorted(files[name].keys() - files[twin].keys())
-        problems += [f"{files[name][stem]}: its twin {folders[twin] / (stem + SUFFIX)} is missing" for stem in lonely]
-    stems = sorted(files[blur].keys() & files["sharp"].keys())
-    pairs = [Pair(sequence.name, stem, files[blur][stem], files["sharp"][stem], (0, 0)) for stem in stems]
-    return pairs, problems
+    if blur_scan.orientation != sharp_scan.orientation:
+        # Which of the two is right, nobody can tell from here.
+        found, expected = blur_scan.orientation, sharp_scan.orientation
+        problems.append(f"{blurred}: EXIF orientation {found}, but its twin {sharp} has {expected}")
+    if blur_scan.size != sharp_scan.size:
+        found, expected = _pixels(blur_scan.size), _pixels(sharp_scan.size)
+        problems.append(f"{blurred}: {found} pixels, but its twin {sharp} has {expected}")
+    if min(*blur_scan.size, *sharp_scan.size) < least_side:
+        smaller = min(blur_scan.size, sharp_scan.size, key=min)
+        problems.append(f"{blurred}: {_pixels(smaller)} pixels, smaller than the crop of {least_side} (data.crop)")
+    return problems
 
 
-def _check_pair(pair: Pair) -> tuple[int, int] | str:
-    """Return the pair's common size (H, W), or what is wrong with it."""
-    sizes = []
-    for path in (pair.blur, pair.sharp):
-        try:
-            with Image.open(path) as image:
-                sizes.append((image.height, image.width))
-                if (image.format, image.mode) not in (("PNG", "RGB"), ("PNG", "L")):
-                    return f"{path}: {image.format} of mode {image.mode}, expected 8-bit RGB or grey PNG"
-            with open(path, "rb") as file:
-                file.seek(-12, 2)
-                if file.read()[4:8] != b"IEND":
-                    return f"{path}: cut short (the PNG has no end)"
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-            return f"{path}: cannot be read as an image ({error})"
-    if sizes[0] != sizes[1]:
-        (height, width), (sharp_height, sharp_width) = sizes
-        return f"{pair.blur}: {width}x{height} pixels, but its twin {pair.sharp} has {sharp_width}x{sharp_height}"
-    return sizes[0]
+def _nothing_found(folder: Path, blur: str, layout: Layout) -> str:
+    found = ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))[:10]) or "nothing"
+    others = ", ".join(f"{count} {suffix}" for suffix, count in sorted(layout.ignored.items()))
+    return (
+        f"{folder}: no pairs found; expected <sequence>/{blur}/<frame> and <sequence>/sharp/<frame>, or {blur}/<frame> "
+        f"and sharp/<frame>, with one of the suffixes {', '.join(SUFFIXES)}. Found: {found}"
+        f"{f'; files that are no images: {others}' if others else ''}."
+    )
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"

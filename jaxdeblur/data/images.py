@@ -1,0 +1,132 @@
+"""Image files to uint8 RGB (H, W, 3): PNG, JPEG, WebP and TIFF, known by their content, by one rule for all.
+
+- 8-bit RGB is taken as it is. Grey and 1-bit images get three equal channels, palettes are looked up.
+- Transparency is laid over black: round(v * alpha / 255). Where a file is opaque that changes nothing.
+- 16-bit values keep their upper byte, v // 256: it undoes v * 257, the usual way from 8 bits to 16, exactly.
+- EXIF's orientation is applied: the image stands as a viewer shows it.
+- Colour profiles are not applied; values stay as stored.
+- A photograph with previews behind it (multi-picture JPEG, as some cameras write) counts as its first picture.
+
+Refused, because there is no one right way or because Pillow reads them wrongly: CMYK, Lab and YCbCr values, floating
+point, 32-bit and signed integers, animations and files of several pages, 16-bit TIFF stored plane by plane, grey TIFF
+of 9 to 15 bits or of 16 with white as zero, a single transparent colour in PNGs of 16 or of fewer than 8 bits.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, TiffTags, UnidentifiedImageError
+
+from jaxdeblur.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # in lower case; upper case is as good
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+GREY_16_BIT = ("I;16", "I;16B")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *GREY_16_BIT)
+
+_TIFF = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image file as uint8 RGB (H, W, 3), converted by this module's rule.
+
+    Raises:
+        InputError: the file is missing, no image, cut short, damaged or of a kind that is refused.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Put it back or make it readable.") from error
+    return decode_image(content, str(path))
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """Return an image file's content as uint8 RGB (H, W, 3), converted by this module's rule.
+
+    Args:
+        content: all bytes of the file.
+        name: what an error calls it.
+
+    Raises:
+        InputError: it is no image, cut short, damaged or of a kind that is refused.
+    """
+    try:
+        return _decode(content)[0]
+    except InputError as error:
+        raise InputError(f"{name}: {error}. Put a good copy in its place, as 8-bit RGB for instance.") from error
+
+
+def examine_image(content: bytes) -> tuple[np.ndarray, int]:
+    """Return what `decode_image` does, and EXIF's orientation (1 to 8), after a look at a PNG's checksums and end too.
+
+    Raises:
+        InputError: says what is wrong, without the file's name.
+    """
+    pixels, orientation = _decode(content)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.verify()  # for the other formats there is nothing that decoding has not seen
+    except Exception as error:
+        raise InputError(f"cannot be read as an image ({error})") from error
+    return pixels, orientation
+
+
+def _decode(content: bytes) -> tuple[np.ndarray, int]:
+    """Return pixels (H, W, 3) and orientation; an InputError says what is wrong, without the file's name."""
+    if not content:
+        raise InputError("cannot be read as an image (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if kind := _refused_kind(image):
+                raise InputError(f"{kind}; expected grey, palette or RGB of 8 or 16 bits, so convert it")
+            # Before the pixels: Pillow turns a TIFF while it loads it, and then forgets the tag.
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = int(found) if found in range(1, 9) else 1
+            upright = image if orientation == 1 else ImageOps.exif_transpose(image)
+            return _to_rgb(upright), orientation
+    except (InputError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError("cannot be read as an image (no PNG, JPEG, WebP or TIFF, or cut short)") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
+        raise InputError(f"cannot be read as an image ({error or type(error).__name__})") from error
+
+
+def _refused_kind(image: Image.Image) -> str:
+    """Return what kind of image this is if it is one of those that are refused, else nothing."""
+    if image.mode not in MODES:
+        kinds = {"F": "floating point", "I": "32-bit or signed integers"}
+        return f"{image.format} of {kinds.get(image.mode, f'{image.mode} values')}"
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+        return f"{image.format} of {frames} images"
+    # The transparent colour is given in the file's own depth, which Pillow does not always follow.
+    if image.format == "PNG" and image.mode in ("1", "L", "RGB", *GREY_16_BIT) and "transparency" in image.info:
+        depth = image.tile[0][3]
+        if depth not in ("L", "RGB"):
+            return f"PNG with a transparent colour, stored as {depth}"
+    return _refused_tiff(image) if image.format == "TIFF" else ""
+
+
+def _refused_tiff(image: Image.Image) -> str:
+    bits = image.tag_v2.get(_TIFF["BitsPerSample"], (1,))
+    # Pillow reads the planes of an uncompressed one as if they were of 8 bits.
+    if len(bits) > 1 and max(bits) > 8 and image.tag_v2.get(_TIFF["PlanarConfiguration"]) == 2:
+        return f"{max(bits)}-bit TIFF stored plane by plane"
+    if image.mode in GREY_16_BIT and bits != (16,):
+        return f"grey TIFF of {bits[0]} bits"
+    # Pillow turns white-is-zero around in 8 bits, but not in 16.
+    if image.mode in GREY_16_BIT and image.tag_v2.get(_TIFF["PhotometricInterpretation"]) == 0:
+        return "16-bit TIFF with white as zero"
+    return ""
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Return an image of one of MODES as uint8 (H, W, 3)."""
+    if image.mode in GREY_16_BIT:
+        grey = (np.asarray(image) // 256).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
