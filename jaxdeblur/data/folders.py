@@ -56,9 +56,8 @@ class FolderSource:
         for key, image in images.items():
             if image.shape[:2] != pair.size:
                 found, expected = _pixels(image.shape[:2]), _pixels(pair.size)
-                raise InputError(
-                    f"{getattr(pair, key)}: {found} pixels, but {expected} at the start. The file has changed: start again."
-                )
+                path = getattr(pair, key)
+                raise InputError(f"{path}: {found} pixels, but {expected} at the start. It has changed: start again.")
         return {**images, "sequence": pair.sequence, "frame": pair.frame}
 
     def subset(self, indices: Sequence[int]) -> "FolderSource":
@@ -120,7 +119,8 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
     if not pairs:
         raise InputError(_nothing_found(folder, blur, layout))
     if problems:
-        heading = f"{folder}: data.skip_bad leaves out what is bad, {len(problems)} problem(s):"
+        left_out = len(layout.blur.keys() | layout.sharp.keys()) - len(pairs)
+        heading = f"{folder}: data.skip_bad leaves out {left_out} bad pair(s), {len(problems)} problem(s):"
         say(list_problems(heading, problems, f"{len(pairs)} good pairs are left."))
     return FolderSource(pairs, problems)
 

@@ -22,6 +22,8 @@ from jaxdeblur.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # in lower case; upper case is as good
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"  # length, name and checksum of the last, empty chunk
 GREY_16_BIT = ("I;16", "I;16B")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *GREY_16_BIT)
 
@@ -64,11 +66,14 @@ def examine_image(content: bytes) -> tuple[np.ndarray, int]:
         InputError: says what is wrong, without the file's name.
     """
     pixels, orientation = _decode(content)
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            image.verify()  # for the other formats there is nothing that decoding has not seen
-    except Exception as error:
-        raise InputError(f"cannot be read as an image ({error})") from error
+    if content.startswith(PNG_START):  # the other formats hold no more than decoding has seen
+        if PNG_END not in content:
+            raise InputError("cannot be read as an image (cut short: the PNG has no end)")
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image.verify()
+        except Exception as error:
+            raise InputError(f"cannot be read as an image ({error})") from error
     return pixels, orientation
 
 
