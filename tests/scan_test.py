@@ -1,0 +1,170 @@
+"""One look at every file: what it finds, that it is remembered, and that a broken memory only costs time."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdeblur.data import scan
+from jaxdeblur.data.scan import FileScan, cache_file, scan_files
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three good PNGs of 8x6 pixels, of as many bytes each, and a cache of its own."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, name in enumerate("abc"):
+        Image.fromarray(np.full((6, 8, 3), i, np.uint8)).save(folder / f"{name}.png", compress_level=0)
+    return folder
+
+
+def scan_all(folder: Path) -> dict[str, FileScan]:
+    paths = sorted(folder.glob("*.*"))
+    return {path.name: result for path, result in scan_files(folder, paths).items()}
+
+
+def replace_unseen(path: Path, content: bytes) -> None:
+    """Change a file's content, but neither its size nor its time of change."""
+    before = path.stat()
+    assert len(content) == before.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_is_known_by_size_orientation_and_hash(folder):
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("RGB", (8, 6)).save(folder / "turned.jpg", exif=turned)
+    (folder / "text.png").write_text("no image")
+    found = scan_all(folder)
+    sha256 = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert found["a.png"] == FileScan((6, 8), 1, sha256["a.png"], "")
+    assert found["turned.jpg"] == FileScan((8, 6), 6, sha256["turned.jpg"], "")
+    assert found["text.png"].sha256 == sha256["text.png"]
+    assert found["text.png"].problem.startswith("cannot be read as an image")
+    assert scan_all(folder) == found  # what comes out of the cache is the same
+
+
+def test_the_second_scan_decodes_nothing(folder, capsys):
+    bad = b"x" * (folder / "b.png").stat().st_size
+    good = (folder / "b.png").read_bytes()
+    first = scan_all(folder)
+    assert "opening 3 images once; 0 are known" in capsys.readouterr().err
+    replace_unseen(folder / "b.png", bad)
+    assert scan_all(folder) == first
+    assert capsys.readouterr().err == ""
+    os.utime(folder / "b.png")
+    found = scan_all(folder)
+    assert "cannot be read" in found["b.png"].problem
+    assert "opening 1 images once; 2 are known" in capsys.readouterr().err
+    # Bad files are remembered alike.
+    replace_unseen(folder / "b.png", good)
+    assert scan_all(folder) == found
+    os.utime(folder / "b.png")
+    assert scan_all(folder) == first
+
+
+def test_another_size_alone_is_a_change(folder):
+    scan_all(folder)
+    before = (folder / "a.png").stat()
+    (folder / "a.png").write_bytes(b"short")
+    os.utime(folder / "a.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scan_all(folder)["a.png"].problem
+
+
+def test_the_cache_forgets_vanished_files_and_keeps_those_not_asked_for(folder):
+    scan_all(folder)
+    (folder / "a.png").unlink()
+    Image.new("RGB", (4, 4)).save(folder / "d.png")
+    scan_files(folder, [folder / "d.png"])
+    assert list(json.loads(cache_file(folder).read_text())["files"]) == ["b.png", "c.png", "d.png"]
+
+
+def test_a_link_to_a_folder_shares_its_cache(folder, tmp_path, capsys):
+    scan_all(folder)
+    (tmp_path / "link").symlink_to(folder)
+    capsys.readouterr()
+    assert scan_all(tmp_path / "link")["a.png"].size == (6, 8)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"reader": "READER", "files": {"a.png": [1, 2]}}', "\x00"])
+def test_a_damaged_cache_costs_a_scan_and_one_line(folder, content, capsys):
+    first = scan_all(folder)
+    cache_file(folder).write_text(content.replace("READER", scan.READER))
+    capsys.readouterr()
+    assert scan_all(folder) == first
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert "results of the last scan cannot be used" in told[0]
+    assert "opening 3 images once" in told[1]
+    assert scan_all(folder) == first
+    assert capsys.readouterr().err == ""
+
+
+def test_results_of_another_reader_are_not_taken_over(folder):
+    first = scan_all(folder)
+    tree = json.loads(cache_file(folder).read_text())
+    tree["files"]["a.png"][6] = "bad in another release"
+    cache_file(folder).write_text(json.dumps(tree))
+    assert scan_all(folder)["a.png"].problem == "bad in another release"
+    cache_file(folder).write_text(json.dumps({**tree, "reader": "rule 0"}))
+    assert scan_all(folder) == first
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert scan_all(folder)["a.png"].size == (6, 8)
+    assert "the scan's results cannot be kept" in capsys.readouterr().err
+
+
+def test_where_the_cache_lies(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest() + ".json"
+    for value, expected in (
+        (str(tmp_path / "elsewhere"), tmp_path / "elsewhere"),
+        ("", tmp_path / ".cache"),
+        ("not/absolute", tmp_path / ".cache"),  # as the XDG base directory specification has it
+    ):
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert cache_file(folder) == expected / "jaxdeblur" / "scans" / name
+
+
+def test_files_that_cannot_be_opened_are_found_and_not_remembered(folder):
+    (folder / "broken.png").symlink_to(folder / "nowhere.png")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    os.mkfifo(folder / "pipe.png")
+    found = scan_all(folder)
+    assert found["broken.png"].problem == "cannot be read (No such file or directory)"
+    assert found["loop.png"].problem == "cannot be read (Too many levels of symbolic links)"
+    assert found["pipe.png"].problem == "is no regular file"
+    assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png", "c.png"]
+
+
+def test_what_was_scanned_before_an_interruption_is_kept(folder, monkeypatch):
+    def interrupt(path: Path) -> FileScan:
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        return scan_file(path)
+
+    scan_file = scan._scan_file
+    monkeypatch.setattr(scan, "_scan_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scan_all(folder)
+    assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png"]
+
+
+def test_odd_names_come_back_from_the_cache(folder, capsys):
+    content = (folder / "a.png").read_bytes()
+    for name in ("Straße 5 é\u0301.png", os.fsdecode(b"\xff\xfe.png"), "a\nb.png"):
+        (folder / name).write_bytes(content)
+    first = scan_all(folder)
+    capsys.readouterr()
+    assert scan_all(folder) == first
+    assert capsys.readouterr().err == ""
