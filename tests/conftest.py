@@ -35,6 +35,21 @@ def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: i
             Image.fromarray(image).save(path)
 
 
+def save_noise(path: Path, size: tuple[int, int] = (20, 24), **options) -> None:
+    """Save noise of `size` (width, height), the same for all paths of one stem."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(list(path.stem.encode())).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(path, **options)
+
+
+def save_pair(folder: Path, frame: str = "1.png") -> tuple[Path, Path]:
+    """Save the two images of a pair, equal to each other."""
+    paths = (folder / "blur" / frame, folder / "sharp" / frame)
+    for path in paths:
+        save_noise(path)
+    return paths
+
+
 @pytest.fixture
 def tiny_gopro(tmp_path: Path) -> Path:
     """A folder in GOPRO_Large's layout: 6 training pairs, 3 for validation, 5 for testing, of 32x32 pixels."""

@@ -1,15 +1,11 @@
-"""Pairs on disk: order, held-out sequences, and every way in which a folder can be wrong."""
+"""Pairs on disk: their order, layouts and formats, held-out sequences, fingerprints (for bad ones: bad_pairs_test)."""
 
 import os
 import shutil
-import struct
-import tempfile
-import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_pairs
+from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
 from jaxdeblur.data.folders import FolderSource, find_pairs, fingerprint, hold_out, open_folder, read_image
@@ -69,157 +65,6 @@ def test_wrong_folders_are_named(tiny_gopro, tmp_path):
         find_pairs(tiny_gopro, "train", "blur")
 
 
-def save(path: Path, size: tuple[int, int] = (20, 24), **options) -> None:
-    """Save noise of `size` (width, height), the same for all paths of one stem."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(list(path.stem.encode())).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    Image.fromarray(noise).save(path, **options)
-
-
-def save_pair(folder: Path, frame: str = "1.png") -> tuple[Path, Path]:
-    paths = (folder / "blur" / frame, folder / "sharp" / frame)
-    for path in paths:
-        save(path)
-    return paths
-
-
-def missing_twin(scene: Path) -> str:
-    blur, sharp = save_pair(scene)
-    sharp.unlink()
-    return f"{blur}: its twin {scene}/sharp/1.* is missing"
-
-
-def missing_blurred_twin(scene: Path) -> str:
-    blur, sharp = save_pair(scene, "2.png")
-    blur.unlink()
-    return f"{sharp}: its twin {scene}/blur/2.* is missing"
-
-
-def duplicate_stem(scene: Path) -> str:
-    blur, _ = save_pair(scene, "3.png")
-    save(blur.with_suffix(".JPG"))
-    return f"{scene}/blur/3.JPG: has the same name as {scene}/blur/3.png; keep one of them"
-
-
-def mismatched_sizes(scene: Path) -> str:
-    blur, sharp = save_pair(scene, "4.png")
-    save(sharp, (24, 20))
-    return f"{blur}: 20x24 pixels, but its twin {sharp} has 24x20"
-
-
-def zero_bytes(scene: Path) -> str:
-    _, sharp = save_pair(scene, "5.png")
-    sharp.write_bytes(b"")
-    return f"{sharp}: cannot be read as an image (0 bytes)"
-
-
-def truncated_png(scene: Path) -> str:
-    blur, _ = save_pair(scene, "6.png")
-    blur.write_bytes(blur.read_bytes()[:-200])
-    return f"{blur}: cannot be read as an image (image file is truncated"
-
-
-def text_named_png(scene: Path) -> str:
-    blur, _ = save_pair(scene, "7.png")
-    blur.write_text("a shopping list")
-    return f"{blur}: cannot be read as an image (no PNG, JPEG, WebP or TIFF, or cut short)"
-
-
-def decompression_bomb(scene: Path) -> str:
-    _, sharp = save_pair(scene, "8.png")
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
-    body = b"\0\0\0\x0d" + header + struct.pack(">I", zlib.crc32(header))
-    sharp.write_bytes(b"\x89PNG\r\n\x1a\n" + body + b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82")
-    return f"{sharp}: cannot be read as an image (Image size (3600000000 pixels) exceeds limit"
-
-
-def smaller_than_the_crop(scene: Path) -> str:
-    for path in save_pair(scene, "9.png"):
-        save(path, (40, 15))
-    return f"{scene}/blur/9.png: 40x15 pixels, smaller than the crop of 16 (data.crop)"
-
-
-def orientations_that_differ(scene: Path) -> str:
-    turned = Image.Exif()
-    turned[274] = 3
-    blur, sharp = save_pair(scene, "10.png")
-    save(blur, exif=turned)
-    return f"{blur}: EXIF orientation 3, but its twin {sharp} has 1"
-
-
-def another_kind(scene: Path) -> str:
-    _, sharp = save_pair(scene, "11.jpg")
-    Image.new("CMYK", (20, 24)).save(sharp)
-    return f"{sharp}: JPEG of CMYK values; expected grey, palette or RGB of 8 or 16 bits, so convert it"
-
-
-def dead_link(scene: Path) -> str:
-    blur, _ = save_pair(scene, "12.png")
-    blur.unlink()
-    blur.symlink_to(scene / "gone")
-    return f"{blur}: cannot be read (No such file or directory)"
-
-
-BAD = (
-    missing_twin,
-    missing_blurred_twin,
-    duplicate_stem,
-    mismatched_sizes,
-    zero_bytes,
-    truncated_png,
-    text_named_png,
-    decompression_bomb,
-    smaller_than_the_crop,
-    orientations_that_differ,
-    another_kind,
-    dead_link,
-)
-
-
-@pytest.mark.parametrize("spoil", BAD)
-def test_each_bad_pair_is_named_and_can_be_left_out(tmp_path, spoil, capsys):
-    save_pair(tmp_path / "fine", "good.png")
-    line = spoil(tmp_path / "scene")
-    with pytest.raises(InputError) as error:
-        open_folder(tmp_path, "blur", skip_bad=False, least_side=16)
-    heading, problem, remedy = str(error.value).splitlines()
-    assert heading == f"{tmp_path}: 1 problem(s) with the image pairs:"
-    assert problem.startswith(f"  - {line}")
-    assert remedy.endswith("Mend these files, or train without them: --config.data.skip_bad=true.")
-    capsys.readouterr()
-    source = open_folder(tmp_path, "blur", skip_bad=True, least_side=16)
-    assert source.names == [("fine", "good")]
-    assert source.skipped == [problem.removeprefix("  - ")]
-    assert "data.skip_bad leaves out 1 bad pair(s), 1 problem(s):" in capsys.readouterr().err
-
-
-def test_all_bad_pairs_are_listed_at_once(tmp_path, capsys):
-    save_pair(tmp_path / "fine", "good.png")
-    lines = [spoil(tmp_path / "scene") for spoil in BAD]
-    (tmp_path / "other" / "blur").mkdir(parents=True)
-    lines.append(f"{tmp_path}/other: no folder `sharp` (found: blur)")
-    lines += [missing_twin(tmp_path / f"many_{i}") for i in range(20)]
-    with pytest.raises(InputError) as error:
-        open_folder(tmp_path, "blur", skip_bad=False, least_side=16)
-    assert f"{len(lines)} problem(s)" in str(error.value)
-    assert [line for line in lines if f"  - {line}" not in str(error.value)] == []
-    assert len(str(error.value).splitlines()) == len(lines) + 2
-    capsys.readouterr()
-    source = open_folder(tmp_path, "blur", skip_bad=True, least_side=16)
-    assert (source.names, len(source.skipped)) == ([("fine", "good")], len(lines))
-    told = capsys.readouterr().err
-    assert f"data.skip_bad leaves out {len(lines) - 1} bad pair(s), {len(lines)} problem(s):" in told
-    assert "and 13 more\n1 good pairs are left." in told
-
-
-def test_without_a_single_good_pair_there_is_nothing_to_skip_to(tmp_path):
-    line = text_named_png(tmp_path / "scene")
-    for skip_bad in (False, True):
-        with pytest.raises(InputError, match="no good pair is left") as error:
-            open_folder(tmp_path, "blur", skip_bad=skip_bad)
-        assert line in str(error.value)
-
-
 def test_an_empty_split_says_what_was_expected_and_found(tmp_path, capsys):
     for name in ("scene/blur/1.bmp", "scene/sharp/1.bmp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +85,7 @@ def test_formats_and_sizes_mix_freely(tmp_path):
         ("a/1", (".JPG", ".jpeg"), (17, 19)),
     ):
         for kind, suffix in zip(("blur", "sharp"), suffixes, strict=True):
-            save(tmp_path / kind / (frame + suffix), size, **({"lossless": True} if suffix == ".webp" else {}))
+            save_noise(tmp_path / kind / (frame + suffix), size, **({"lossless": True} if suffix == ".webp" else {}))
     source = open_folder(tmp_path, "blur", skip_bad=False, least_side=17)
     assert source.names == [("a", "1"), ("b", "10"), ("b", "2")]
     assert source.sizes == [(19, 17), (18, 30), (24, 20)]
@@ -258,7 +103,7 @@ def test_both_images_are_turned_upright(tmp_path):
     turned = Image.Exif()
     turned[274] = 8
     for kind in ("blur", "sharp"):
-        save(tmp_path / kind / "1.png", (20, 24), exif=turned)
+        save_noise(tmp_path / kind / "1.png", (20, 24), exif=turned)
     source = open_folder(tmp_path, "blur", skip_bad=False)
     assert source.sizes == [(20, 24)]
     stored = np.asarray(Image.open(tmp_path / "blur" / "1.png"))
@@ -268,42 +113,12 @@ def test_both_images_are_turned_upright(tmp_path):
 def test_files_that_change_after_the_scan_are_named(tmp_path):
     blur, sharp = save_pair(tmp_path)
     source = open_folder(tmp_path, "blur", skip_bad=False)
-    save(sharp, (6, 5))
+    save_noise(sharp, (6, 5))
     with pytest.raises(InputError, match=r"sharp/1.png: 6x5 pixels, but 20x24 at the start"):
         source[0]
     blur.unlink()
     with pytest.raises(InputError, match=r"blur/1.png: cannot be read \(No such file or directory\)"):
         source[0]
-
-
-def test_folders_without_permission_are_named():
-    """As somebody else where the tests run as root, whom permissions do not stop."""
-    folder = Path(tempfile.mkdtemp())
-    save_pair(folder / "fine")
-    save_pair(folder / "shut")
-    save_pair(folder / "half")
-    folder.chmod(0o755)
-    (folder / "shut").chmod(0)
-    (folder / "half" / "sharp").chmod(0)
-    (folder / "fine" / "blur" / "2.png").write_bytes((folder / "fine" / "blur" / "1.png").read_bytes())
-    (folder / "fine" / "sharp" / "2.png").write_bytes(b"secret")
-    (folder / "fine" / "sharp" / "2.png").chmod(0)
-    user = os.geteuid()
-    try:
-        if user == 0:
-            os.seteuid(65534)
-        with pytest.raises(InputError) as error:
-            open_folder(folder, "blur", skip_bad=False)
-        assert [line.removeprefix(f"  - {folder}") for line in str(error.value).splitlines()[1:-1]] == [
-            "/fine/sharp/2.png: cannot be read (Permission denied)",
-            "/half/sharp: cannot be read (Permission denied)",
-            "/shut: cannot be read (Permission denied)",
-        ]
-    finally:
-        os.seteuid(user)
-        for path in (folder / "shut", folder / "half" / "sharp"):
-            path.chmod(0o755)
-        shutil.rmtree(folder)
 
 
 def test_damage_inside_an_image_is_named_when_it_is_read(tiny_gopro):
@@ -341,6 +156,8 @@ def test_fingerprint_is_that_of_the_same_files_in_another_layout(tiny_gopro, tmp
     assert source.fingerprint() == fingerprint(source.names, source.digests)
     swapped = [(sharp, blur) for blur, sharp in source.digests]
     assert fingerprint(source.names, swapped) != source.fingerprint()
+    renamed = [("other", frame) for _, frame in source.names]
+    assert fingerprint(renamed, source.digests) != source.fingerprint()
 
 
 def test_real_frames_are_found_and_read(real_gopro):
