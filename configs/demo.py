@@ -25,12 +25,13 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.start.encoder = ""  # the network has no encoder
 
     config.data = ConfigDict()
-    config.data.root = "data/demo"  # folder that holds `train` and `test`
+    config.data.root = "data/demo"  # prepared data, or a folder that holds `train` and `test`, perhaps `validation`
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
+    config.data.splits = "official"  # "original": test entries 0-499 for validation; "drawn": data without splits
     config.data.validation_sequences = ("coffee",)  # held out of training, as whole sequences
+    config.data.skip_bad = False  # True: go on without damaged, lonely or too small pairs, and say how many
     config.data.resize = 0  # side in pixels of the square that whole frames are resized to; 0: not resized
     config.data.resize_filter = "bicubic"  # nearest, bilinear, bicubic or lanczos
-    config.data.crop = 96  # side in pixels of random training crops; 0: whole frames
     config.data.flip_and_turn = True  # mirror and turn training images at random
     config.data.batch_size = 8  # images per step, over all devices
     config.data.num_threads = 2  # threads that read images
@@ -40,6 +41,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         ConfigDict(
             {
                 "epochs": 24,
+                "crop": 96,  # side in pixels of random training crops; 0: whole frames
                 "loss": "charbonnier",
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                 "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 50},

@@ -27,13 +27,17 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.start.encoder = ""  # the network has no encoder
 
     config.data = ConfigDict()
-    config.data.root = "data/GOPRO_Large"  # folder that holds `train` and `test`
+    config.data.root = (
+        "data/GOPRO_Large"  # prepared data, or a folder that holds `train` and `test`, perhaps `validation`
+    )
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
-    # Held out of training for validation, as whole sequences: recordings that no other sequence shares.
+    config.data.splits = "official"  # "original": test entries 0-499 for validation; "drawn": data without splits
+    # Held out of training for validation, as whole sequences: recordings that no other sequence shares. Not needed
+    # where the data has a folder `validation` of its own.
     config.data.validation_sequences = ("GOPR0477_11_00", "GOPR0857_11_00", "GOPR0884_11_00")
+    config.data.skip_bad = False  # True: go on without damaged, lonely or too small pairs, and say how many
     config.data.resize = 256  # side in pixels of the square that whole frames are resized to; 0: not resized
     config.data.resize_filter = "bicubic"  # nearest, bilinear, bicubic or lanczos
-    config.data.crop = 0  # side in pixels of random training crops; 0: whole frames
     config.data.flip_and_turn = False  # mirror and turn training images at random
     config.data.batch_size = 16  # images per step, over all devices
     config.data.num_threads = 8  # threads that read images
@@ -43,6 +47,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         ConfigDict(
             {
                 "epochs": 350,
+                "crop": 0,  # side in pixels of random training crops; 0: whole frames
                 "loss": "mse",  # or "mae", "charbonnier"
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                 "schedule": {"name": "constant", "learning_rate": 1e-3},
@@ -51,6 +56,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         ConfigDict(
             {
                 "epochs": 200,
+                "crop": 0,
                 "loss": "mse",
                 "optimizer": {"name": "sgd", "momentum": 0.0},
                 "schedule": {"name": "constant", "learning_rate": 1e-4},
@@ -70,10 +76,10 @@ def get_config(variant: str = "default") -> ConfigDict:
 
     if variant == "smoke":
         config.data.validation_sequences = ("GOPR0477_11_00",)
-        config.data.resize = 128
         config.data.batch_size = 4
         config.data.num_threads = 2
         config.evaluation.batch_size = 4
         for stage in config.stages:
             stage.epochs = 1
+            stage.crop = 128
     return config

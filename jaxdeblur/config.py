@@ -8,8 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdeblur.data.folders import BLUR_VARIANTS
-from jaxdeblur.data.pipeline import RESIZE_FILTERS
+from jaxdeblur.data.images import RESIZE_FILTERS
+from jaxdeblur.data.layout import BLUR_VARIANTS
+from jaxdeblur.data.sources import SPLITS
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import MODELS
@@ -60,10 +61,11 @@ FIELDS: dict[str, Check] = {
     "start.encoder": _type(str, "a path, or '' for none"),
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
+    "data.splits": _one_of(SPLITS),
     "data.validation_sequences": _names,
+    "data.skip_bad": _type(bool, "True or False"),
     "data.resize": _side(16),
     "data.resize_filter": _one_of(RESIZE_FILTERS),
-    "data.crop": _side(16),
     "data.flip_and_turn": _type(bool, "True or False"),
     "data.batch_size": _number(int, 1),
     "data.num_threads": _number(int, 1, 1025),
@@ -72,7 +74,7 @@ FIELDS: dict[str, Check] = {
     "checkpoint.keep_latest": _number(int, 1),
     "log.every_steps": _number(int, 1),
 }
-STAGE_FIELDS: dict[str, Check] = {"epochs": _number(int, 1), "loss": _one_of(LOSSES)}
+STAGE_FIELDS: dict[str, Check] = {"epochs": _number(int, 1), "crop": _side(8), "loss": _one_of(LOSSES)}
 
 # Options of networks, optimizers and schedules are the keyword arguments of what they name; this goes by annotation.
 OPTION_CHECKS: dict[Any, Check] = {

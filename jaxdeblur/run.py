@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -10,8 +11,8 @@ from jaxdeblur import evaluate, weights
 from jaxdeblur.checkpoint import Checkpoints, check_disk_space
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
-from jaxdeblur.data.folders import FolderSource, find_pairs, hold_out
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
+from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_sources
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import network_shapes, read_initial_weights
@@ -84,9 +85,10 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     plain = to_plain(config)
     for field in ("data", "evaluation") if training else ("evaluation",):
         check_batch_size(f"{field}.batch_size", plain[field]["batch_size"], jax.device_count())
-    options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "crop", "flip_and_turn")})
-    sources = open_sources(Path(config.data.root).expanduser(), config.data.blur, config.data.validation_sequences)
-    check_sizes(sources["train"], options)
+    options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "flip_and_turn")})
+    crops = [stage["crop"] for stage in plain["stages"]]
+    root, sources = open_data(plain["data"], largest_crop=max(crops))
+    check_sizes(sources["train"], options.resize, crops)
     epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
     stages = plan_stages(plain["stages"], epoch_steps)
     model, mesh = build_model(**plain["model"]), create_mesh()
@@ -99,7 +101,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "network": config.model.name,
         "parameters": sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/")),
         "initial_weights": initial.description if initial else "",
-        "data_set": Path(config.data.root).expanduser().resolve().name,
+        "data_set": name_data_set(root, sources["train"]),
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
@@ -126,15 +128,16 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     )
 
 
-def open_sources(root: Path, blur: str, validation_sequences: tuple[str, ...]) -> dict[str, FolderSource]:
-    """Return the sources of `train`, `validation` and `test`, with a look at every file.
+def open_data(data: dict[str, Any], *, largest_crop: int) -> tuple[Path, dict[str, PairSource]]:
+    """Return the data's folder and the sources of `train`, `validation` and `test`, by the config's fields `data`.
 
     Raises:
-        InputError: a folder, a file or a pair is wrong.
+        InputError: a folder, a file, a pair or a split is wrong.
     """
-    training, validation = hold_out(find_pairs(root, "train", blur), validation_sequences)
-    pairs = {"train": training, "validation": validation, "test": find_pairs(root, "test", blur)}
-    return {split: FolderSource(found) for split, found in pairs.items()}
+    root = Path(data["root"]).expanduser()
+    options = DataOptions(root, **{key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")})
+    sources = open_sources(options, resize=data["resize"], resize_filter=data["resize_filter"], crop=largest_crop)
+    return root, sources
 
 
 def check_batch_size(field: str, batch_size: int, devices: int) -> None:

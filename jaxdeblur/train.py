@@ -5,6 +5,7 @@ Batches are uint8 NHWC; the network sees float32 in [0, 1]. PSNR is in dB.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,13 @@ import numpy as np
 from jaxdeblur import evaluate
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest, say
-from jaxdeblur.data.folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs, make_train_batches
+from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import InitialWeights, fill
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage, init_variables
-from jaxdeblur.train_step import Stage, abstract, batch_sharding, make_train_step, replicated
+from jaxdeblur.train_step import Stage, abstract, batch_sharding, make_train_step, replicated, to_devices
 
 
 @dataclasses.dataclass
@@ -31,7 +32,7 @@ class Run:
 
     model: nn.Module
     stages: list[Stage]
-    sources: dict[str, FolderSource]  # train, validation, test
+    sources: dict[str, PairSource]  # train, validation, test
     data_set: str
     blur: str
     options: InputOptions
@@ -57,6 +58,20 @@ class Run:
     def abstract_variables(self) -> Any:
         """Return stand-ins for the network's variables, with their place on the devices."""
         return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
+
+    def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Return this process's part of the batches of a stage, from the one of `first_step` on."""
+        return make_train_batches(
+            self.sources["train"],
+            self.options,
+            crop=stage.crop,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            first_step=first_step,
+            num_threads=self.num_threads,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
     def score(self, split: str, variables: Any) -> evaluate.Evaluation:
         """Score a split with the given weights."""
@@ -106,21 +121,13 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
     """
     step = int(state.step)
     bar = ProgressBar(run.total_steps * run.batch_size, step * run.batch_size)
-    batches = make_train_batches(
-        run.sources["train"],
-        run.options,
-        batch_size=run.batch_size,
-        seed=run.seed,
-        first_step=step,
-        num_threads=run.num_threads,
-    )
     losses = progress["losses"]
     try:
         validate_unvalidated(run, state, progress)
         for stage in run.stages[progress["stage"] :]:
             if stage.index > progress["stage"]:
                 state = jax.jit(partial(enter_stage, tx=stage.tx), out_shardings=replicated(run.mesh))(state)
-            state, losses, stopped = train_stage(run, stage, state, losses, batches, bar, stop)
+            state, losses, stopped = train_stage(run, stage, state, losses, bar, stop)
             if stopped:
                 break
     finally:
@@ -134,7 +141,6 @@ def train_stage(
     stage: Stage,
     state: TrainState,
     losses: list[float],
-    batches: Any,
     bar: ProgressBar,
     stop: StopRequest,
 ) -> tuple[TrainState, list[float], bool]:
@@ -144,6 +150,7 @@ def train_stage(
         The state, the losses since the last line of the log, and whether a stop was asked for.
     """
     train_step, sharding = make_train_step(stage, run.mesh), batch_sharding(run.mesh)
+    batches = run.train_batches(stage, first_step=int(state.step))
     meter = SpeedMeter(run.batch_size)
     pending: list[jax.Array] = []  # at most one step in flight, so that fetching its loss never stalls the device
     for step in range(int(state.step) + 1, stage.end_step + 1):
@@ -152,7 +159,7 @@ def train_stage(
         except InputError:
             save(run, stage, state, losses + fetch_losses(pending, stage, step - 1), None)
             raise
-        state, loss = train_step(state, jax.device_put(batch, sharding))
+        state, loss = train_step(state, to_devices(batch, sharding))
         pending.append(loss)
         losses += fetch_losses(pending[:-1], stage, step - 1)
         pending = pending[-1:]

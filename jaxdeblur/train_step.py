@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -21,9 +22,13 @@ TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.A
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1."""
+    """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1.
+
+    `crop` is the side in pixels of its random crops; 0 for whole frames.
+    """
 
     index: int
+    crop: int
     first_step: int
     end_step: int
     loss: Callable[[jax.Array, jax.Array], jax.Array]
@@ -57,13 +62,20 @@ def abstract(create: Callable[[], Any], mesh: jax.sharding.Mesh) -> Any:
     )
 
 
+def to_devices(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Return the global batch on the devices, of which each process brings its part."""
+    return {key: jax.make_array_from_process_local_data(sharding, part) for key, part in batch.items()}
+
+
 def plan_stages(stages: list[dict], steps_per_epoch: int) -> list[Stage]:
     """Return the stages of a config with their places in the run."""
     planned, first_step = [], 0
     for index, stage in enumerate(stages):
         length = stage["epochs"] * steps_per_epoch
         tx, schedule = create_optimizer(stage["optimizer"], stage["schedule"], length)
-        planned.append(Stage(index, first_step, first_step + length, LOSSES[stage["loss"]], tx, schedule))
+        planned.append(
+            Stage(index, stage["crop"], first_step, first_step + length, LOSSES[stage["loss"]], tx, schedule)
+        )
         first_step += length
     return planned
 

@@ -68,7 +68,7 @@ def decompression_bomb(scene: Path) -> str:
 def smaller_than_the_crop(scene: Path) -> str:
     for path in save_pair(scene, "9.png"):
         save_noise(path, (40, 15))
-    return f"{scene}/blur/9.png: 40x15 pixels, smaller than the crop of 16 (data.crop)"
+    return f"{scene}/blur/9.png: 40x15 pixels, smaller than the crop of 16"
 
 
 def orientations_that_differ(scene: Path) -> str:

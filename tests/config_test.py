@@ -35,7 +35,8 @@ def test_defaults_are_the_originals_recipe():
         if path.stem == "demo":
             continue
         config = load(path).get_config()
-        assert (config.data.resize, config.data.resize_filter, config.data.crop) == (256, "bicubic", 0)
+        assert (config.data.resize, config.data.resize_filter, config.data.splits) == (256, "bicubic", "official")
+        assert {stage.crop for stage in config.stages} == {0}
         assert not config.data.flip_and_turn
         first = config.stages[0].to_dict()
         assert (first["epochs"], first["loss"], first["optimizer"]) == (350, "mse", adam)
@@ -52,7 +53,7 @@ def test_defaults_are_the_originals_recipe():
 def test_every_problem_is_named_at_once(tiny_config):
     config = tiny_config
     config.data.colour = "red"
-    del config.data.crop
+    del config.data.skip_bad
     config.data.blur = "blurred"
     with config.ignore_type():
         config.data.batch_size = "eight"
@@ -69,7 +70,7 @@ def test_every_problem_is_named_at_once(tiny_config):
     for words in (
         "12 problem(s)",
         "data.colour: unknown field",
-        "data.crop: missing",
+        "data.skip_bad: missing",
         "data.blur: found 'blurred', expected one of blur, blur_gamma",
         "data.batch_size: found 'eight', expected an integer of at least 1",
         "data.validation_sequences: found [], expected a tuple of names",

@@ -81,10 +81,11 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "data": {
                 "root": str(root),
                 "blur": "blur",
+                "splits": "official",
                 "validation_sequences": ("scene_v",),
+                "skip_bad": False,
                 "resize": 16,
                 "resize_filter": "bicubic",
-                "crop": 0,
                 "flip_and_turn": True,
                 "batch_size": 2,
                 "num_threads": 2,
@@ -93,6 +94,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
                 ConfigDict(
                     {
                         "epochs": 2,
+                        "crop": 0,
                         "loss": "mse",
                         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                         "schedule": {"name": "constant", "learning_rate": 1e-3},
@@ -101,6 +103,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
                 ConfigDict(
                     {
                         "epochs": 1,
+                        "crop": 8,
                         "loss": "mae",
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},

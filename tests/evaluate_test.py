@@ -85,7 +85,7 @@ def test_saved_images_are_clipped_and_rounded():
 
 def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
     result, _ = score(make_pairs([(8, 8)] * 3), 2, sample_count=1)
-    options = InputOptions(resize=0, resize_filter="bicubic", crop=0, flip_and_turn=False)
+    options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
     protocol = evaluate.make_protocol(
         options,
         data_set="d",

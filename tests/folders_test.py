@@ -8,61 +8,44 @@ import pytest
 from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
-from jaxdeblur.data.folders import FolderSource, find_pairs, fingerprint, hold_out, open_folder, read_image
+from jaxdeblur.data.folders import fingerprint, open_folder
+from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
 
 
 def test_pairs_come_in_official_order_with_their_images(tiny_gopro):
-    pairs = find_pairs(tiny_gopro, "train", "blur")
-    names = [(pair.sequence, pair.frame) for pair in pairs]
-    assert names == [("scene_a", f"00000{i}") for i in (1, 2, 3, 4)] + [
+    source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
+    assert source.names == [("scene_a", f"00000{i}") for i in (1, 2, 3, 4)] + [
         *(("scene_b", f"00000{i}") for i in (1, 2)),
         *(("scene_v", f"00000{i}") for i in (1, 2, 3)),
     ]
-    pair = FolderSource(pairs)[5]
+    pair = source[5]
     folder = tiny_gopro / "train" / "scene_b"
     assert (pair["sequence"], pair["frame"]) == ("scene_b", "000002")
     np.testing.assert_array_equal(pair["blur"], np.asarray(Image.open(folder / "blur" / "000002.png")))
     np.testing.assert_array_equal(pair["sharp"], np.asarray(Image.open(folder / "sharp" / "000002.png")))
-    assert pairs[5].size == (32, 32)
+    assert source.sizes[5] == (32, 32)
+    window = source.read(5, np.s_[4:20, 7:31])
+    np.testing.assert_array_equal(window["blur"], pair["blur"][4:20, 7:31])
+    np.testing.assert_array_equal(window["sharp"], pair["sharp"][4:20, 7:31])
 
 
 def test_blur_variant_is_taken_by_name_and_never_replaced(tiny_gopro):
     with pytest.raises(InputError, match=r"scene_a: no folder `blur_gamma` \(found: blur, sharp\)"):
-        find_pairs(tiny_gopro, "train", "blur_gamma")
+        open_folder(tiny_gopro / "train", "blur_gamma", skip_bad=False)
     for sequence in (tiny_gopro / "train").iterdir():
         shutil.copytree(sequence / "sharp", sequence / "blur_gamma")
-    pair = FolderSource(find_pairs(tiny_gopro, "train", "blur_gamma"))[0]
+    pair = open_folder(tiny_gopro / "train", "blur_gamma", skip_bad=False)[0]
     np.testing.assert_array_equal(pair["blur"], pair["sharp"])
 
 
-def test_whole_sequences_are_held_out(tiny_gopro):
-    training, validation = hold_out(find_pairs(tiny_gopro, "train", "blur"), ("scene_v", "scene_b"))
-    assert {pair.sequence for pair in training} == {"scene_a"}
-    assert [pair.sequence for pair in validation] == ["scene_b"] * 2 + ["scene_v"] * 3
-
-
-@pytest.mark.parametrize(
-    ("sequences", "words"),
-    [
-        (("nowhere",), "nowhere; found scene_a, scene_b, scene_v in train/"),
-        (("scene_a", "scene_b", "scene_v"), "all sequences of train/ are held out"),
-    ],
-)
-def test_holding_out_what_is_not_there_or_all_is_refused(tiny_gopro, sequences, words):
-    with pytest.raises(InputError, match=words):
-        hold_out(find_pairs(tiny_gopro, "train", "blur"), sequences)
-
-
-def test_wrong_folders_are_named(tiny_gopro, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere is no folder; .*Pass --config.data.root"):
-        find_pairs(tmp_path / "nowhere", "train", "blur")
-    with pytest.raises(InputError, match=r"has no folder `train` \(found: GOPRO_Large\)"):
-        find_pairs(tmp_path, "train", "blur")
+def test_folders_without_pairs_are_named(tiny_gopro, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere/train is no folder; expected one with image pairs in `blur`"):
+        open_folder(tmp_path / "nowhere" / "train", "blur", skip_bad=False)
     shutil.rmtree(tiny_gopro / "train")
     (tiny_gopro / "train").mkdir()
     with pytest.raises(InputError, match=r"no pairs found; expected <sequence>/blur/<frame> and .* Found: nothing"):
-        find_pairs(tiny_gopro, "train", "blur")
+        open_folder(tiny_gopro / "train", "blur", skip_bad=False)
 
 
 def test_an_empty_split_says_what_was_expected_and_found(tmp_path, capsys):
@@ -136,14 +119,14 @@ def test_grey_images_become_rgb(tmp_path):
 
 
 def test_fingerprint_knows_the_data_not_the_place(tiny_gopro, tmp_path):
-    here = FolderSource(find_pairs(tiny_gopro, "train", "blur")).fingerprint()
+    here = open_folder(tiny_gopro / "train", "blur", skip_bad=False).fingerprint()
     moved = tmp_path / "moved"
     shutil.move(tiny_gopro, moved)
-    assert FolderSource(find_pairs(moved, "train", "blur")).fingerprint() == here
+    assert open_folder(moved / "train", "blur", skip_bad=False).fingerprint() == here
     os.utime(moved / "train" / "scene_a" / "blur" / "000001.png")
-    assert FolderSource(find_pairs(moved, "train", "blur")).fingerprint() == here
+    assert open_folder(moved / "train", "blur", skip_bad=False).fingerprint() == here
     write_pairs(moved, "train", "scene_a", 4, seed=1)
-    assert FolderSource(find_pairs(moved, "train", "blur")).fingerprint() != here
+    assert open_folder(moved / "train", "blur", skip_bad=False).fingerprint() != here
 
 
 def test_fingerprint_is_that_of_the_same_files_in_another_layout(tiny_gopro, tmp_path):
@@ -161,7 +144,7 @@ def test_fingerprint_is_that_of_the_same_files_in_another_layout(tiny_gopro, tmp
 
 
 def test_real_frames_are_found_and_read(real_gopro):
-    source = FolderSource(find_pairs(real_gopro, "test", "blur"))
+    source = open_folder(real_gopro / "test", "blur", skip_bad=False)
     pair = source[0]
     assert pair["blur"].shape == pair["sharp"].shape == (720, 1280, 3)
     assert pair["blur"].dtype == np.uint8

@@ -33,7 +33,7 @@ def write_run(folder, *, better=0.05):
         log.scalars(step, 0, step, {"train/loss": 1 / step})
         log.scalars(step, 0, step, {"validation/psnr": 20.0 + step, "validation/identity_psnr": 21.0})
     log.close()
-    options = InputOptions(resize=8, resize_filter="bicubic", crop=0, flip_and_turn=False)
+    options = InputOptions(resize=8, resize_filter="bicubic", flip_and_turn=False)
     for split in ("validation", "test"):
         pairs = [
             {

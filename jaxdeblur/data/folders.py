@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxdeblur.console import say
 from jaxdeblur.data.images import SUFFIXES, read_image
-from jaxdeblur.data.layout import BLUR_VARIANTS as BLUR_VARIANTS
 from jaxdeblur.data.layout import Layout, read_layout
 from jaxdeblur.data.scan import FileScan, scan_files
 from jaxdeblur.errors import InputError, list_problems
@@ -51,6 +52,10 @@ class FolderSource:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict:
+        return self.read(index, np.s_[:, :])
+
+    def read(self, index: int, window: tuple[slice, slice]) -> dict:
+        """Return the same as `source[index]`, with the images cut to some rows and columns."""
         pair = self.pairs[index]
         images = {"blur": read_image(pair.blur), "sharp": read_image(pair.sharp)}
         for key, image in images.items():
@@ -58,7 +63,8 @@ class FolderSource:
                 found, expected = _pixels(image.shape[:2]), _pixels(pair.size)
                 path = getattr(pair, key)
                 raise InputError(f"{path}: {found} pixels, but {expected} at the start. It has changed: start again.")
-        return {**images, "sequence": pair.sequence, "frame": pair.frame}
+        cut = {key: image[window] for key, image in images.items()}
+        return {**cut, "sequence": pair.sequence, "frame": pair.frame}
 
     def subset(self, indices: Sequence[int]) -> "FolderSource":
         """Return a source of some of the pairs."""
@@ -125,49 +131,6 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
     return FolderSource(pairs, problems)
 
 
-def find_pairs(root: Path, split: str, blur: str) -> list[Pair]:
-    """Return all pairs of a split, as `open_folder` does, and refuse bad ones.
-
-    Args:
-        root: folder with `train` and `test`.
-        split: 'train' or 'test'.
-        blur: 'blur' (linear) or 'blur_gamma'; which of the two the blurred images come from.
-
-    Raises:
-        InputError: no such folder, no pairs, or bad pairs; all at once.
-    """
-    return list(open_folder(_split_folder(root, split), blur, skip_bad=False).pairs)
-
-
-def hold_out(pairs: Sequence[Pair], sequences: Sequence[str]) -> tuple[list[Pair], list[Pair]]:
-    """Split training pairs into (training, validation) by whole sequences, so that no scene is in both.
-
-    Raises:
-        InputError: a sequence is not there, or nothing is left on one side.
-    """
-    present = sorted({pair.sequence for pair in pairs})
-    missing = [name for name in sequences if name not in present]
-    remedy = "Set data.validation_sequences to some of the sequences in train/, but not all."
-    if missing or not sequences:
-        found = f"found {', '.join(present)}"
-        raise InputError(f"data.validation_sequences: {', '.join(missing) or 'empty'}; {found} in train/. {remedy}")
-    training = [pair for pair in pairs if pair.sequence not in sequences]
-    if not training:
-        raise InputError(f"data.validation_sequences: all sequences of train/ are held out. {remedy}")
-    return training, [pair for pair in pairs if pair.sequence in sequences]
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    layout = "the folder that holds GOPRO_Large's `train` and `test`"
-    if not root.is_dir():
-        raise InputError(f"data.root: {root} is no folder; expected {layout}. Pass --config.data.root=PATH.")
-    folder = root / split
-    if not folder.is_dir():
-        found = ", ".join(sorted(path.name for path in root.iterdir())[:10]) or "nothing"
-        raise InputError(f"data.root: {root} has no folder `{split}` (found: {found}); expected {layout}.")
-    return folder
-
-
 def _match(layout: Layout) -> tuple[dict[tuple[str, str], tuple[Path, Path]], list[str]]:
     """Return the blurred and the sharp file of each pair in order, and a line for every file that has no one twin."""
     matched, problems = {}, []
@@ -199,7 +162,7 @@ def _check_pair(blurred: Path, blur_scan: FileScan, sharp: Path, sharp_scan: Fil
         problems.append(f"{blurred}: {found} pixels, but its twin {sharp} has {expected}")
     if min(*blur_scan.size, *sharp_scan.size) < least_side:
         smaller = min(blur_scan.size, sharp_scan.size, key=min)
-        problems.append(f"{blurred}: {_pixels(smaller)} pixels, smaller than the crop of {least_side} (data.crop)")
+        problems.append(f"{blurred}: {_pixels(smaller)} pixels, smaller than the crop of {least_side}")
     return problems
 
 

@@ -26,6 +26,12 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"  # length, name and checksum of the last, empty chunk
 GREY_16_BIT = ("I;16", "I;16B")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *GREY_16_BIT)
+RESIZE_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 _TIFF = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
 
@@ -75,6 +81,13 @@ def examine_image(content: bytes) -> tuple[np.ndarray, int]:
         except Exception as error:
             raise InputError(f"cannot be read as an image ({error})") from error
     return pixels, orientation
+
+
+def resize_image(image: np.ndarray, side: int, resize_filter: str) -> np.ndarray:
+    """Return a uint8 image (H, W, 3) resized to (side, side, 3); one that has this size is returned as it is."""
+    if image.shape[:2] == (side, side):
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), RESIZE_FILTERS[resize_filter]))
 
 
 def _decode(content: bytes) -> tuple[np.ndarray, int]:

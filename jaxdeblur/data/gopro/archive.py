@@ -1,0 +1,166 @@
+"""GOPRO_Large as its authors publish it: the zip, read in place, or the folder that it unpacks to.
+
+Inside are `{train,test}/<sequence>/{blur,blur_gamma,sharp}/<frame>.png`, below any number of other folders.
+"""
+
+import dataclasses
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+from jaxdeblur.errors import InputError, list_problems
+
+SEQUENCES = {
+    "train": (
+        *("GOPR0372_07_00", "GOPR0372_07_01", "GOPR0374_11_00", "GOPR0374_11_01", "GOPR0374_11_02", "GOPR0374_11_03"),
+        *("GOPR0378_13_00", "GOPR0379_11_00", "GOPR0380_11_00", "GOPR0384_11_01", "GOPR0384_11_02", "GOPR0384_11_03"),
+        *("GOPR0384_11_04", "GOPR0385_11_00", "GOPR0386_11_00", "GOPR0477_11_00", "GOPR0857_11_00", "GOPR0868_11_01"),
+        *("GOPR0868_11_02", "GOPR0871_11_01", "GOPR0881_11_00", "GOPR0884_11_00"),
+    ),
+    "test": (
+        *("GOPR0384_11_00", "GOPR0384_11_05", "GOPR0385_11_01", "GOPR0396_11_00", "GOPR0410_11_00", "GOPR0854_11_00"),
+        *("GOPR0862_11_00", "GOPR0868_11_00", "GOPR0869_11_00", "GOPR0871_11_00", "GOPR0881_11_01"),
+    ),
+}
+NUM_PAIRS = {"train": 2103, "test": 1111}
+MEMBER = re.compile(r"(?:^|/)(train|test)/([^/]+)/(blur|blur_gamma|sharp)/([^/.][^/]*)\.png$", re.IGNORECASE)
+
+# From (split, sequence) to {variant: {frame: name of the file}}.
+Listing = dict[tuple[str, str], dict[str, dict[str, str]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairFiles:
+    """The names of a pair's two files inside the archive, and what the pair is called."""
+
+    sequence: str
+    frame: str
+    blur: str
+    sharp: str
+
+
+class Archive:
+    """The files of a zip or of a folder, by name.
+
+    Raises:
+        InputError: the source is missing, or is a zip that is cut short.
+    """
+
+    def __init__(self, source: Path):
+        self.source = source
+        self._zip = None
+        if source.is_dir():
+            self.sizes = {p.relative_to(source).as_posix(): p.stat().st_size for p in source.rglob("*") if p.is_file()}
+            return
+        if not source.is_file():
+            raise InputError(f"{source}: no such file or folder; expected GOPRO_Large.zip or the folder of its files.")
+        try:
+            self._zip = zipfile.ZipFile(source)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{source}: cannot be read as a zip ({error}); {source.stat().st_size:,} bytes. It may be cut short: "
+                "compare its size with the one that the download page states, and download it again."
+            ) from error
+        self.sizes = {entry.filename: entry.file_size for entry in self._zip.infolist() if not entry.is_dir()}
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; safe to call from several threads.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        try:
+            return self._zip.read(name) if self._zip else (self.source / name).read_bytes()
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{self.source}: {name}: cannot be read ({error}).") from error
+
+
+def plan_pairs(archive: Archive, blur: str, *, partial: bool) -> tuple[dict[str, list[PairFiles]], list[str]]:
+    """Return the pairs of each split in official order, sorted by sequence, then frame, and what is missing.
+
+    Args:
+        archive: what to look through.
+        blur: 'blur' or 'blur_gamma'.
+        partial: whether it may be a part of the data set. Every frame that is there must have its twin all the same.
+
+    Returns:
+        The pairs by split, and a line for everything that the whole data set has and this one has not.
+
+    Raises:
+        InputError: lists all that is wrong; without `partial`, also what is missing.
+    """
+    listing, problems = _list_images(archive)
+    pairs: dict[str, list[PairFiles]] = {split: [] for split in SEQUENCES}
+    missing = []
+    for (split, sequence), variants in sorted(listing.items()):
+        absent = [name for name in (blur, "sharp") if not variants[name]]
+        if absent:
+            found = ", ".join(sorted(name for name in variants if variants[name]))
+            missing.append(f"{split}/{sequence}: no {' and no '.join(absent)} (found: {found})")
+            continue
+        found, lonely = _match(split, sequence, variants, blur)
+        pairs[split] += found
+        problems += lonely
+    for split in SEQUENCES:
+        missing += _missing(split, listing, pairs[split])
+    empty = [split for split, found in pairs.items() if not found]
+    if empty and (partial or not listing):
+        expected = f"{{train,test}}/<sequence>/{{{blur},sharp}}/<frame>.png"
+        problems.append(f"no pairs in {' and '.join(empty)}: expected {expected}")
+    if problems or (missing and not partial):
+        problems += [] if partial else missing
+        remedy = "Use the complete archive of the data set's authors" + (
+            "." if partial else ", or pass --partial (partial=True) to prepare what is there as a part."
+        )
+        heading = f"{archive.source}: {len(problems)} problem(s):"
+        raise InputError(list_problems(heading, problems, remedy, shown=None))
+    return pairs, missing
+
+
+def _list_images(archive: Archive) -> tuple[Listing, list[str]]:
+    listing: Listing = defaultdict(lambda: {"blur": {}, "blur_gamma": {}, "sharp": {}})
+    problems = []
+    for name in archive.sizes:
+        if name.startswith("__MACOSX/") or not (match := MEMBER.search(name)):
+            continue
+        split, sequence, variant, frame = match.groups()
+        files = listing[split.lower(), sequence][variant.lower()]
+        if frame in files:
+            problems.append(f"{name}: the same frame as {files[frame]}")
+        files[frame] = name
+    return listing, problems
+
+
+def _match(split: str, sequence: str, variants: dict[str, dict], blur: str) -> tuple[list[PairFiles], list[str]]:
+    blurred, sharp = variants[blur], variants["sharp"]
+    lonely = [f"{split}/{sequence}: {blur}/{frame}.png has no twin in sharp/" for frame in blurred.keys() - sharp]
+    lonely += [f"{split}/{sequence}: sharp/{frame}.png has no twin in {blur}/" for frame in sharp.keys() - blurred]
+    frames = sorted(blurred.keys() & sharp.keys())
+    return [PairFiles(sequence, frame, blurred[frame], sharp[frame]) for frame in frames], sorted(lonely)
+
+
+def _missing(split: str, listing: Listing, pairs: list[PairFiles]) -> list[str]:
+    """Return what a split lacks of the whole data set, or has beyond it."""
+    there = {sequence for found, sequence in listing if found == split}
+    lines = []
+    if absent := [name for name in SEQUENCES[split] if name not in there]:
+        lines.append(f"{split}: {len(absent)} of {len(SEQUENCES[split])} sequences missing: {', '.join(absent)}")
+    if unknown := sorted(there - {*SEQUENCES[split]}):
+        lines.append(f"{split}: sequences that GOPRO_Large does not have: {', '.join(unknown)}")
+    if len(pairs) != NUM_PAIRS[split]:
+        lines.append(f"{split}: {len(pairs):,} pairs, expected {NUM_PAIRS[split]:,}")
+        frames = defaultdict(list)
+        for pair in pairs:
+            frames[pair.sequence].append(pair.frame)
+        lines += [line for sequence, found in frames.items() for line in _gaps(f"{split}/{sequence}", found)]
+    return lines
+
+
+def _gaps(sequence: str, frames: list[str]) -> list[str]:
+    """Return a line if a sequence's numbers, consecutive in GOPRO_Large, have gaps."""
+    numbers = [int(frame) for frame in frames if frame.isdigit()]
+    lost = sorted({*range(min(numbers, default=0), max(numbers, default=0))} - {*numbers})
+    words = ", ".join(f"{number:06d}" for number in lost[:3]) + (" ..." if len(lost) > 3 else "")
+    return [f"{sequence}: {len(lost)} frame(s) missing in between: {words}"] if lost else []

@@ -1,0 +1,281 @@
+"""The TFDS builder: reads the archive in place, checks every image, and writes array_record files.
+
+Images are uint8 RGB, (H, W, 3). Three forms, since one does not serve all: `256`, frames resized once, and `tiles`,
+full frames cut up, hold raw pixels, which cost a copy to read where decoding two 1280x720 PNGs costs some 50 ms; a
+tile is small, so that a random crop reads little. `full` keeps the published PNGs. TensorFlow is not needed.
+"""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tqdm import tqdm
+
+from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, PairFiles, plan_pairs
+from jaxdeblur.data.images import decode_image, resize_image
+from jaxdeblur.errors import InputError, list_problems
+
+STORED_SIDE, STORED_FILTER = 256, "bicubic"
+TILE = 128  # side in pixels; tiles at the right and the lower edge may be smaller
+FORMS = {
+    "256": f"whole frames resized to {STORED_SIDE}x{STORED_SIDE} ({STORED_FILTER}, Pillow), raw pixels",
+    "full": "full frames, the published PNG files",
+    "tiles": f"full frames in tiles of {TILE}x{TILE}, raw pixels, row by row; one example is one tile",
+}
+BYTES_PER_PAIR = {"256": 2 * STORED_SIDE**2 * 3, "full": 1.9e6, "tiles": 2 * 720 * 1280 * 3}  # of 1280x720
+SHARD_BYTES = 2**28  # TFDS keeps a shard's examples in memory until its file is closed
+PER_PAIR = ("sequence", "frame", "height", "width", "blur_sha256", "sharp_sha256")
+
+CITATION = """@inproceedings{nah2017deep,
+  title={Deep Multi-scale Convolutional Neural Network for Dynamic Scene Deblurring},
+  author={Nah, Seungjun and Kim, Tae Hyun and Lee, Kyoung Mu},
+  booktitle={CVPR},
+  year={2017}
+}"""
+
+
+@dataclasses.dataclass(kw_only=True)
+class GoproConfig(tfds.core.BuilderConfig):
+    """Which blurred images, and in which form.
+
+    Attributes:
+        blur: 'blur' (plain mean of the recorded frames) or 'blur_gamma' (mean in linear light).
+        form: '256', 'full' or 'tiles', see FORMS.
+    """
+
+    blur: str
+    form: str
+
+
+def config_name(blur: str, form: str) -> str:
+    """Return the name of the builder config of a blur variant and form: `blur_256`, `blur_gamma_full`."""
+    return f"{blur}_{form}"
+
+
+def cut_tiles(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of a frame's tiles, row by row."""
+    rows, columns = ([slice(i, min(i + TILE, side)) for i in range(0, side, TILE)] for side in (height, width))
+    return [(row, column) for row in rows for column in columns]
+
+
+class _RawWriter(tfds.core.ExampleWriter):
+    """Writes records uncompressed: raw pixels shrink by a third at best, and reading them takes four times as long."""
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
+        writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
+        for _, record in examples:
+            writer.write(record)
+        writer.close()
+
+
+class GoproLarge(tfds.core.ShardBasedBuilder):
+    """GOPRO_Large: 2,103 training and 1,111 test pairs of blurred and sharp 1280x720 frames, in official order.
+
+    Args:
+        source: GOPRO_Large.zip or the folder that it unpacks to; None looks for either in TFDS's manual directory.
+        partial: whether the source may be a part of the data set, which the metadata then say.
+        **kwargs: `config`, `data_dir` and `version`, as for any TFDS builder.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Raw uint8 pixels."}  # noqa: RUF012  TFDS reads it from the class
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        GoproConfig(name=config_name(blur, form), description=f"`{blur}`; {words}", blur=blur, form=form)
+        for blur in ("blur", "blur_gamma")
+        for form, words in FORMS.items()
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Download GOPRO_Large.zip from https://seungjunnah.github.io/Datasets/gopro and put it, zipped or unpacked "
+        "into a folder GOPRO_Large, into the manual directory."
+    )
+
+    def __init__(self, *, source: Path | str | None = None, partial: bool = False, **kwargs: Any):
+        self._source = Path(source) if source else None
+        self._partial = partial
+        self._problems: list[str] = []
+        if kwargs.get("config") is None:  # TFDS would take the first one
+            raise ValueError(f"gopro_large: name a config, one of {', '.join(self.builder_configs)}")
+        super().__init__(**kwargs)
+
+    def download_and_prepare(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
+        """Prepare the data set in one piece, or keep the one that is there.
+
+        Raises:
+            InputError: the source is incomplete or damaged, with all that is wrong; what is there is another part of
+                the data set; or the target cannot be written or is too small.
+        """
+        if file_format != "array_record":
+            raise ValueError(f"file_format: {file_format!r}; raw pixels are stored as 'array_record' only")
+        if self.data_path.exists():
+            self._check_present()
+        try:
+            for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
+                shutil.rmtree(leftover)
+            super().download_and_prepare(file_format=file_format, **kwargs)
+        except PermissionError as error:
+            raise InputError(
+                f"{self.data_dir}: cannot be written ({error.strerror}). Choose another folder."
+            ) from error
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        form = self.builder_config.form
+        side = STORED_SIDE if form == "256" else None
+        image = tfds.features.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding="bytes")
+        if form == "full":
+            image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
+        features = {
+            "blur": image,
+            "sharp": image,
+            "sequence": tfds.features.Text(),
+            "frame": tfds.features.Text(),
+            "position": tfds.features.Scalar(np.int64, doc="Index of the pair in its split's official order."),
+        }
+        if form == "tiles":
+            features["top"] = tfds.features.Scalar(np.int64, doc="First row of the tile in its frame.")
+            features["left"] = tfds.features.Scalar(np.int64, doc="First column of the tile in its frame.")
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Frames blurred by averaging 7 to 13 sharp frames of a 240 fps camera, and the middle frame.",
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("blur", "sharp"),
+            homepage="https://seungjunnah.github.io/Datasets/gopro",
+            citation=CITATION,
+            license="CC BY 4.0",
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return _RawWriter(self.info.file_format)
+
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
+        if self._problems:
+            remedy = "Download or unpack the archive again."
+            raise InputError(list_problems(f"{len(self._problems)} damaged file(s):", self._problems, remedy, None))
+
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
+        archive = Archive(self._source or _find_source(Path(dl_manager.manual_dir)))
+        pairs, missing = plan_pairs(archive, self.builder_config.blur, partial=self._partial)
+        self._check_space(sum(map(len, pairs.values())))
+        self._problems = []
+        self.info.metadata.update(
+            partial=bool(missing),
+            missing=missing,
+            files_sha256=_files_sha256(archive, pairs),
+            pairs={split: {key: [] for key in PER_PAIR} for split in SEQUENCES},
+        )
+        bar = tqdm(total=sum(map(len, pairs.values())), desc=self.info.full_name, unit="pair")
+        step = int(SHARD_BYTES // BYTES_PER_PAIR[self.builder_config.form])
+        return {
+            split: [
+                partial(self._read_shard, archive, split, start, found[start : start + step], bar)
+                for start in range(0, len(found), step)
+            ]
+            for split, found in pairs.items()
+        }
+
+    def _read_shard(
+        self, archive: Archive, split: str, start: int, pairs: list[PairFiles], bar: tqdm
+    ) -> Iterator[tuple[int, dict]]:
+        """Yield the pairs of a shard, decoded by several threads; problems are collected, not raised."""
+        read = partial(_read_pair, archive, form=self.builder_config.form)
+        options = grain.ReadOptions(num_threads=os.cpu_count(), prefetch_buffer_size=2 * os.cpu_count())
+        loaded = grain.MapDataset.source(pairs).map(read).to_iter_dataset(options)
+        columns = self.info.metadata["pairs"][split]
+        for position, (files, (images, facts, problems)) in enumerate(zip(pairs, loaded, strict=True), start):
+            bar.update()
+            self._problems += problems
+            if self._problems:
+                continue  # the rest is still read: all culprits are named at once
+            names = {"sequence": files.sequence, "frame": files.frame}
+            for key, value in {**names, **facts}.items():
+                columns[key].append(value)
+            for i, image in enumerate(images):
+                yield position * 10**6 + i, {**image, **names, "position": position}
+        if bar.n == bar.total:
+            bar.close()
+
+    def _check_space(self, num_pairs: int) -> None:
+        needed, free = (
+            num_pairs * BYTES_PER_PAIR[self.builder_config.form],
+            shutil.disk_usage(self.data_path.parent).free,
+        )
+        if needed > free:
+            raise InputError(
+                f"{self.data_path.parent}: {needed / 1e9:.1f} GB needed for {num_pairs:,} pairs, {free / 1e9:.1f} GB "
+                "free. Make room or choose another disk."
+            )
+
+    def _check_present(self) -> None:
+        """Refuse to pass off what is there as what was asked for."""
+        remedy = f"Remove {self.data_dir} to prepare it anew, or choose another folder."
+        metadata = self.info.metadata
+        if metadata["partial"] and not self._partial:
+            raise InputError(f"{self.data_dir}: holds a part of the data set; expected the whole. {remedy}")
+        if self._source:
+            archive = Archive(self._source)
+            pairs, _ = plan_pairs(archive, self.builder_config.blur, partial=self._partial)
+            if _files_sha256(archive, pairs) != metadata["files_sha256"]:
+                raise InputError(f"{self.data_dir}: was made from other files than those of {self._source}. {remedy}")
+
+
+def _find_source(manual_dir: Path) -> Path:
+    for name in ("GOPRO_Large.zip", "GOPRO_Large"):
+        if (manual_dir / name).exists():
+            return manual_dir / name
+    raise InputError(f"{manual_dir}: no GOPRO_Large.zip and no folder GOPRO_Large. Put one there.")
+
+
+def _files_sha256(archive: Archive, pairs: dict[str, list[PairFiles]]) -> str:
+    """Return a digest of the names and sizes of the files in use."""
+    digest = hashlib.sha256()
+    for split, found in pairs.items():
+        for pair in found:
+            sizes = f"{archive.sizes[pair.blur]}/{archive.sizes[pair.sharp]}"
+            digest.update(f"{split}/{pair.sequence}/{pair.frame}/{sizes}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dict], dict, list[str]]:
+    """Return a pair's examples, its facts, and what is wrong with it."""
+    contents, images, problems = {}, {}, []
+    for variant, name in (("blur", pair.blur), ("sharp", pair.sharp)):
+        try:
+            contents[variant] = archive.read(name)
+            images[variant] = decode_image(contents[variant], f"{archive.source}: {name}")
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        # The bytes of a PNG that hold its depth, 8, and its colour type, 2 for RGB.
+        if not contents[variant].startswith(b"\x89PNG") or contents[variant][24:26] != b"\x08\x02":
+            problems.append(f"{archive.source}: {name}: no 8-bit RGB PNG, as GOPRO_Large's files are")
+    if not problems and images["blur"].shape != images["sharp"].shape:
+        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images.values())
+        problems.append(f"{archive.source}: {pair.blur} and {pair.sharp} are of two sizes, {sizes}")
+    if problems:
+        return [], {}, problems
+    facts = {f"{variant}_sha256": hashlib.sha256(content).hexdigest() for variant, content in contents.items()}
+    facts["height"], facts["width"] = images["blur"].shape[:2]
+    if form == "full":
+        return [contents], facts, []
+    if form == "256":
+        return [{key: resize_image(image, STORED_SIDE, STORED_FILTER) for key, image in images.items()}], facts, []
+    tiles = cut_tiles(facts["height"], facts["width"])
+    return (
+        [
+            {"blur": images["blur"][tile], "sharp": images["sharp"][tile], "top": tile[0].start, "left": tile[1].start}
+            for tile in tiles
+        ],
+        facts,
+        [],
+    )

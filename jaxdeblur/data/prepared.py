@@ -1,0 +1,181 @@
+"""Prepared data: GOPRO_Large as `tools/prepare_gopro.py` or TFDS wrote it, with random access to raw uint8 pixels."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxdeblur.data.folders import fingerprint
+from jaxdeblur.data.gopro.builder import STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
+from jaxdeblur.errors import InputError
+
+DATA_SET = "gopro_large"
+
+
+Window = tuple[slice, slice]
+WHOLE: Window = np.s_[:, :]
+
+
+class PreparedSource:
+    """Random access to pairs: `source[i]` is a dict with uint8 `blur` and `sharp`, and `sequence` and `frame`.
+
+    Images may be views of a record's bytes, and read-only.
+
+    Attributes:
+        name: of the data set and its config.
+        skipped: pairs left out; none, since nothing damaged is ever prepared.
+        missing: what the whole data set has and this part of it has not, in lines; empty for the whole.
+    """
+
+    skipped: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, split: str, records: Sequence[dict], metadata: dict, indices: Sequence[int]):
+        self.name = f"{DATA_SET}/{folder.parent.name}"
+        self.missing = metadata["missing"]
+        self._folder, self._split, self._records, self._metadata = folder, split, records, metadata
+        self._columns = metadata["pairs"][split]
+        self._indices = list(indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.read(index, WHOLE)
+
+    def read(self, index: int, window: Window) -> dict:
+        """Return the same as `source[index]`, with the images cut to some rows and columns."""
+        position = self._indices[index]
+        try:
+            images = self._read_images(position, window)
+        except (RuntimeError, ValueError, OSError, IndexError) as error:
+            raise InputError(
+                f"{self._folder}: pair {position} of {self._split} cannot be read ({error}). Remove the folder and run "
+                "tools/prepare_gopro.py again."
+            ) from error
+        return {**images, "sequence": self._columns["sequence"][position], "frame": self._columns["frame"][position]}
+
+    @property
+    def num_records(self) -> int:
+        """Records that the whole split is stored in."""
+        return len(self._columns["frame"])
+
+    def _read_images(self, position: int, window: Window) -> dict[str, np.ndarray]:
+        record = self._records[position]
+        return {variant: record[variant][window] for variant in ("blur", "sharp")}
+
+    @cached_property
+    def names(self) -> list[tuple[str, str]]:
+        """Sequence and frame of each pair."""
+        return self._select("sequence", "frame")
+
+    @cached_property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of each pair's images."""
+        return self._select("height", "width")
+
+    @cached_property
+    def digests(self) -> list[tuple[str, str]]:
+        """SHA-256 of the files that each pair was made from, blurred and sharp."""
+        return self._select("blur_sha256", "sharp_sha256")
+
+    def subset(self, indices: Sequence[int]) -> "PreparedSource":
+        """Return a source of some of the pairs."""
+        chosen = [self._indices[i] for i in indices]
+        return type(self)(self._folder, self._split, self._records, self._metadata, chosen)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 that the same pairs have in a folder of files."""
+        return fingerprint(self.names, self.digests)
+
+    def _select(self, *keys: str) -> list[tuple]:
+        columns = [self._columns[key] for key in keys]
+        return [tuple(column[i] for column in columns) for i in self._indices]
+
+
+class TiledSource(PreparedSource):
+    """Pairs stored as tiles: a window costs the tiles that it touches."""
+
+    @cached_property
+    def _first_tiles(self) -> np.ndarray:
+        """The first tile of each pair."""
+        sizes = zip(self._columns["height"], self._columns["width"], strict=True)
+        return np.cumsum([0, *(len(cut_tiles(*size)) for size in sizes)])
+
+    @property
+    def num_records(self) -> int:
+        """Tiles of the whole split."""
+        return int(self._first_tiles[-1])
+
+    def _read_images(self, position: int, window: Window) -> dict[str, np.ndarray]:
+        height, width = self._columns["height"][position], self._columns["width"][position]
+        (top, bottom, _), (left, right, _) = window[0].indices(height), window[1].indices(width)
+        images = np.empty((2, bottom - top, right - left, 3), np.uint8)
+        tiles_across = -(-width // TILE)
+        for row in range(top // TILE, -(-bottom // TILE)):
+            for column in range(left // TILE, -(-right // TILE)):
+                tile = self._records[int(self._first_tiles[position]) + row * tiles_across + column]
+                rows, from_rows = _overlap(row * TILE, tile["blur"].shape[0], top, bottom)
+                columns, from_columns = _overlap(column * TILE, tile["blur"].shape[1], left, right)
+                images[0, rows, columns] = tile["blur"][from_rows, from_columns]
+                images[1, rows, columns] = tile["sharp"][from_rows, from_columns]
+        return {"blur": images[0], "sharp": images[1]}
+
+
+def _overlap(start: int, length: int, low: int, high: int) -> tuple[slice, slice]:
+    """Return where the stretch from `start` lies in [low, high), and which part of it that is."""
+    first, last = max(start, low), min(start + length, high)
+    return slice(first - low, last - low), slice(first - start, last - start)
+
+
+def is_prepared(root: Path) -> bool:
+    """Return whether a folder holds prepared data."""
+    return (root / DATA_SET).is_dir()
+
+
+def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> dict[str, PreparedSource]:
+    """Return the prepared `train` and `test` in the fastest form that fits: frames resized as asked for, or full ones.
+
+    Args:
+        root: TFDS's data folder, as given to `tools/prepare_gopro.py --output`.
+        blur: 'blur' or 'blur_gamma'; never replaced by the other.
+        resize: side in pixels that frames will be resized to; 0 for none.
+        resize_filter: the filter's name.
+
+    Raises:
+        InputError: what is needed is not there, or is damaged.
+    """
+    forms = ["tiles", "full"]
+    if (resize, resize_filter) == (STORED_SIDE, STORED_FILTER):
+        forms.insert(0, "256")
+    wanted = [config_name(blur, form) for form in forms]
+    found = {path.parent.parent.name: path.parent for path in (root / DATA_SET).glob("*/*/dataset_info.json")}
+    name = next((name for name in wanted if name in found), None)
+    if name is None:
+        size = f"resized to {resize} ({resize_filter})" if resize else "at full size"
+        raise InputError(
+            f"data.root: {root} holds {', '.join(sorted(found)) or 'nothing finished'}; data.blur={blur!r} {size} "
+            f"needs {' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change "
+            "data.blur, data.resize or data.resize_filter."
+        )
+    return _open_splits(found[name])
+
+
+def _open_splits(folder: Path) -> dict[str, PreparedSource]:
+    sources = {}
+    try:
+        builder = tfds.builder_from_directory(folder)
+        kind = TiledSource if builder.builder_config.name.endswith("tiles") else PreparedSource
+        for split in ("train", "test"):
+            metadata, records = builder.info.metadata, builder.as_data_source(split)
+            source = kind(folder, split, records, metadata, range(len(metadata["pairs"][split]["frame"])))
+            if len(records) != source.num_records:
+                raise ValueError(f"{len(records)} records of {split}, expected {source.num_records}")
+            sources[split] = source
+    except Exception as error:  # whatever TFDS and its readers of JSON, protobuf and records raise for damaged files
+        raise InputError(
+            f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}). Remove the folder and run "
+            "tools/prepare_gopro.py again."
+        ) from error
+    return sources

@@ -1,0 +1,176 @@
+"""One way in to all data: `data.root` names prepared GOPRO_Large, a folder in its layout, or a folder of own pairs.
+
+A source gives random access to pairs, `source[i]` with uint8 RGB `blur` and `sharp` (H, W, 3), `sequence` and `frame`,
+and knows `names`, `sizes` and the `fingerprint()` of its pairs without reading them.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxdeblur.console import say
+from jaxdeblur.data.folders import FolderSource, open_folder
+from jaxdeblur.data.gopro.archive import NUM_PAIRS
+from jaxdeblur.data.prepared import DATA_SET, PreparedSource, is_prepared, open_prepared
+from jaxdeblur.errors import InputError
+
+PairSource = FolderSource | PreparedSource
+
+SPLITS = ("official", "original", "drawn")
+LAYOUT = "prepared data, or the folder that holds `train` and `test`"
+ORIGINAL_VALIDATION = 500  # entries of the sorted test list
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Which pairs a run learns from and is judged on; the fields of the config.
+
+    Attributes:
+        root: folder of the data.
+        blur: name of the blurred images: 'blur' or 'blur_gamma'.
+        splits: 'official', 'original' or 'drawn', see `split_pairs`.
+        validation_sequences: sequences of `train` that 'official' sets aside.
+        skip_bad: go on without bad pairs instead of refusing the data.
+    """
+
+    root: Path
+    blur: str
+    splits: str
+    validation_sequences: tuple[str, ...]
+    skip_bad: bool
+
+
+def open_sources(options: DataOptions, *, resize: int, resize_filter: str, crop: int) -> dict[str, PairSource]:
+    """Return the sources of `train`, `validation` and `test`.
+
+    Args:
+        options: which data.
+        resize: side in pixels that frames will be resized to; 0 for none.
+        resize_filter: the filter's name.
+        crop: side in pixels of the largest random crop; training images must not be smaller.
+
+    Raises:
+        InputError: a folder, a file, a pair or a split is wrong; all that is wrong with the files of a split at once.
+    """
+    root = options.root
+    if is_prepared(root):
+        found = open_prepared(root, blur=options.blur, resize=resize, resize_filter=resize_filter)
+        if options.splits == "drawn":
+            raise InputError("data.splits: 'drawn', but prepared data has splits. Set it to 'official' or 'original'.")
+    else:
+        found = _open_folders(options, least_side=0 if resize else crop)
+    return split_pairs(found, options)
+
+
+def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str, PairSource]:
+    """Return `train`, `validation` and `test` by the rule that `options.splits` names.
+
+    - official: `test` as it is. Validation is a split of its own if the data has one, else the named sequences of
+      `train`, whole, so that no scene is in both.
+    - original: all of `train`; entries 0 to 499 of GOPRO_Large's 1,111 test pairs, sorted by sequence and frame, for
+      validation and 500 to 1110 for test, as in the project whose published numbers this reproduces. Scenes are shared.
+    - drawn: for pairs without `train` and `test`. A tenth of the sequences each, at least one, for test and for
+      validation, drawn by the hash of their names; with fewer than 3 sequences, of the pairs instead.
+
+    Raises:
+        InputError: the data does not have what the rule needs.
+    """
+    if options.splits == "original":
+        return _split_original(found)
+    if options.splits == "drawn":
+        return _split_drawn(found["all"])
+    if "validation" in found:
+        say(f"{options.root}: has pairs for validation of its own; data.validation_sequences is not used.")
+        return {split: found[split] for split in ("train", "validation", "test")}
+    training, validation = hold_out(found["train"], options.validation_sequences)
+    return {"train": training, "validation": validation, "test": found["test"]}
+
+
+def hold_out(source: PairSource, sequences: Sequence[str]) -> tuple[PairSource, PairSource]:
+    """Split training pairs into (training, validation) by whole sequences, so that no scene is in both.
+
+    Raises:
+        InputError: a sequence is not there, or nothing is left on one side.
+    """
+    present = sorted({sequence for sequence, _ in source.names})
+    missing = [name for name in sequences if name not in present]
+    remedy = (
+        "Set data.validation_sequences to some of the sequences in train/, but not all; or put pairs for validation "
+        "into a folder `validation` beside train/."
+    )
+    if missing or not sequences:
+        found = f"found {', '.join(present)}"
+        raise InputError(f"data.validation_sequences: {', '.join(missing) or 'empty'}; {found} in train/. {remedy}")
+    if len({*sequences}) == len(present):
+        raise InputError(f"data.validation_sequences: all sequences of train/ are held out. {remedy}")
+    training, validation = (
+        source.subset([i for i, (sequence, _) in enumerate(source.names) if (sequence in sequences) == held_out])
+        for held_out in (False, True)
+    )
+    return training, validation
+
+
+def name_data_set(root: Path, source: PairSource) -> str:
+    """Return what reports call the data."""
+    if isinstance(source, PreparedSource):
+        return f"{DATA_SET}{' (a part)' if source.missing else ''}"
+    return root.resolve().name
+
+
+def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderSource]:
+    """Open every split's folder; all that is wrong with all of them is one error."""
+    root = options.root
+    if not root.is_dir():
+        raise InputError(f"data.root: {root} is no folder; expected {LAYOUT}. Pass --config.data.root=PATH.")
+    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if options.splits == "drawn":
+        folders = {"all": root}
+        if {"train", "test"} & {*found}:
+            raise InputError(f"data.splits: 'drawn', but {root} has splits ({', '.join(found)}). Set 'official'.")
+    else:
+        folders = {name: root / name for name in ("train", "validation", "test") if name in found}
+        if absent := [name for name in ("train", "test") if name not in folders]:
+            listed = ", ".join(found[:10]) or "none"
+            raise InputError(
+                f"data.root: {root} has no folder {' and no '.join(absent)} (found: {listed}); expected {LAYOUT}. "
+                "For pairs without splits, set --config.data.splits=drawn."
+            )
+    sources, problems = {}, []
+    for split, folder in folders.items():
+        least = least_side if split in ("train", "all") else 0
+        try:
+            sources[split] = open_folder(folder, options.blur, skip_bad=options.skip_bad, least_side=least)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("\n".join(problems))
+    return sources
+
+
+def _split_original(found: dict[str, PairSource]) -> dict[str, PairSource]:
+    test = found["test"]
+    if len(test) != NUM_PAIRS["test"] or "validation" in found:
+        extra = " and a folder `validation`" if "validation" in found else ""
+        raise InputError(
+            f"data.splits: 'original' cuts the {NUM_PAIRS['test']:,} test pairs of GOPRO_Large at entry "
+            f"{ORIGINAL_VALIDATION}; found {len(test):,} test pairs{extra}. Set it to 'official'."
+        )
+    cut = ORIGINAL_VALIDATION
+    return {"train": found["train"], "validation": test.subset(range(cut)), "test": test.subset(range(cut, len(test)))}
+
+
+def _split_drawn(source: PairSource) -> dict[str, PairSource]:
+    groups = [sequence for sequence, _ in source.names]
+    if len({*groups}) < 3:
+        say("data.splits: fewer than 3 sequences, so single pairs are drawn, and scenes may be in several splits.")
+        groups = [f"{sequence}/{frame}" for sequence, frame in source.names]
+    drawn = sorted({*groups}, key=lambda group: hashlib.sha256(group.encode()).digest())
+    if len(drawn) < 3:
+        raise InputError(f"data.splits: 'drawn' needs 3 pairs at least; found {len(drawn)}. Add pairs.")
+    share = max(1, round(len(drawn) / 10))
+    split_of = dict(zip(drawn, ["test"] * share + ["validation"] * share + ["train"] * len(drawn), strict=False))
+    return {
+        split: source.subset([i for i, group in enumerate(groups) if split_of[group] == split])
+        for split in ("train", "validation", "test")
+    }

@@ -1,0 +1,140 @@
+"""One way in to all data: which folder is what, and how it is split."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import save_pair, write_pairs
+
+from jaxdeblur.data.sources import DataOptions, hold_out, name_data_set, open_sources, split_pairs
+from jaxdeblur.errors import InputError
+
+
+def options(root, *, splits="official", validation_sequences=("scene_v",), skip_bad=False):
+    return DataOptions(root, "blur", splits, validation_sequences, skip_bad)
+
+
+def open_all(root, *, crop=0, resize=0, **more):
+    return open_sources(options(root, **more), resize=resize, resize_filter="bicubic", crop=crop)
+
+
+class Named:
+    """A source that has nothing but names."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def subset(self, indices):
+        return Named([self.names[i] for i in indices])
+
+
+def test_whole_sequences_are_held_out(tiny_gopro):
+    sources = open_all(tiny_gopro, validation_sequences=("scene_v", "scene_b"))
+    assert {sequence for sequence, _ in sources["train"].names} == {"scene_a"}
+    assert [sequence for sequence, _ in sources["validation"].names] == ["scene_b"] * 2 + ["scene_v"] * 3
+    assert [sequence for sequence, _ in sources["test"].names] == ["scene_t"] * 3 + ["scene_u"] * 2
+    assert name_data_set(tiny_gopro, sources["train"]) == "GOPRO_Large"
+
+
+@pytest.mark.parametrize(
+    ("sequences", "words"),
+    [
+        (("nowhere",), "nowhere; found scene_a, scene_b, scene_v in train/"),
+        (("scene_a", "scene_b", "scene_v"), "all sequences of train/ are held out"),
+    ],
+)
+def test_holding_out_what_is_not_there_or_all_is_refused(tiny_gopro, sequences, words):
+    source = Named([(name, "1") for name in ("scene_a", "scene_b", "scene_v")])
+    with pytest.raises(InputError, match=words):
+        hold_out(source, sequences)
+
+
+def test_a_validation_folder_is_taken_as_it_is(tiny_gopro, capsys):
+    """So that made blur and own pairs need no other field than data.root."""
+    shutil.move(tiny_gopro / "train" / "scene_b", tiny_gopro / "validation" / "scene_b")
+    sources = open_all(tiny_gopro, validation_sequences=("GOPR0477_11_00",))
+    assert [sequence for sequence, _ in sources["train"].names] == ["scene_a"] * 4 + ["scene_v"] * 3
+    assert [sequence for sequence, _ in sources["validation"].names] == ["scene_b"] * 2
+    assert "data.validation_sequences is not used" in capsys.readouterr().err
+
+
+def test_original_cuts_the_sorted_test_list_at_entry_500():
+    test = Named([(f"s{i // 100:02d}", f"{i:06d}") for i in range(1111)])
+    train = Named([("t", "1")])
+    found = split_pairs({"train": train, "test": test}, options(None, splits="original", validation_sequences=()))
+    assert found["train"] is train
+    assert [found["validation"].names[i][1] for i in (0, -1)] == ["000000", "000499"]
+    assert [found["test"].names[i][1] for i in (0, -1)] == ["000500", "001110"]
+    assert (len(found["validation"]), len(found["test"])) == (500, 611)
+
+
+def test_original_needs_all_of_gopro(tiny_gopro):
+    with pytest.raises(InputError, match=r"'original' cuts the 1,111 test pairs .*; found 5 test pairs"):
+        open_all(tiny_gopro, splits="original")
+
+
+def test_pairs_without_splits_are_drawn_by_sequence(tmp_path):
+    for sequence in range(20):
+        for frame in range(2):
+            save_pair(tmp_path, f"s{sequence:02d}/{frame}.png")
+    sources = open_all(tmp_path, splits="drawn")
+    parts = {split: {sequence for sequence, _ in source.names} for split, source in sources.items()}
+    assert {split: len(found) for split, found in parts.items()} == {"train": 16, "validation": 2, "test": 2}
+    assert len(set.union(*parts.values())) == 20
+    assert [source.names for source in open_all(tmp_path, splits="drawn").values()] == [
+        source.names for source in sources.values()
+    ]
+    assert parts["test"] != {"s00", "s01"}  # drawn, not the first ones
+
+
+def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
+    for frame in range(6):
+        save_pair(tmp_path, f"{frame}.png")
+    sources = open_all(tmp_path, splits="drawn")
+    assert [len(source) for source in sources.values()] == [4, 1, 1]
+    assert "scenes may be in several splits" in capsys.readouterr().err
+    for frame in range(2, 6):
+        (tmp_path / "blur" / f"{frame}.png").unlink()
+        (tmp_path / "sharp" / f"{frame}.png").unlink()
+    with pytest.raises(InputError, match=r"needs 3 pairs at least; found 2"):
+        open_all(tmp_path, splits="drawn")
+
+
+def test_wrong_folders_are_named(tiny_gopro, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere is no folder; .*Pass --config.data.root"):
+        open_all(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"has no folder train and no test \(found: GOPRO_Large\).*data.splits=drawn"):
+        open_all(tmp_path)
+    with pytest.raises(InputError, match=r"'drawn', but .* has splits \(test, train\)"):
+        open_all(tiny_gopro, splits="drawn")
+
+
+def test_what_is_wrong_in_all_splits_is_one_error(tiny_gopro):
+    (tiny_gopro / "train" / "scene_a" / "blur" / "000001.png").unlink()
+    (tiny_gopro / "test" / "scene_t" / "sharp" / "000002.png").write_bytes(b"")
+    with pytest.raises(InputError) as error:
+        open_all(tiny_gopro)
+    for words in ("train/scene_a/sharp/000001.png: its twin", "test/scene_t/sharp/000002.png: cannot be read"):
+        assert words in str(error.value)
+
+
+def test_training_images_must_hold_the_crop_but_others_need_not(tiny_gopro):
+    write_pairs(tiny_gopro, "train", "scene_small", 1, side=20)
+    write_pairs(tiny_gopro, "test", "scene_small", 1, side=20)
+    with pytest.raises(InputError, match=r"1 problem\(s\).*\n.*scene_small.*20x20 pixels, smaller than the crop of 24"):
+        open_all(tiny_gopro, crop=24)
+    sources = open_all(tiny_gopro, crop=24, skip_bad=True)
+    assert (20, 20) not in sources["train"].sizes
+    assert len(sources["train"].skipped) == 1
+    assert (20, 20) in sources["test"].sizes
+    assert (20, 20) in open_all(tiny_gopro, crop=24, resize=32)["train"].sizes
+
+
+def test_sources_give_windows_of_their_images(tiny_gopro):
+    source = open_all(tiny_gopro)["train"]
+    window = source.read(3, np.s_[2:20, 5:9])
+    np.testing.assert_array_equal(window["sharp"], source[3]["sharp"][2:20, 5:9])
+    assert (window["sequence"], window["frame"]) == ("scene_a", "000004")
