@@ -120,7 +120,7 @@ def test_a_damaged_image_ends_the_iteration_with_its_name(tiny_gopro):
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
     source = FolderSource(find_pairs(tiny_gopro, "train", "blur"))
+    path.write_bytes(content)
     with pytest.raises(InputError, match=r"scene_a/blur/000002.png: cannot be read"):
         batches(source, PLAIN, 4)
