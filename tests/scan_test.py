@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import replace_unseen
 from PIL import Image
 
 from jaxdeblur.data import scan
@@ -26,14 +27,6 @@ def folder(tmp_path) -> Path:
 def scan_all(folder: Path) -> dict[str, FileScan]:
     paths = sorted(folder.glob("*.*"))
     return {path.name: result for path, result in scan_files(folder, paths).items()}
-
-
-def replace_unseen(path: Path, content: bytes) -> None:
-    """Change a file's content, but neither its size nor its time of change."""
-    before = path.stat()
-    assert len(content) == before.st_size
-    path.write_bytes(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_file_is_known_by_size_orientation_and_hash(folder):

@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 import pytest
+from conftest import replace_unseen
 from jax.sharding import AxisType
 
 import jaxdeblur.train as train_module
+from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
@@ -186,9 +188,12 @@ def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tiny_config
 def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_gopro):
     """The epoch's steps are saved; with the image mended, the next start validates it first."""
     path = tiny_gopro / "train" / "scene_v" / "blur" / "000002.png"
+    open_folder(
+        tiny_gopro / "train", "blur", skip_bad=False
+    )  # at the start of the run the file counts as known to be good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    replace_unseen(path, content)
     with pytest.raises(InputError, match=r"scene_v/blur/000002.png: cannot be read"):
         start(tiny_config, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
@@ -200,9 +205,12 @@ def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_go
 
 def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
+    open_folder(
+        tiny_gopro / "train", "blur", skip_bad=False
+    )  # at the start of the run the file counts as known to be good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
+    replace_unseen(path, content)
     with pytest.raises(InputError, match=r"scene_a/blur/000002.png: cannot be read"):
         start(tiny_config, tmp_path / "run")
     content[len(content) // 2] ^= 0xFF
