@@ -20,12 +20,14 @@ from jaxdeblur.weights import fingerprint
 STAGES = [
     {
         "epochs": 2,
+        "crop": 32,
         "loss": "mse",
         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
         "schedule": {"name": "constant", "learning_rate": 0.01},
     },
     {
         "epochs": 3,
+        "crop": 0,
         "loss": "mae",
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "schedule": {"name": "constant", "learning_rate": 0.5},
@@ -100,7 +102,14 @@ def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path
 def test_stages_follow_one_another():
     first, second = plan_stages(STAGES, 4)
     assert (first.first_step, first.end_step, second.first_step, second.end_step) == (0, 8, 8, 20)
+    assert (first.crop, second.crop) == (32, 0)
     assert second.learning_rate(8) == pytest.approx(0.5)
+
+
+def test_each_stage_sees_crops_of_its_size(tiny_config, tmp_path):
+    run = open_run(tiny_config, tmp_path / "run", training=True)
+    shapes = [next(run.train_batches(stage, first_step=0))["blur"].shape for stage in run.stages]
+    assert shapes == [(2, 16, 16, 3), (2, 8, 8, 3)]
 
 
 def mesh_of(devices):
@@ -188,9 +197,7 @@ def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tiny_config
 def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_gopro):
     """The epoch's steps are saved; with the image mended, the next start validates it first."""
     path = tiny_gopro / "train" / "scene_v" / "blur" / "000002.png"
-    open_folder(
-        tiny_gopro / "train", "blur", skip_bad=False
-    )  # at the start of the run the file counts as known to be good
+    open_folder(tiny_gopro / "train", "blur", skip_bad=False)  # the start of the run knows it as good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)
@@ -205,9 +212,7 @@ def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_go
 
 def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
-    open_folder(
-        tiny_gopro / "train", "blur", skip_bad=False
-    )  # at the start of the run the file counts as known to be good
+    open_folder(tiny_gopro / "train", "blur", skip_bad=False)  # the start of the run knows it as good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)
