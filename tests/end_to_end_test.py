@@ -22,6 +22,8 @@ TINY = [
     "--config.model.num_blocks=1",
     "--config.data.validation_sequences=scene_v",
     "--config.data.resize=16",
+    "--config.stages[0].crop=0",
+    "--config.stages[1].crop=8",
     "--config.data.batch_size=2",
     "--config.evaluation.batch_size=2",
     "--config.log.every_steps=1",
@@ -160,7 +162,7 @@ def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, 
     workdir = tmp_path / network
     result = run("--config", f"configs/{network}.py:smoke", "--workdir", workdir, f"--config.data.root={real_gopro}")
     assert result.returncode == 0, result.stderr
-    record = json.loads((workdir / "eval" / "test-128.json").read_text())
+    record = json.loads((workdir / "eval" / "test-256.json").read_text())
     assert record["protocol"]["data_set"] == real_gopro.name
     assert len(record["images"]) >= 3
     report = (workdir / "report" / "report.html").read_text()

@@ -172,6 +172,8 @@ def _open_splits(folder: Path) -> dict[str, PreparedSource]:
             source = kind(folder, split, records, metadata, range(len(metadata["pairs"][split]["frame"])))
             if len(records) != source.num_records:
                 raise ValueError(f"{len(records)} records of {split}, expected {source.num_records}")
+            for end in np.cumsum(builder.info.splits[split].shard_lengths):
+                records[int(end) - 1]  # the last record of each file: none is missing or cut short
             sources[split] = source
     except Exception as error:  # whatever TFDS and its readers of JSON, protobuf and records raise for damaged files
         raise InputError(

@@ -1,0 +1,314 @@
+"""GOPRO_Large as a TFDS data set: what is stored is what was published, whole, and nothing is half made."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from conftest import save_noise, write_pairs
+from PIL import Image
+
+import jaxdeblur.data.gopro  # registers gopro_large
+from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.gopro.archive import NUM_PAIRS, SEQUENCES, Archive, plan_pairs
+from jaxdeblur.data.gopro.builder import cut_tiles
+from jaxdeblur.errors import InputError
+
+TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
+
+
+@pytest.fixture
+def gopro_part(tmp_path):
+    """Two training and two test sequences under official names; blur_gamma differs from blur."""
+    root = tmp_path / "GOPRO_Large"
+    for split in ("train", "test"):
+        for sequence in SEQUENCES[split][:2]:
+            write_pairs(root, split, sequence, 2)
+            for path in sorted((root / split / sequence / "blur").iterdir()):
+                gamma = root / split / sequence / "blur_gamma" / path.name
+                gamma.parent.mkdir(exist_ok=True)
+                Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
+    return root
+
+
+def zip_folder(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png"), reverse=True):  # official order is not the zip's
+            archive.write(file, f"GOPRO_Large/{file.relative_to(folder)}")
+        archive.writestr("__MACOSX/GOPRO_Large/train/GOPR0372_07_00/blur/000001.png", b"not an image")
+        archive.writestr("GOPRO_Large/train/GOPR0372_07_00/blur/._000001.png", b"not an image")
+    return path
+
+
+def prepare(source, data_dir, config, *, partial=True):
+    builder = GoproLarge(config=config, data_dir=data_dir, source=source, partial=partial)
+    builder.download_and_prepare()
+    return builder
+
+
+def pixels(root, split, sequence, variant, frame):
+    return np.asarray(Image.open(root / split / sequence / variant / f"{frame}.png"))
+
+
+def write_whole_listing(root, *, without=()):
+    """All 3,214 pairs as empty files: enough to be listed and counted."""
+    for split, sequences in SEQUENCES.items():
+        counts = np.full(len(sequences), NUM_PAIRS[split] // len(sequences))
+        counts[0] += NUM_PAIRS[split] - counts.sum()
+        for sequence, count in zip(sequences, counts, strict=True):
+            for variant in ("blur", "sharp"):
+                folder = root / split / sequence / variant
+                folder.mkdir(parents=True)
+                for frame in range(1, count + 1):
+                    if (sequence, frame) not in without:
+                        (folder / f"{frame:06d}.png").touch()
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("blur", ["blur", "blur_gamma"])
+def test_full_frames_are_the_published_ones_in_official_order(gopro_part, tmp_path, zipped, blur):
+    source = zip_folder(gopro_part, tmp_path / "GOPRO_Large.zip") if zipped else gopro_part
+    records = prepare(source, tmp_path / "data", f"{blur}_full").as_data_source("train")
+    expected = [(sequence, f"00000{i}") for sequence in SEQUENCES["train"][:2] for i in (1, 2)]
+    assert [(record["sequence"].decode(), record["frame"].decode()) for record in records] == expected
+    assert [record["position"] for record in records] == [0, 1, 2, 3]
+    for record, (sequence, frame) in zip(records, expected, strict=True):
+        for key, variant in (("blur", blur), ("sharp", "sharp")):
+            np.testing.assert_array_equal(record[key], pixels(gopro_part, "train", sequence, variant, frame))
+
+
+def test_frames_resized_once_are_pillows_bicubic(gopro_part, tmp_path):
+    records = prepare(gopro_part, tmp_path / "data", "blur_256").as_data_source("test")
+    path = gopro_part / "test" / SEQUENCES["test"][1] / "sharp" / "000001.png"
+    resized = np.asarray(Image.open(path).resize((256, 256), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(records[2]["sharp"], resized)
+
+
+def test_tiles_put_together_are_the_frame(tmp_path):
+    root = tmp_path / "GOPRO_Large"
+    rng, frame = np.random.default_rng(0), {}
+    for split in SEQUENCES:
+        for variant in ("blur", "sharp"):
+            frame[split, variant] = rng.integers(0, 256, (150, 260, 3), np.uint8)
+            folder = root / split / SEQUENCES[split][0] / variant
+            folder.mkdir(parents=True)
+            Image.fromarray(frame[split, variant]).save(folder / "000001.png")
+    records = prepare(root, tmp_path / "data", "blur_tiles").as_data_source("train")
+    found = {key: np.zeros((150, 260, 3), np.uint8) for key in ("blur", "sharp")}
+    for record in records:
+        for key, image in found.items():
+            tile = record[key]
+            image[record["top"] : record["top"] + tile.shape[0], record["left"] : record["left"] + tile.shape[1]] = tile
+    assert len(records) == len(cut_tiles(150, 260)) == 6
+    for key, image in found.items():
+        np.testing.assert_array_equal(image, frame["train", key])
+
+
+def test_tfds_finds_it_by_name_in_its_manual_directory(gopro_part, tmp_path):
+    manual = tmp_path / "data" / "downloads" / "manual"
+    manual.mkdir(parents=True)
+    zip_folder(gopro_part, manual / "GOPRO_Large.zip")
+    builder = tfds.builder("gopro_large/blur_256", data_dir=tmp_path / "data", partial=True)
+    builder.download_and_prepare()
+    records = tfds.data_source("gopro_large/blur_256", split="test[1:3]", data_dir=tmp_path / "data")
+    assert [record["position"] for record in records] == [1, 2]
+    assert records[0]["blur"].shape == (256, 256, 3)
+
+
+def test_a_config_is_never_chosen_silently(tmp_path):
+    with pytest.raises(ValueError, match=r"name a config, one of blur_256, .*blur_gamma_256"):
+        tfds.builder("gopro_large", data_dir=tmp_path)
+
+
+def test_the_manual_directory_without_the_archive_is_named(tmp_path):
+    (tmp_path / "downloads" / "manual").mkdir(parents=True)
+    (tmp_path / "downloads" / "manual" / "other.zip").touch()
+    builder = GoproLarge(config="blur_256", data_dir=tmp_path)
+    with pytest.raises(InputError, match=r"manual: no GOPRO_Large.zip and no folder GOPRO_Large"):
+        builder.download_and_prepare()
+
+
+def test_the_whole_data_set_is_told_from_a_part(tmp_path):
+    write_whole_listing(tmp_path / "whole")
+    pairs, missing = plan_pairs(Archive(tmp_path / "whole"), "blur", partial=False)
+    assert {split: len(found) for split, found in pairs.items()} == {"train": 2103, "test": 1111}
+    assert missing == []
+    names = [(pair.sequence, pair.frame) for pair in pairs["test"]]
+    assert names == sorted(names)
+    assert [len(sequences) for sequences in SEQUENCES.values()] == [22, 11]
+
+
+def test_what_is_missing_is_said(tmp_path):
+    write_whole_listing(tmp_path / "part", without=[("GOPR0372_07_01", 5), ("GOPR0372_07_01", 6)])
+    shutil.rmtree(tmp_path / "part" / "test" / "GOPR0854_11_00")
+    (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur").mkdir(parents=True)
+    (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur" / "1.png").touch()
+    with pytest.raises(InputError) as error:
+        plan_pairs(Archive(tmp_path / "part"), "blur", partial=False)
+    for words in (
+        "train: 2,101 pairs, expected 2,103",
+        "train/GOPR0372_07_01: 2 frame(s) missing in between: 000005, 000006",
+        "test: 1 of 11 sequences missing: GOPR0854_11_00",
+        "test: 1,010 pairs, expected 1,111",
+        "sequences that GOPRO_Large does not have: GOPR9999_00_00",
+        "pass --partial",
+    ):
+        assert words in str(error.value)
+    pairs, missing = plan_pairs(Archive(tmp_path / "part"), "blur", partial=True)
+    assert (len(pairs["train"]), len(pairs["test"])) == (2101, 1010)
+    assert "train: 2,101 pairs, expected 2,103" in missing
+
+
+def test_even_a_part_needs_both_twins_and_both_splits(gopro_part):
+    (gopro_part / "train" / "GOPR0372_07_00" / "blur" / "000002.png").unlink()
+    shutil.rmtree(gopro_part / "test")
+    with pytest.raises(InputError) as error:
+        plan_pairs(Archive(gopro_part), "blur", partial=True)
+    for words in ("train/GOPR0372_07_00: sharp/000002.png has no twin in blur/", "no pairs in test"):
+        assert words in str(error.value)
+
+
+def test_a_part_is_recorded_as_one_and_never_passed_off_as_the_whole(gopro_part, tmp_path):
+    builder = prepare(gopro_part, tmp_path / "data", "blur_full")
+    metadata = json.loads((builder.data_path / "metadata.json").read_text())
+    assert metadata["partial"] is True
+    assert metadata["missing"][0].startswith("train: 20 of 22 sequences missing")
+    with pytest.raises(InputError, match="holds a part of the data set; expected the whole"):
+        prepare(gopro_part, tmp_path / "data", "blur_full", partial=False)
+
+
+def test_digests_are_those_of_the_files(gopro_part, tmp_path):
+    columns = prepare(gopro_part, tmp_path / "data", "blur_256").info.metadata["pairs"]["test"]
+    path = gopro_part / "test" / columns["sequence"][3] / "blur" / f"{columns['frame'][3]}.png"
+    assert columns["blur_sha256"][3] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (columns["height"][3], columns["width"][3]) == (32, 32)
+
+
+def test_what_is_there_is_kept_and_another_source_refused(gopro_part, tmp_path):
+    folder = prepare(gopro_part, tmp_path / "data", "blur_256").data_path
+    before = {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
+    prepare(gopro_part, tmp_path / "data", "blur_256")
+    assert {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()} == before
+    write_pairs(gopro_part, "test", SEQUENCES["test"][2], 1)
+    with pytest.raises(InputError, match=r"was made from other files .*Remove"):
+        prepare(gopro_part, tmp_path / "data", "blur_256")
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_all_damaged_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
+    first, second = (gopro_part / split / SEQUENCES[split][1] / "blur" / "000001.png" for split in ("train", "test"))
+    first.write_bytes(first.read_bytes()[:-300])
+    Image.new("L", (32, 32)).save(second)
+    third = gopro_part / "test" / SEQUENCES["test"][0] / "sharp" / "000002.png"
+    Image.new("RGB", (30, 32)).save(third)
+    with pytest.raises(InputError) as error:
+        prepare(gopro_part, tmp_path / "data", "blur_full")
+    for words in ("3 damaged file(s)", str(first.relative_to(gopro_part)), "no 8-bit RGB PNG", "two sizes"):
+        assert words in str(error.value)
+    assert not list((tmp_path / "data" / "gopro_large").rglob("*.array_record*"))
+
+
+def test_a_zip_that_is_cut_short_or_damaged_is_named(gopro_part, tmp_path):
+    path = zip_folder(gopro_part, tmp_path / "GOPRO_Large.zip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(InputError, match=r"GOPRO_Large.zip: cannot be read as a zip .* cut short"):
+        Archive(path)
+    path.write_bytes(whole[:200] + bytes(40) + whole[240:])
+    with pytest.raises(InputError, match=r"1 damaged file\(s\)(.|\n)*cannot be read \(Bad CRC-32"):
+        prepare(path, tmp_path / "data", "blur_256")
+    with pytest.raises(InputError, match=r"no such file or folder; expected GOPRO_Large\.zip"):
+        Archive(tmp_path / "nowhere.zip")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(gopro_part, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10**6))
+    with pytest.raises(InputError, match=r"0.0 GB needed for 8 pairs, 0.0 GB free"):
+        prepare(gopro_part, tmp_path / "data", "blur_256")
+
+
+def run_tool(*arguments, **options):
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_the_tool_prepares_and_says_what_it_made(gopro_part, tmp_path):
+    arguments = (
+        "--source",
+        gopro_part,
+        "--output",
+        tmp_path / "data",
+        "--blur",
+        "blur_gamma",
+        "--frames",
+        "256",
+        "full",
+    )
+    tool = run_tool(*arguments, "--partial")
+    said, errors = tool.communicate(timeout=300)
+    assert tool.returncode == 0, errors
+    assert "gopro_large/blur_gamma_256/1.0.0 is ready: 4 train, 4 test pairs" in said
+    assert "part of GOPRO_Large" in said
+    whole = run_tool(*arguments)
+    _, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 1
+    assert "expected the whole" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path):
+    (tmp_path / "file").touch()
+    tool = run_tool(
+        *("--source", gopro_part, "--output", tmp_path / "file", "--blur", "blur", "--frames", "256", "--partial")
+    )
+    _, errors = tool.communicate(timeout=300)
+    assert tool.returncode == 1
+    assert "Traceback" not in errors
+    assert str(tmp_path / "file") in errors
+
+
+def test_interrupted_it_leaves_nothing_half_made(gopro_part, tmp_path):
+    """Enough frames for seconds of work, all the same file."""
+    save_noise(tmp_path / "noise.png", (700, 700))
+    for variant in ("blur", "sharp"):
+        for frame in range(100, 500):
+            (gopro_part / "train" / SEQUENCES["train"][0] / variant / f"{frame}.png").hardlink_to(
+                tmp_path / "noise.png"
+            )
+    tool = run_tool(
+        *("--source", gopro_part, "--output", tmp_path / "data", "--blur", "blur", "--frames", "256", "--partial")
+    )
+    while not list(tmp_path.glob("data/gopro_large/blur_256/incomplete*/*train*")):
+        assert tool.poll() is None, tool.communicate()
+        time.sleep(0.01)
+    tool.terminate()
+    _, errors = tool.communicate(timeout=300)
+    assert tool.returncode == 1
+    assert "nothing half made is left" in errors
+    assert not list((tmp_path / "data" / "gopro_large" / "blur_256").iterdir())
+
+
+def test_leftovers_of_a_killed_process_are_cleared(gopro_part, tmp_path):
+    leftover = tmp_path / "data" / "gopro_large" / "blur_256" / "incomplete.ABCDEF_1.0.0"
+    leftover.mkdir(parents=True)
+    (leftover / "half").touch()
+    prepare(gopro_part, tmp_path / "data", "blur_256")
+    assert [path.name for path in leftover.parent.iterdir()] == ["1.0.0"]
+
+
+def test_real_frames_are_stored_as_published(real_gopro, tmp_path):
+    builder = prepare(real_gopro, tmp_path / "data", "blur_tiles")
+    assert len(builder.as_data_source("test")) == 3 * 60
+    assert jaxdeblur.data.gopro.GoproLarge.name == builder.name == "gopro_large"

@@ -1,0 +1,209 @@
+"""Prepared data: the same pairs as in the folder they were made from, whatever form they are stored in."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.images import resize_image
+from jaxdeblur.data.pipeline import InputOptions, make_train_batches
+from jaxdeblur.data.prepared import is_prepared, open_prepared
+from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
+from jaxdeblur.errors import InputError
+
+SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder of two sequences, with frames of three sizes, and what it is prepared to in all three forms."""
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for split, sequence in (("train", "GOPR0372_07_00"), ("train", "GOPR0477_11_00"), ("test", "GOPR0384_11_00")):
+        for frame, (height, width) in enumerate(SIZES):
+            for variant in ("blur", "sharp"):
+                path = root / "GOPRO_Large" / split / sequence / variant / f"{frame:06d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    for form in ("256", "tiles", "full"):
+        prepare(root / "GOPRO_Large", root / form, form)
+    return root
+
+
+def prepare(source, data_dir, form):
+    GoproLarge(config=f"blur_{form}", data_dir=data_dir, source=source, partial=True).download_and_prepare()
+
+
+def open_form(root, form, *, resize=0, resize_filter="bicubic"):
+    return open_prepared(root / form, blur="blur", resize=resize, resize_filter=resize_filter)
+
+
+@pytest.mark.parametrize("form", ["tiles", "full"])
+def test_frames_names_and_fingerprint_are_the_folders(prepared, form):
+    folder = open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)
+    source = open_form(prepared, form)["train"]
+    assert (source.names, source.sizes, source.digests) == (folder.names, folder.sizes, folder.digests)
+    assert source.fingerprint() == folder.fingerprint()
+    for ours, theirs in zip(source, folder, strict=True):
+        assert (ours["sequence"], ours["frame"]) == (theirs["sequence"], theirs["frame"])
+        for key in ("blur", "sharp"):
+            np.testing.assert_array_equal(ours[key], theirs[key])
+
+
+@pytest.mark.parametrize("form", ["tiles", "full"])
+def test_every_window_is_cut_from_the_right_place(prepared, form):
+    source, rng = open_form(prepared, form)["test"], np.random.default_rng(1)
+    for _ in range(100):
+        index = int(rng.integers(len(source)))
+        height, width = source.sizes[index]
+        (top, bottom), (left, right) = (np.sort(rng.choice(side + 1, 2, replace=False)) for side in (height, width))
+        window = np.s_[int(top) : int(bottom), int(left) : int(right)]
+        for key in ("blur", "sharp"):
+            np.testing.assert_array_equal(source.read(index, window)[key], source[index][key][window])
+
+
+def test_a_window_reads_only_the_tiles_it_touches(prepared, monkeypatch):
+    source, seen = open_form(prepared, "tiles")["train"], []
+    records = source._records
+
+    class Seen:
+        def __getitem__(self, index):
+            seen.append(index)
+            return records[index]
+
+    monkeypatch.setattr(source, "_records", Seen())
+    source.read(3, np.s_[100:128, 120:140])  # the fourth pair, 150 x 260, is 2 rows of 3 tiles
+    first = 6 + 1 + 2
+    assert seen == [first, first + 1]
+
+
+def test_a_subset_is_of_those_pairs(prepared):
+    source = open_form(prepared, "tiles")["train"]
+    some = source.subset([4, 1]).subset([1, 0])
+    assert some.names == [source.names[1], source.names[4]]
+    np.testing.assert_array_equal(some[1]["sharp"], source[4]["sharp"])
+
+
+@pytest.mark.parametrize("crop", [0, 100])
+def test_batches_are_the_same_from_a_folder_and_from_every_form(prepared, crop):
+    """So a run may be started from the one and go on with the other."""
+    options = InputOptions(resize=256, resize_filter="bicubic", flip_and_turn=True)
+    if crop:
+        options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=True)
+    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)]
+    sources = [sources[0].subset([0, 1, 3, 4])]
+    for form in ("tiles", "full") if crop else ("256", "tiles", "full"):
+        sources.append(open_form(prepared, form, resize=options.resize)["train"].subset([0, 1, 3, 4]))
+    streams = [
+        make_train_batches(
+            source,
+            options,
+            crop=crop,
+            batch_size=2,
+            seed=0,
+            first_step=3,
+            num_threads=2,
+            process_index=0,
+            process_count=1,
+        )
+        for source in sources
+    ]
+    for _ in range(4):
+        first, *others = (next(stream) for stream in streams)
+        for other in others:
+            np.testing.assert_array_equal(first["blur"], other["blur"])
+            np.testing.assert_array_equal(first["sharp"], other["sharp"])
+
+
+def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):
+    for form in ("256", "full", "tiles"):
+        shutil.copytree(prepared / form / "gopro_large", tmp_path / "gopro_large", dirs_exist_ok=True)
+
+    def chosen(resize, resize_filter="bicubic"):
+        return open_prepared(tmp_path, blur="blur", resize=resize, resize_filter=resize_filter)["test"].name
+
+    assert chosen(256) == "gopro_large/blur_256"
+    assert chosen(256, "bilinear") == chosen(128) == chosen(0) == "gopro_large/blur_tiles"
+    shutil.rmtree(tmp_path / "gopro_large" / "blur_tiles")
+    assert chosen(0) == "gopro_large/blur_full"
+    shutil.rmtree(tmp_path / "gopro_large" / "blur_full")
+    with pytest.raises(InputError, match=r"holds blur_256; .* at full size needs blur_tiles or blur_full"):
+        chosen(0)
+    with pytest.raises(InputError, match=r"data.blur='blur_gamma' .*needs blur_gamma_256 or .*--blur blur_gamma"):
+        open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
+
+
+def test_a_wrong_blur_would_show(prepared, tmp_path):
+    """The gamma images are others, and are only there by their own name."""
+    root = tmp_path / "GOPRO_Large"
+    shutil.copytree(prepared / "GOPRO_Large", root)
+    for path in root.glob("*/*/blur/*.png"):
+        gamma = path.parent.parent / "blur_gamma" / path.name
+        gamma.parent.mkdir(exist_ok=True)
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
+    for blur in ("blur", "blur_gamma"):
+        builder = GoproLarge(config=f"{blur}_256", data_dir=tmp_path / "both", source=root, partial=True)
+        builder.download_and_prepare()
+    for blur in ("blur", "blur_gamma"):
+        source = open_prepared(tmp_path / "both", blur=blur, resize=256, resize_filter="bicubic")["train"]
+        path = root / "train" / "GOPR0372_07_00" / blur / "000000.png"
+        np.testing.assert_array_equal(source[0]["blur"], resize_image(np.asarray(Image.open(path)), 256, "bicubic"))
+        assert source.name == f"gopro_large/{blur}_256"
+
+
+def test_prepared_data_is_split_like_a_folder(prepared):
+    options = DataOptions(prepared / "tiles", "blur", "official", ("GOPR0477_11_00",), False)
+    sources = open_sources(options, resize=0, resize_filter="bicubic", crop=0)
+    assert [sources["validation"].names[i] for i in (0, -1)] == [("GOPR0477_11_00", f"00000{i}") for i in (0, 2)]
+    assert {sequence for sequence, _ in sources["train"].names} == {"GOPR0372_07_00"}
+    assert name_data_set(options.root, sources["train"]) == "gopro_large (a part)"
+    with pytest.raises(InputError, match=r"'drawn', but prepared data has splits"):
+        open_sources(DataOptions(options.root, "blur", "drawn", (), False), resize=0, resize_filter="bicubic", crop=0)
+
+
+@pytest.mark.parametrize("form", ["256", "tiles"])
+def test_damaged_data_is_named(prepared, tmp_path, form):
+    shutil.copytree(prepared / form, tmp_path / form)
+    folder = tmp_path / form / "gopro_large" / f"blur_{form}" / "1.0.0"
+    (file,) = folder.glob("*-train.array_record*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 5000] = bytes(5000)
+    file.write_bytes(content)
+    source = open_form(tmp_path, form, resize=256)["train"]
+    with pytest.raises(InputError, match=r"pair \d of train cannot be read .*prepare_gopro.py again"):
+        [source[i] for i in range(len(source))]
+    file.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(InputError, match="cannot be read as prepared data"):
+        open_form(tmp_path, form, resize=256)
+    file.unlink()
+    with pytest.raises(InputError, match="cannot be read as prepared data"):
+        open_form(tmp_path, form, resize=256)
+    (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as prepared data"):
+        open_form(tmp_path, form, resize=256)
+
+
+def test_pairs_that_do_not_match_the_records_are_refused(prepared, tmp_path):
+    shutil.copytree(prepared / "256", tmp_path / "256")
+    path = tmp_path / "256" / "gopro_large" / "blur_256" / "1.0.0" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["pairs"]["test"]["frame"].pop()
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match="3 records of test, expected 2"):
+        open_form(tmp_path, "256", resize=256)
+
+
+def test_a_folder_of_files_is_not_prepared_data(prepared):
+    assert is_prepared(prepared / "256")
+    assert not is_prepared(prepared / "GOPRO_Large")
+
+
+def test_real_frames_resized_once_are_those_resized_each_time(real_gopro, tmp_path):
+    prepare(real_gopro, tmp_path, "256")
+    ours = open_prepared(tmp_path, blur="blur", resize=256, resize_filter="bicubic")["test"]
+    theirs = open_folder(real_gopro / "test", "blur", skip_bad=False)
+    assert ours.fingerprint() == theirs.fingerprint()
+    np.testing.assert_array_equal(ours[2]["blur"], resize_image(theirs[2]["blur"], 256, "bicubic"))
