@@ -107,8 +107,10 @@ def make_protocol(
     *,
     data_set: str,
     split: str,
+    splits: str,
     blur: str,
     num_images: int,
+    num_skipped: int,
     weights_sha256: str,
     checkpoint_step: int,
 ) -> dict:
@@ -116,10 +118,12 @@ def make_protocol(
     return {
         "data_set": data_set,
         "split": split,
+        "split_rule": splits,
         "blur_variant": blur,
         "resolution": str(options.resize) if options.resize else "full",
         "resize_filter": options.resize_filter if options.resize else "none",
         "number_of_images": num_images,
+        "problems_skipped": num_skipped,
         "weights_sha256": weights_sha256,
         "checkpoint_step": checkpoint_step,
         "code_version": code_version(),

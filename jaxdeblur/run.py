@@ -104,6 +104,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "data_set": name_data_set(root, sources["train"]),
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
+        "problems_skipped": {split: len(source.skipped) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
     open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
@@ -112,6 +113,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         stages=stages,
         sources=sources,
         data_set=facts["data_set"],
+        splits=config.data.splits,
         blur=config.data.blur,
         options=options,
         seed=config.seed,
@@ -172,8 +174,10 @@ def evaluate_best(run: Run, workdir: Path, *, again: bool = False) -> None:
             run.options,
             data_set=run.data_set,
             split=split,
+            splits=run.splits,
             blur=run.blur,
             num_images=len(source),
+            num_skipped=len(source.skipped),
             weights_sha256=sha256,
             checkpoint_step=step,
         )

@@ -34,6 +34,7 @@ class Run:
     stages: list[Stage]
     sources: dict[str, PairSource]  # train, validation, test
     data_set: str
+    splits: str
     blur: str
     options: InputOptions
     seed: int

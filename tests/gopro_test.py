@@ -18,7 +18,7 @@ from PIL import Image
 import jaxdeblur.data.gopro  # registers gopro_large
 from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import NUM_PAIRS, SEQUENCES, Archive, plan_pairs
-from jaxdeblur.data.gopro.builder import cut_tiles
+from jaxdeblur.data.gopro.forms import cut_tiles
 from jaxdeblur.errors import InputError
 
 TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"

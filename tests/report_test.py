@@ -50,6 +50,8 @@ def write_run(folder, *, better=0.05):
         protocol = evaluate.make_protocol(
             options,
             data_set="d",
+            splits="official",
+            num_skipped=0,
             split=split,
             blur="blur",
             num_images=6,

@@ -7,7 +7,12 @@ import pytest
 from jaxdeblur.errors import InputError
 from jaxdeblur.run_folder import open_run_folder
 
-FACTS = {"data_sha256": {"train": "abc", "test": "t"}, "pairs": {"train": 6}, "parameters": 3}
+FACTS = {
+    "data_sha256": {"train": "abc", "test": "t"},
+    "pairs": {"train": 6},
+    "problems_skipped": {"train": 0},
+    "parameters": 3,
+}
 
 
 def test_a_new_folder_gets_config_and_facts(tiny_config, tmp_path):

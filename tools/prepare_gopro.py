@@ -8,8 +8,6 @@ for random crops) 17.8 GB, `full` (full frames as PNG) 6 GB.
 """
 
 import argparse
-import contextlib
-import io
 import signal
 import sys
 from pathlib import Path
@@ -38,7 +36,7 @@ def main() -> None:
     arguments = parse_arguments()
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur.data.gopro import GoproLarge
-    from jaxdeblur.data.gopro.builder import config_name
+    from jaxdeblur.data.gopro.forms import config_name
 
     for frames in arguments.frames:
         builder = GoproLarge(
@@ -48,8 +46,7 @@ def main() -> None:
             partial=arguments.partial,
         )
         present = builder.data_path.exists()
-        with contextlib.redirect_stdout(io.StringIO()):  # what TFDS says of downloads does not hold here
-            builder.download_and_prepare()
+        builder.download_and_prepare()
         pairs = builder.info.metadata["pairs"]
         counts = ", ".join(f"{len(columns['frame']):,} {split}" for split, columns in pairs.items())
         words = "is there already" if present else "is ready"

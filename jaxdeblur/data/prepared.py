@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxdeblur.data.folders import fingerprint
-from jaxdeblur.data.gopro.builder import STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
+from jaxdeblur.data.gopro.forms import STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
 from jaxdeblur.errors import InputError
 
 DATA_SET = "gopro_large"

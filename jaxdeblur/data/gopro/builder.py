@@ -1,12 +1,12 @@
 """The TFDS builder: reads the archive in place, checks every image, and writes array_record files.
 
-Images are uint8 RGB, (H, W, 3). Three forms, since one does not serve all: `256`, frames resized once, and `tiles`,
-full frames cut up, hold raw pixels, which cost a copy to read where decoding two 1280x720 PNGs costs some 50 ms; a
-tile is small, so that a random crop reads little. `full` keeps the published PNGs. TensorFlow is not needed.
+Images are uint8 RGB, (H, W, 3). TensorFlow is not needed.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -21,17 +21,9 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, PairFiles, plan_pairs
-from jaxdeblur.data.images import decode_image, resize_image
+from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, FORMS, STORED_SIDE, config_name, read_pair
 from jaxdeblur.errors import InputError, list_problems
 
-STORED_SIDE, STORED_FILTER = 256, "bicubic"
-TILE = 128  # side in pixels; tiles at the right and the lower edge may be smaller
-FORMS = {
-    "256": f"whole frames resized to {STORED_SIDE}x{STORED_SIDE} ({STORED_FILTER}, Pillow), raw pixels",
-    "full": "full frames, the published PNG files",
-    "tiles": f"full frames in tiles of {TILE}x{TILE}, raw pixels, row by row; one example is one tile",
-}
-BYTES_PER_PAIR = {"256": 2 * STORED_SIDE**2 * 3, "full": 1.9e6, "tiles": 2 * 720 * 1280 * 3}  # of 1280x720
 SHARD_BYTES = 2**28  # TFDS keeps a shard's examples in memory until its file is closed
 PER_PAIR = ("sequence", "frame", "height", "width", "blur_sha256", "sharp_sha256")
 
@@ -54,17 +46,6 @@ class GoproConfig(tfds.core.BuilderConfig):
 
     blur: str
     form: str
-
-
-def config_name(blur: str, form: str) -> str:
-    """Return the name of the builder config of a blur variant and form: `blur_256`, `blur_gamma_full`."""
-    return f"{blur}_{form}"
-
-
-def cut_tiles(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Return the rows and columns of a frame's tiles, row by row."""
-    rows, columns = ([slice(i, min(i + TILE, side)) for i in range(0, side, TILE)] for side in (height, width))
-    return [(row, column) for row in rows for column in columns]
 
 
 class _RawWriter(tfds.core.ExampleWriter):
@@ -120,7 +101,8 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         try:
             for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
                 shutil.rmtree(leftover)
-            super().download_and_prepare(file_format=file_format, **kwargs)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+                super().download_and_prepare(file_format=file_format, **kwargs)
         except PermissionError as error:
             raise InputError(
                 f"{self.data_dir}: cannot be written ({error.strerror}). Choose another folder."
@@ -188,7 +170,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         self, archive: Archive, split: str, start: int, pairs: list[PairFiles], bar: tqdm
     ) -> Iterator[tuple[int, dict]]:
         """Yield the pairs of a shard, decoded by several threads; problems are collected, not raised."""
-        read = partial(_read_pair, archive, form=self.builder_config.form)
+        read = partial(read_pair, archive, form=self.builder_config.form)
         options = grain.ReadOptions(num_threads=os.cpu_count(), prefetch_buffer_size=2 * os.cpu_count())
         loaded = grain.MapDataset.source(pairs).map(read).to_iter_dataset(options)
         columns = self.info.metadata["pairs"][split]
@@ -244,38 +226,3 @@ def _files_sha256(archive: Archive, pairs: dict[str, list[PairFiles]]) -> str:
             sizes = f"{archive.sizes[pair.blur]}/{archive.sizes[pair.sharp]}"
             digest.update(f"{split}/{pair.sequence}/{pair.frame}/{sizes}\n".encode())
     return digest.hexdigest()
-
-
-def _read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dict], dict, list[str]]:
-    """Return a pair's examples, its facts, and what is wrong with it."""
-    contents, images, problems = {}, {}, []
-    for variant, name in (("blur", pair.blur), ("sharp", pair.sharp)):
-        try:
-            contents[variant] = archive.read(name)
-            images[variant] = decode_image(contents[variant], f"{archive.source}: {name}")
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        # The bytes of a PNG that hold its depth, 8, and its colour type, 2 for RGB.
-        if not contents[variant].startswith(b"\x89PNG") or contents[variant][24:26] != b"\x08\x02":
-            problems.append(f"{archive.source}: {name}: no 8-bit RGB PNG, as GOPRO_Large's files are")
-    if not problems and images["blur"].shape != images["sharp"].shape:
-        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images.values())
-        problems.append(f"{archive.source}: {pair.blur} and {pair.sharp} are of two sizes, {sizes}")
-    if problems:
-        return [], {}, problems
-    facts = {f"{variant}_sha256": hashlib.sha256(content).hexdigest() for variant, content in contents.items()}
-    facts["height"], facts["width"] = images["blur"].shape[:2]
-    if form == "full":
-        return [contents], facts, []
-    if form == "256":
-        return [{key: resize_image(image, STORED_SIDE, STORED_FILTER) for key, image in images.items()}], facts, []
-    tiles = cut_tiles(facts["height"], facts["width"])
-    return (
-        [
-            {"blur": images["blur"][tile], "sharp": images["sharp"][tile], "top": tile[0].start, "left": tile[1].start}
-            for tile in tiles
-        ],
-        facts,
-        [],
-    )

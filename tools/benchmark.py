@@ -1,0 +1,65 @@
+"""Measure jaxdeblur on this machine, beside PyTorch where it is installed.
+
+    python tools/benchmark.py data --data PATH/TO/GOPRO_Large
+
+`data`: pairs per second from stored images to batches, by every route. PATH is a folder in GOPRO_Large's layout; a part
+of it will do.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+import benchmark_data
+import numpy as np
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.files import code_version
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["data"])
+    parser.add_argument("--data", type=Path, required=True, help="folder in GOPRO_Large's layout")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each route is timed")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each time")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    return parser.parse_args()
+
+
+def show_data(rows: list[dict]) -> str:
+    """Return the rows as a Markdown table per task; the ratio is to PyTorch's route of the same rounds."""
+    lines = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        routes = [row for row in rows if row["task"] == task]
+        peer = next((row["rates"] for row in routes if row["route"].startswith("PyTorch")), None)
+        lines += ["", f"| {task} | pairs/s | lowest, highest | x PyTorch | GB for GOPRO_Large |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: |"]
+        for row in routes:
+            rates = row["rates"]
+            ratio = f"{np.median(np.divide(rates, peer)):.1f}" if peer else ""
+            size = row["bytes_per_pair"] * benchmark_data.NUM_PAIRS / 1e9
+            spread = f"{min(rates):.0f}, {max(rates):.0f}"
+            lines.append(f"| {row['route']} | {np.median(rates):.0f} | {spread} | {ratio} | {size:.1f} |")
+    return "\n".join(lines[1:])
+
+
+def main() -> None:
+    """Measure, print the tables, write the JSON."""
+    arguments = parse_arguments()
+    machine = f"{benchmark_data.CORES} cores, {platform.machine()}, Python {platform.python_version()}"
+    rows = benchmark_data.run(arguments.data, arguments.rounds, arguments.seconds)
+    print(f"jaxdeblur {code_version()} on {machine}; medians of {arguments.rounds} rounds\n")
+    print(show_data(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "code_version": code_version(), "data": rows}))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")

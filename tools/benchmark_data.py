@@ -1,0 +1,117 @@
+"""Pairs per second of every way from stored images to batches, beside a PyTorch DataLoader doing the original's work.
+
+All routes run on the same cores, one after another in every round; what is printed is the median over rounds.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.pipeline import InputOptions, make_train_batches
+from jaxdeblur.data.prepared import open_prepared
+from jaxdeblur.data.sources import PairSource
+
+SIDE, BATCH_SIZE = 256, 16
+WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"
+NUM_PAIRS = 3214  # of GOPRO_Large
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def run(root: Path, rounds: int, seconds: float) -> list[dict]:
+    """Return one row per route: task, route, pairs per second of each round, bytes a pair on disk.
+
+    Args:
+        root: a folder in GOPRO_Large's layout; its `train` is read.
+        rounds: how often each route is timed.
+        seconds: how long each time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        routes = _jaxdeblur_routes(root, Path(folder)) + _pytorch_routes(root)
+        rows = [{"task": task, "route": name, "bytes_per_pair": size, "rates": []} for task, name, size, _ in routes]
+        for _ in range(rounds):
+            for row, (_, _, _, start) in zip(rows, routes, strict=True):
+                row["rates"].append(_pairs_per_second(start(), seconds))
+    return rows
+
+
+def _pairs_per_second(batches: Iterator, seconds: float) -> float:
+    for _ in range(2 * CORES + 2):  # what was read ahead while nothing was timed
+        next(batches)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        next(batches)
+        count += BATCH_SIZE
+    return count / (time.perf_counter() - start)
+
+
+def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
+    files = open_folder(root / "train", "blur", skip_bad=False)
+    png_bytes = np.mean([pair.blur.stat().st_size + pair.sharp.stat().st_size for pair in files.pairs])
+    routes = []
+    for form in ("256", "tiles", "full"):
+        GoproLarge(config=f"blur_{form}", data_dir=folder / form, source=root, partial=True).download_and_prepare()
+    for task, resize, forms in ((WHOLE, SIDE, ("256", "tiles")), (CROPS, 0, ("tiles", "full"))):
+        crop = 0 if resize else SIDE
+        routes.append((task, "jaxdeblur, folder of PNGs", png_bytes, _stream(files, resize, crop)))
+        for form in forms:
+            source = open_prepared(folder / form, blur="blur", resize=resize, resize_filter="bicubic")["train"]
+            stored = sum(path.stat().st_size for path in folder.glob(f"{form}/gopro_large/*/*/*-train*"))
+            routes.append((task, f"jaxdeblur, prepared {form}", stored / len(source), _stream(source, resize, crop)))
+    return routes
+
+
+def _stream(source: PairSource, resize: int, crop: int) -> Callable[[], Iterator]:
+    options = InputOptions(resize=resize, resize_filter="bicubic", flip_and_turn=False)
+    return lambda: make_train_batches(
+        source,
+        options,
+        crop=crop,
+        batch_size=BATCH_SIZE,
+        seed=0,
+        first_step=0,
+        num_threads=CORES,
+        process_index=0,
+        process_count=1,
+    )
+
+
+def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
+    """Return the DataLoader's routes; none without PyTorch."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    blurred = sorted((root / "train").glob("*/blur/*.png"))
+    png_bytes = 2 * np.mean([path.stat().st_size for path in blurred])
+
+    def load(path: Path, box: tuple[int, int, int, int] | None) -> torch.Tensor:
+        image = Image.open(path)
+        image = image.crop(box) if box else image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        return torch.from_numpy((np.asarray(image, np.float32) / 255).transpose(2, 0, 1))
+
+    class Pairs(torch.utils.data.Dataset):
+        def __init__(self, crops: bool):
+            self.crops = crops
+
+        def __len__(self) -> int:
+            return 10**6  # one epoch without an end: new workers each epoch would cost the peer time
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            path, box = blurred[index % len(blurred)], None
+            if self.crops:
+                left, top = (int(torch.randint(0, side - SIDE + 1, ())) for side in Image.open(path).size)
+                box = (left, top, left + SIDE, top + SIDE)
+            return load(path, box), load(path.parent.parent / "sharp" / path.name, box)
+
+    def start(crops: bool) -> Iterator:
+        return iter(torch.utils.data.DataLoader(Pairs(crops), BATCH_SIZE, shuffle=True, num_workers=CORES))
+
+    name = f"PyTorch DataLoader, {CORES} workers"
+    return [(WHOLE, name, png_bytes, lambda: start(False)), (CROPS, name, png_bytes, lambda: start(True))]
