@@ -1,97 +1,160 @@
-"""Motion blur made from sharp photographs, by the recipe of GOPRO_Large: a simulated high-speed camera, averaged.
+"""Motion blur made from sharp photographs: what a moving camera's sensor gathers during an exposure.
 
-Images are uint8 RGB, (H, W, 3). Everything is a pure function of its arguments; randomness comes from the generator
-passed in.
+Photographs are uint8 RGB, (H, W, 3). Light is float32, 1 where the sensor saturates. The model is that of Rim et al.,
+ECCV 2022 ("Realistic Blur Synthesis for Learning Image Deblurring"): instants are averaged, highlights that the
+photograph has clipped are made brighter first, noise is added, the sum is clipped and stored. Averaging takes place
+either on stored values or on light, as GOPRO_Large has both (Nah et al., CVPR 2017). Everything is a pure function of
+its arguments; randomness comes from the generator passed in.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
-from PIL import Image
+
+from jaxdeblur.data.frames import GAMMA
+from jaxdeblur.data.regions import Region, RegionRules, sample_regions
+from jaxdeblur.data.trajectories import Shake, project, sample_trajectory
+from jaxdeblur.data.warping import Window, integrate, safe_window
+from jaxdeblur.errors import InputError
+
+# Stored value = light^(1 / exponent). `blur` takes stored values for light, as GOPRO_Large's does.
+EXPONENTS = {"blur": 1.0, "blur_gamma": GAMMA}
+_TILE = (64, 1280)  # rows and columns made at once: the fastest size, and memory stays bounded
 
 
 @dataclasses.dataclass(frozen=True)
-class Shake:
-    """How the simulated camera moves during one exposure.
+class Sensor:
+    """What the sensor does to light.
 
     Attributes:
-        time_samples: frames of the simulated high-speed camera per exposure; odd, so that one is in the middle.
-        travel: least and greatest path length of the image's centre in pixels.
-        turn: standard deviation of the rotation over the exposure in degrees.
-        jitter: standard deviation of the change of velocity over the exposure, relative to the velocity; 0 is a
-            straight path.
-    """
-
-    time_samples: int = 25
-    travel: tuple[float, float] = (3.0, 20.0)
-    turn: float = 1.0
-    jitter: float = 1.0
-
-
-def sample_trajectory(rng: np.random.Generator, shake: Shake) -> np.ndarray:
-    """Return a camera path (time_samples, 3): shift in x and y in pixels, rotation in radians.
-
-    A point with inertia under random forces, as in Boracchi and Foi 2012 ("Modeling the performance of image
-    restoration from motion blur", section III), without their sudden shakes. The path is zero at the middle sample,
-    whose frame is the sharp image.
-    """
-    steps, middle = shake.time_samples, shake.time_samples // 2
-    angle = rng.uniform(0, 2 * math.pi)
-    forces = rng.normal(0, shake.jitter / math.sqrt(steps), (steps, 2))
-    velocity = np.array([math.cos(angle), math.sin(angle)]) + np.cumsum(forces, axis=0)
-    length = np.linalg.norm(velocity[1:], axis=1).sum()
-    shift = np.cumsum(velocity * (rng.uniform(*shake.travel) / length), axis=0)
-    rotation = np.linspace(0, 1, steps) * math.radians(rng.normal(0, shake.turn))
-    path = np.column_stack([shift, rotation])
-    return path - path[middle]
-
-
-def simulate_frames(photo: Image.Image, box: tuple[int, int, int], path: np.ndarray) -> np.ndarray:
-    """Return what a moving camera sees through the square window `box` = (left, top, side) of an RGB photograph.
-
-    The camera shifts by path[:, :2] pixels and rotates by path[:, 2] about the photograph's middle, so that blur
-    differs from place to place. Beyond the photograph's edge it sees black: keep the window away from edges by the
-    path's reach. Returns uint8 (time_samples, side, side, 3), sampled bilinearly; a frame with zero path is the
-    photograph's own pixels.
-    """
-    left, top, side = box
-    center_x, center_y = photo.width / 2, photo.height / 2
-    frames = []
-    for shift_x, shift_y, rotation in path:
-        cos, sin = math.cos(rotation), math.sin(rotation)
-        offset_x, offset_y = left - center_x, top - center_y
-        affine = (
-            *(cos, -sin, center_x + shift_x + cos * offset_x - sin * offset_y),
-            *(sin, cos, center_y + shift_y + sin * offset_x + cos * offset_y),
-        )
-        frames.append(photo.transform((side, side), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR))
-    return np.stack([np.asarray(frame) for frame in frames])
-
-
-def average_frames(frames: np.ndarray) -> np.ndarray:
-    """Return GOPRO_Large's `blur` of (T, H, W, 3) uint8 frames: the rounded plain mean of their stored values."""
-    return np.round(frames.mean(axis=0, dtype=np.float32)).astype(np.uint8)
-
-
-def reach(path: np.ndarray, photo: Image.Image) -> int:
-    """Return how far, in pixels, a path can carry any point of the photograph from its place."""
-    radius = math.hypot(photo.width, photo.height) / 2
-    return math.ceil((np.linalg.norm(path[:, :2], axis=1) + np.abs(path[:, 2]) * radius).max()) + 1
-
-
-def make_pair(photo: Image.Image, side: int, shake: Shake, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return one (blur, sharp) pair, both (side, side, 3), of a random window of an RGB photograph.
+        highlight_gain: how much brighter than the photograph shows a fully saturated value (255) is, in light; 1: no
+            brighter.
+        highlight_threshold: greatest stored value that is left alone; the gain grows evenly from 1 here to
+            `highlight_gain` at 255.
+        shot_noise: standard deviation of photon noise where the sensor saturates; it grows with the root of the light.
+        read_noise: standard deviation of the noise that is there without light.
 
     Raises:
-        ValueError: the photograph is too small for the window and the camera's motion.
+        InputError: a value is out of its range.
     """
-    path = sample_trajectory(rng, shake)
-    margin = reach(path, photo)
-    if min(photo.size) < side + 2 * margin:
-        size = f"{photo.width}x{photo.height}"
-        raise ValueError(f"photograph of {size} is too small for a window of {side} and a motion of {margin} pixels")
-    left = int(rng.integers(margin, photo.width - side - margin + 1))
-    top = int(rng.integers(margin, photo.height - side - margin + 1))
-    frames = simulate_frames(photo, (left, top, side), path)
-    return average_frames(frames), frames[shake.time_samples // 2]
+
+    highlight_gain: float = 1.0
+    highlight_threshold: int = 245
+    shot_noise: float = 0.0
+    read_noise: float = 0.0
+
+    def __post_init__(self):
+        if not 1 <= self.highlight_gain < math.inf:
+            raise InputError(f"highlight_gain: {self.highlight_gain:g}, expected 1 or more.")
+        if not 0 <= self.highlight_threshold < 255:
+            raise InputError(f"highlight_threshold: {self.highlight_threshold}, expected 0 to 254.")
+        for name in ("shot_noise", "read_noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name}: {getattr(self, name)}, expected 0 or more.")
+
+
+def radiance(sensor: Sensor, exponent: float) -> np.ndarray:
+    """Return the light, float32 (256,), behind each stored value; more than 1 for brightened highlights."""
+    stored = np.arange(256)
+    ramp = np.clip((stored - sensor.highlight_threshold) / (255 - sensor.highlight_threshold), 0, 1)
+    linear = (stored / 255) ** GAMMA * (1 + (sensor.highlight_gain - 1) * ramp)
+    return (linear ** (exponent / GAMMA)).astype(np.float32)
+
+
+def develop(light: np.ndarray, sensor: Sensor, exponent: float, rng: np.random.Generator) -> np.ndarray:
+    """Return light as stored values, uint8 of the same shape: noise is added, then it is clipped and encoded."""
+    if sensor.shot_noise or sensor.read_noise:
+        deviation = np.sqrt(np.float32(sensor.shot_noise**2) * light + np.float32(sensor.read_noise**2))
+        light = light + deviation * rng.standard_normal(light.shape, np.float32)
+    light = np.clip(light, 0, 1)
+    if exponent != 1:
+        light = np.power(light, np.float32(1 / exponent))
+    return np.rint(light * 255).astype(np.uint8)
+
+
+def expose(
+    photo: np.ndarray,
+    window: Window,
+    cameras: np.ndarray,
+    regions: Sequence[Region],
+    sensor: Sensor,
+    exponent: float,
+    noise_seed: int,
+) -> np.ndarray:
+    """Return what a moving camera stores of a window of a photograph, uint8 (height, width, 3).
+
+    Memory beyond the photograph and the result is bounded: the window is made in tiles. Beyond the photograph's edge
+    the camera sees black: take a window inside `safe_window`.
+
+    Args:
+        photo: (H, W, 3).
+        window: left, top, width, height in pixels of the photograph.
+        cameras: homographies (T, 3, 3) from the camera's pixels to the photograph's, as `project` gives them.
+        regions: patches that move; later ones lie in front.
+        sensor: highlights and noise.
+        exponent: of EXPONENTS; the domain the instants are averaged in.
+        noise_seed: the same seed gives the same noise in every domain.
+    """
+    cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
+    left, top, width, height = window
+    table = radiance(sensor, exponent)
+    rng = np.random.default_rng(noise_seed)
+    image = np.empty((height, width, 3), np.uint8)
+    rows, columns = _TILE
+    for row in range(0, height, rows):
+        for column in range(0, width, columns):
+            tile = (left + column, top + row, min(columns, width - column), min(rows, height - row))
+            light = integrate(photo, tile, cameras, regions, table)
+            image[row : row + rows, column : column + columns] = develop(light, sensor, exponent, rng)
+    return image
+
+
+@dataclasses.dataclass(frozen=True)
+class Exposure:
+    """All that decides how pairs are made of photographs."""
+
+    shake: Shake = Shake()
+    regions: RegionRules = RegionRules()
+    sensor: Sensor = Sensor()
+    variants: tuple[str, ...] = ("blur", "blur_gamma")
+
+
+def make_pair(photo: np.ndarray, exposure: Exposure, rng: np.random.Generator, side: int = 0) -> dict[str, np.ndarray]:
+    """Return one exposure of a photograph: `sharp` and the variants of blur, uint8 of one size, by name.
+
+    `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
+
+    Args:
+        photo: (H, W, 3).
+        exposure: how.
+        rng: source of all randomness.
+        side: side of a square window in pixels, placed at random; 0: all of the photograph but the borders that the
+            camera's motion uncovers.
+
+    Raises:
+        InputError: the photograph is too small.
+    """
+    size, shake = photo.shape[:2], exposure.shake
+    focal = shake.focal * max(size)
+    cameras = project(sample_trajectory(rng, shake, focal), focal, size)
+    regions = sample_regions(rng, exposure.regions, shake, size)
+    noise_seed = int(rng.integers(1 << 62))
+    left, top, width, height = safe_window(size, cameras)
+    if side:
+        if min(width, height) < side:
+            raise InputError(
+                f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}; expected at least "
+                f"{side}x{side}."
+            )
+        left += int(rng.integers(width - side + 1))
+        top += int(rng.integers(height - side + 1))
+        width = height = side
+    window = (left, top, width, height)
+    stored = radiance(exposure.sensor, 1.0)
+    pair = {"sharp": np.rint(np.minimum(stored, 1) * 255).astype(np.uint8)[photo[top:, left:][:height, :width]]}
+    for variant in exposure.variants:
+        pair[variant] = expose(photo, window, cameras, regions, exposure.sensor, EXPONENTS[variant], noise_seed)
+    return pair
