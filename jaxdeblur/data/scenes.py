@@ -79,7 +79,7 @@ def assign_splits(
     """Return each scene's split: as chosen by name, or else drawn by seed.
 
     Of the scenes, round(share * all) go to a split with a share, but at least one where the share is not 0, and at
-    least one is left to train on unless the shares add up to 1. The others are for training.
+    least one is left to train on unless the shares add up to 1 or all are named. The others are for training.
 
     Args:
         names: all scenes.
@@ -102,7 +102,7 @@ def assign_splits(
         raise InputError(f"shares of {found}: expected 0 to 1 each, and no more than 1 together.")
     free = [name for name in names if name not in splits]
     counts = {split: max(1, round(share * len(names))) for split, share in shares.items() if share}
-    trained_on = 0 if sum(shares.values()) == 1 else 1
+    trained_on = 0 if sum(shares.values()) == 1 or not (free or counts) else 1
     if len(counts) + trained_on > len(free):
         wanted = [*counts, "train"] if trained_on else list(counts)
         raise InputError(

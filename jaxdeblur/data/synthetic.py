@@ -9,7 +9,6 @@ its arguments; randomness comes from the generator passed in.
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -75,86 +74,95 @@ def develop(light: np.ndarray, sensor: Sensor, exponent: float, rng: np.random.G
     return np.rint(light * 255).astype(np.uint8)
 
 
-def expose(
-    photo: np.ndarray,
-    window: Window,
-    cameras: np.ndarray,
-    regions: Sequence[Region],
-    sensor: Sensor,
-    exponent: float,
-    noise_seed: int,
-) -> np.ndarray:
-    """Return what a moving camera stores of a window of a photograph, uint8 (height, width, 3).
+@dataclasses.dataclass(frozen=True)
+class Exposure:
+    """All that decides how pairs are made of photographs: the rules, from which each exposure's motion is drawn."""
 
-    Memory beyond the photograph and the result is bounded: the window is made in tiles. Beyond the photograph's edge
-    the camera sees black: take a window inside `safe_window`.
-
-    Args:
-        photo: (H, W, 3).
-        window: left, top, width, height in pixels of the photograph.
-        cameras: homographies (T, 3, 3) from the camera's pixels to the photograph's, as `project` gives them.
-        regions: patches that move; later ones lie in front.
-        sensor: highlights and noise.
-        exponent: of EXPONENTS; the domain the instants are averaged in.
-        noise_seed: the same seed gives the same noise in every domain.
-    """
-    cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
-    left, top, width, height = window
-    table = radiance(sensor, exponent)
-    rng = np.random.default_rng(noise_seed)
-    image = np.empty((height, width, 3), np.uint8)
-    rows, columns = _TILE
-    for row in range(0, height, rows):
-        for column in range(0, width, columns):
-            tile = (left + column, top + row, min(columns, width - column), min(rows, height - row))
-            light = integrate(photo, tile, cameras, regions, table)
-            image[row : row + rows, column : column + columns] = develop(light, sensor, exponent, rng)
-    return image
+    shake: Shake
+    regions: RegionRules
+    sensor: Sensor
+    variants: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Exposure:
-    """All that decides how pairs are made of photographs."""
+class Motion:
+    """What moves in one exposure of one photograph, and what is seen of it.
 
-    shake: Shake = Shake()
-    regions: RegionRules = RegionRules()
-    sensor: Sensor = Sensor()
-    variants: tuple[str, ...] = ("blur", "blur_gamma")
+    Attributes:
+        cameras: homographies (T, 3, 3) from the camera's pixels to the photograph's.
+        regions: patches that move by themselves.
+        window: left, top, width, height of the image in the photograph.
+        noise_seed: seed of the sensor's noise.
+    """
+
+    cameras: np.ndarray
+    regions: tuple[Region, ...]
+    window: Window
+    noise_seed: int
 
 
-def make_pair(photo: np.ndarray, exposure: Exposure, rng: np.random.Generator, side: int = 0) -> dict[str, np.ndarray]:
-    """Return one exposure of a photograph: `sharp` and the variants of blur, uint8 of one size, by name.
-
-    `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
+def sample_motion(rng: np.random.Generator, exposure: Exposure, size: tuple[int, int], side: int = 0) -> Motion:
+    """Draw the motion of one exposure of a photograph.
 
     Args:
-        photo: (H, W, 3).
-        exposure: how.
         rng: source of all randomness.
+        exposure: the rules.
+        size: (H, W) of the photograph.
         side: side of a square window in pixels, placed at random; 0: all of the photograph but the borders that the
             camera's motion uncovers.
 
     Raises:
         InputError: the photograph is too small.
     """
-    size, shake = photo.shape[:2], exposure.shake
-    focal = shake.focal * max(size)
-    cameras = project(sample_trajectory(rng, shake, focal), focal, size)
-    regions = sample_regions(rng, exposure.regions, shake, size)
+    focal = exposure.shake.focal * max(size)
+    cameras = project(sample_trajectory(rng, exposure.shake, focal), focal, size)
+    regions = sample_regions(rng, exposure.regions, exposure.shake, size)
     noise_seed = int(rng.integers(1 << 62))
     left, top, width, height = safe_window(size, cameras)
     if side:
         if min(width, height) < side:
-            raise InputError(
-                f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}; expected at least "
-                f"{side}x{side}."
-            )
+            left_over = f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}"
+            raise InputError(f"{left_over}: too small for a window of {side}x{side}")
         left += int(rng.integers(width - side + 1))
         top += int(rng.integers(height - side + 1))
         width = height = side
-    window = (left, top, width, height)
-    stored = radiance(exposure.sensor, 1.0)
-    pair = {"sharp": np.rint(np.minimum(stored, 1) * 255).astype(np.uint8)[photo[top:, left:][:height, :width]]}
+    return Motion(cameras, regions, (left, top, width, height), noise_seed)
+
+
+def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str, np.ndarray]:
+    """Return one exposure of a photograph (H, W, 3): `sharp` and the variants of blur, uint8 of one size, by name.
+
+    `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
+    """
+    left, top, width, height = motion.window
+    stored = np.rint(np.minimum(radiance(exposure.sensor, 1.0), 1) * 255).astype(np.uint8)
+    pair = {"sharp": stored[photo[top : top + height, left : left + width]]}
     for variant in exposure.variants:
-        pair[variant] = expose(photo, window, cameras, regions, exposure.sensor, EXPONENTS[variant], noise_seed)
+        pair[variant] = expose(photo, motion, exposure.sensor, EXPONENTS[variant])
     return pair
+
+
+def expose(photo: np.ndarray, motion: Motion, sensor: Sensor, exponent: float) -> np.ndarray:
+    """Return what the moving camera stores of a photograph (H, W, 3), uint8 (height, width, 3).
+
+    Memory beyond the photograph and the result is bounded: the window is made in tiles. Beyond the photograph's edge
+    the camera sees black: `motion.window` has to lie inside `safe_window`.
+
+    Args:
+        photo: (H, W, 3).
+        motion: what moves, and what is seen.
+        sensor: highlights and noise; the noise is the same in every domain.
+        exponent: of EXPONENTS; the domain the instants are averaged in.
+    """
+    cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
+    left, top, width, height = motion.window
+    table = radiance(sensor, exponent)
+    rng = np.random.default_rng(motion.noise_seed)
+    image = np.empty((height, width, 3), np.uint8)
+    rows, columns = _TILE
+    for row in range(0, height, rows):
+        for column in range(0, width, columns):
+            tile = (left + column, top + row, min(columns, width - column), min(rows, height - row))
+            light = integrate(photo, tile, motion.cameras, motion.regions, table)
+            image[row : row + rows, column : column + columns] = develop(light, sensor, exponent, rng)
+    return image

@@ -47,10 +47,12 @@ def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
     raise InputError(f"{width}x{height} pixels, too small for the camera's motion")
 
 
-def largest_step(cameras: np.ndarray, window: Window) -> float:
-    """Return the longest way in pixels that a corner of a window moves from one instant to the next."""
+def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region]) -> float:
+    """Return how far in pixels anything in a window moves from one instant to the next, at most."""
     steps = np.diff(move_points(cameras, rectangle(*window)), axis=0)
-    return float(np.linalg.norm(steps, axis=-1).max())
+    by_camera = np.linalg.norm(steps, axis=-1).max()
+    by_itself = [np.linalg.norm(np.diff(region.path, axis=0), axis=-1).max() for region in regions]
+    return float(by_camera + max(by_itself, default=0))
 
 
 def integrate(
