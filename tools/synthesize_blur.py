@@ -57,8 +57,8 @@ def parse_arguments() -> argparse.Namespace:
     _add_range(photos, "region_radius", rules.radius, "radius relative to the shorter side, least and greatest")
     _add_number(photos, "region_edge", rules.edge, "width of a region's soft edge in pixels")
     _add_range(photos, "region_travel", rules.travel, "a region's own path length in pixels, least and greatest")
-    _add_number(photos, "highlight_gain", 3.0, "light behind a saturated value, relative to what it shows; 1: no more")
-    _add_number(photos, "highlight_threshold", 245, "greatest stored value left as it is")
+    _add_number(photos, "highlight_gain", 3.0, "light behind a white pixel, relative to what it shows; 1: no more")
+    _add_number(photos, "highlight_threshold", 250, "greatest darkest channel of a pixel that gains nothing")
     _add_number(photos, "shot_noise", 0.01, "standard deviation of photon noise where the sensor saturates (at 1)")
     _add_number(photos, "read_noise", 0.001, "standard deviation of the noise without light, relative to saturation")
     for command in (frames, photos):
@@ -103,6 +103,7 @@ def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts]
     exposure = Exposure(shake, rules, sensor, tuple(arguments.variants))
 
     def make(scene: Scene, facts: Facts) -> Pairs:
+        facts["source"] = relative_path(scene, arguments.input)
         photo = read_image(scene.source)
         facts["largest_step"] = 0.0
         for number in range(arguments.exposures):
@@ -119,6 +120,7 @@ def average_sequences(arguments: argparse.Namespace) -> Callable[[Scene, Facts],
     """Return the function that makes the pairs of one sequence of frames and notes facts about them."""
 
     def make(scene: Scene, facts: Facts) -> Pairs:
+        facts["source"] = relative_path(scene, arguments.input)
         facts["frames"] = 0
 
         def count() -> Iterator[np.ndarray]:
@@ -172,6 +174,12 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     for name, least in (("stride", 1), ("exposures", 1), ("side", 0), ("workers", 1), ("seed", 0)):
         if getattr(arguments, name, least) < least:
             raise InputError(f"--{name} {getattr(arguments, name)}: expected at least {least}.")
+
+
+def relative_path(scene: Scene, folder: Path) -> str:
+    """Return where a scene came from, below the input folder."""
+    source = scene.source if isinstance(scene.source, Path) else scene.source[0].parent
+    return source.relative_to(folder).as_posix()
 
 
 def draw_splits(arguments: argparse.Namespace, names: list[str]) -> dict[str, str]:

@@ -29,10 +29,10 @@ class Sensor:
     """What the sensor does to light.
 
     Attributes:
-        highlight_gain: how much brighter than the photograph shows a fully saturated value (255) is, in light; 1: no
-            brighter.
-        highlight_threshold: greatest stored value that is left alone; the gain grows evenly from 1 here to
-            `highlight_gain` at 255.
+        highlight_gain: how much brighter a white pixel (255 in all channels) is than the photograph shows, in light;
+            1: no brighter. Channels that are clipped alone, such as a sky's blue, stay: a gain would change the hue.
+        highlight_threshold: greatest value of a pixel's darkest channel that gains nothing; the gain grows evenly from
+            1 here to `highlight_gain` at 255.
         shot_noise: standard deviation of photon noise where the sensor saturates; it grows with the root of the light.
         read_noise: standard deviation of the noise that is there without light.
 
@@ -41,7 +41,7 @@ class Sensor:
     """
 
     highlight_gain: float = 1.0
-    highlight_threshold: int = 245
+    highlight_threshold: int = 250
     shot_noise: float = 0.0
     read_noise: float = 0.0
 
@@ -55,12 +55,17 @@ class Sensor:
                 raise InputError(f"{name}: {getattr(self, name)}, expected 0 or more.")
 
 
-def radiance(sensor: Sensor, exponent: float) -> np.ndarray:
-    """Return the light, float32 (256,), behind each stored value; more than 1 for brightened highlights."""
+def to_light(photo: np.ndarray, sensor: Sensor, exponent: float) -> np.ndarray:
+    """Return the light behind stored values (H, W, 3), float32; more than 1 for brightened highlights."""
     stored = np.arange(256)
-    ramp = np.clip((stored - sensor.highlight_threshold) / (255 - sensor.highlight_threshold), 0, 1)
-    linear = (stored / 255) ** GAMMA * (1 + (sensor.highlight_gain - 1) * ramp)
-    return (linear ** (exponent / GAMMA)).astype(np.float32)
+    light = cv2.LUT(photo, ((stored / 255) ** exponent).astype(np.float32))
+    red, green, blue = cv2.split(photo)
+    darkest = cv2.min(cv2.min(red, green), blue)  # tens of times as fast as photo.min(axis=2)
+    if sensor.highlight_gain > 1 and darkest.max() > sensor.highlight_threshold:
+        ramp = np.clip((stored - sensor.highlight_threshold) / (255 - sensor.highlight_threshold), 0, 1)
+        gain = (1 + (sensor.highlight_gain - 1) * ramp) ** (exponent / GAMMA)
+        light *= cv2.LUT(darkest, gain.astype(np.float32))[..., np.newaxis]
+    return light
 
 
 def develop(light: np.ndarray, sensor: Sensor, exponent: float, rng: np.random.Generator) -> np.ndarray:
@@ -134,9 +139,10 @@ def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str
 
     `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
     """
-    left, top, width, height = motion.window
-    stored = np.rint(np.minimum(radiance(exposure.sensor, 1.0), 1) * 255).astype(np.uint8)
-    pair = {"sharp": stored[photo[top : top + height, left : left + width]]}
+    middle = len(motion.cameras) // 2
+    still = dataclasses.replace(motion, cameras=motion.cameras[middle : middle + 1], regions=())
+    quiet = dataclasses.replace(exposure.sensor, shot_noise=0.0, read_noise=0.0)
+    pair = {"sharp": expose(photo, still, quiet, EXPONENTS["blur"])}
     for variant in exposure.variants:
         pair[variant] = expose(photo, motion, exposure.sensor, EXPONENTS[variant])
     return pair
@@ -156,13 +162,16 @@ def expose(photo: np.ndarray, motion: Motion, sensor: Sensor, exponent: float) -
     """
     cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
     left, top, width, height = motion.window
-    table = radiance(sensor, exponent)
+
+    def convert(part: np.ndarray) -> np.ndarray:
+        return to_light(part, sensor, exponent)
+
     rng = np.random.default_rng(motion.noise_seed)
     image = np.empty((height, width, 3), np.uint8)
     rows, columns = _TILE
     for row in range(0, height, rows):
         for column in range(0, width, columns):
             tile = (left + column, top + row, min(columns, width - column), min(rows, height - row))
-            light = integrate(photo, tile, motion.cameras, motion.regions, table)
+            light = integrate(photo, tile, motion.cameras, motion.regions, convert)
             image[row : row + rows, column : column + columns] = develop(light, sensor, exponent, rng)
     return image

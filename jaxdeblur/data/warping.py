@@ -7,7 +7,7 @@ OpenCV samples bilinearly, without rounding positions (as OpenCV 4 did), about f
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from jaxdeblur.data.trajectories import move_points
 from jaxdeblur.errors import InputError
 
 Window = tuple[int, int, int, int]
+ToLight = Callable[[np.ndarray], np.ndarray]
 
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
@@ -56,7 +57,7 @@ def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region])
 
 
 def integrate(
-    photo: np.ndarray, window: Window, cameras: np.ndarray, regions: Sequence[Region], radiance: np.ndarray
+    photo: np.ndarray, window: Window, cameras: np.ndarray, regions: Sequence[Region], to_light: ToLight
 ) -> np.ndarray:
     """Return the light of a window averaged over all instants, float32 (height, width, 3).
 
@@ -67,12 +68,12 @@ def integrate(
         window: what to make.
         cameras: (T, 3, 3), one per instant.
         regions: patches that move; later ones lie in front.
-        radiance: light behind each stored value, float32 (256,).
+        to_light: returns the light behind stored values, float32 of the same shape.
     """
     left, top, width, height = window
     views = cameras @ _translation(left, top)
-    scene, views = _light_seen(photo, views, (width, height), radiance)
-    layers = [_Layer(photo, window, cameras, region, radiance) for region in regions]
+    scene, views = _light_seen(photo, views, (width, height), to_light)
+    layers = [_Layer(photo, window, cameras, region, to_light) for region in regions]
     instant = np.empty((height, width, 3), np.float32)
     light = np.zeros((height, width, 3), np.float32)
     for index, view in enumerate(views):
@@ -86,7 +87,7 @@ def integrate(
 class _Layer:
     """A region as the cameras see it in a window."""
 
-    def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, region: Region, radiance: np.ndarray):
+    def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, region: Region, to_light: ToLight):
         left, top, width, height = window
         views = _translations(-region.path) @ cameras @ _translation(left, top)
         seen = move_points(np.linalg.inv(views), region.corners)
@@ -99,7 +100,7 @@ class _Layer:
             views = views @ _translation(x, y)
             self.mask = region.mask
             self.mask_views = _translation(-region.left, -region.top) @ views
-            self.content, self.content_views = _light_seen(photo, views, self.size, radiance)
+            self.content, self.content_views = _light_seen(photo, views, self.size, to_light)
 
     def cover(self, instant: np.ndarray, index: int) -> None:
         """Lay the region over one instant, in place."""
@@ -112,14 +113,14 @@ class _Layer:
 
 
 def _light_seen(
-    photo: np.ndarray, views: np.ndarray, size: tuple[int, int], radiance: np.ndarray
+    photo: np.ndarray, views: np.ndarray, size: tuple[int, int], to_light: ToLight
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the light of the part of a photograph that views of `size` (width, height) see, and the views of it."""
     seen = move_points(views, rectangle(0, 0, *size))
     x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int) - 1, 0)
     right, bottom = np.ceil(seen.max(axis=(0, 1))).astype(int) + 2
     part = np.ascontiguousarray(photo[y : max(bottom, y + 1), x : max(right, x + 1)])
-    return cv2.LUT(part, radiance), _translation(-x, -y) @ views
+    return to_light(part), _translation(-x, -y) @ views
 
 
 def _translation(x: float, y: float) -> np.ndarray:
