@@ -28,7 +28,7 @@ def slide(count):
 
 def test_a_camera_that_stands_still_leaves_the_photograph_alone():
     """Whole, sharp and blurred alike, with regions that rest and lights that are brighter than they look."""
-    exposure = Exposure(STILL, RegionRules(count=2, travel=(0.0, 0.0)), Sensor(), BOTH)
+    exposure = Exposure(STILL, RegionRules(count=2, travel=(0.0, 0.0)), Sensor(3.0, highlight_threshold=254), BOTH)
     pair = make(PHOTO, exposure)
     for name in ("sharp", *BOTH):
         np.testing.assert_array_equal(pair[name], PHOTO)
@@ -60,10 +60,11 @@ def test_lights_leave_brighter_streaks():
 
 
 def test_streaks_saturate():
+    """Four white columns of 4 times the light over 5 instants: 0.8 at both ends, stored as 230.4, then 1.6 and more."""
     photo = np.zeros((60, 80, 3), np.uint8)
     photo[:, 40:44] = 255
     pair = synthetic.make_pair(photo, slide(5), Exposure(STILL, RegionRules(), Sensor(4.0), ("blur_gamma",)))
-    np.testing.assert_array_equal(pair["blur_gamma"][0, 28:36, 0], [233, 255, 255, 255, 255, 255, 255, 233])  # 0.8
+    np.testing.assert_array_equal(pair["blur_gamma"][0, 28:36, 0], [230, 255, 255, 255, 255, 255, 255, 230])
 
 
 def test_only_white_gains_light_evenly_from_the_threshold():

@@ -5,6 +5,7 @@ input folder with `_` for `/` and without a file's ending; the input folder itse
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +46,7 @@ def find_photographs(folder: Path) -> list[Scene]:
 def find_sequences(folder: Path, least: int) -> list[Scene]:
     """Return every folder that holds frames and every video, at any depth, as a scene, sorted by name.
 
-    Frames of a folder are its images, sorted by file name.
+    Frames of a folder are its images, sorted by file name, numbers by their value.
 
     Args:
         folder: where to look; itself a scene if it holds images.
@@ -60,7 +61,7 @@ def find_sequences(folder: Path, least: int) -> list[Scene]:
     for path in sorted(path for path in files if path.suffix.lower() in IMAGES):
         frames.setdefault(path.parent, []).append(path)
     scenes = [Scene(_scene_name(folder, path), path) for path in files if path.suffix.lower() in VIDEOS]
-    scenes += [Scene(_scene_name(folder, path), tuple(images)) for path, images in frames.items()]
+    scenes += [Scene(_scene_name(folder, path), tuple(sorted(images, key=_order))) for path, images in frames.items()]
     if not scenes:
         endings = ", ".join(sorted(IMAGES | VIDEOS))
         raise InputError(f"{folder}: no frames found; expected folders of images, or videos: {endings}.")
@@ -123,8 +124,13 @@ def assign_splits(
 def _list_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder. Pass --input DIR.")
-    hidden = (path for path in folder.rglob("*") if path.is_file())
-    return [path for path in hidden if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _order(path: Path) -> list:
+    """Return a key by which frame2 comes before frame10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _scene_name(folder: Path, path: Path) -> str:
