@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.data import made_pairs
-from jaxdeblur.data.folders import read_image
+from jaxdeblur.data.images import read_image
 from jaxdeblur.data.scenes import Scene
 from jaxdeblur.errors import InputError
 

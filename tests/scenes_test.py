@@ -45,7 +45,7 @@ def test_a_folder_that_holds_frames_itself_is_one_scene(tmp_path):
 
 
 def test_photographs_that_cannot_be_used_are_all_named(tmp_path):
-    write(tmp_path, "fine.png", "fine.jpg", "trip/a.png", "trip_a.png")
+    write(tmp_path, "fine.png", "Fine.jpg", "trip/a.png", "trip_a.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.webp").touch()
     with pytest.raises(InputError) as caught:
@@ -53,7 +53,7 @@ def test_photographs_that_cannot_be_used_are_all_named(tmp_path):
     lines = str(caught.value).splitlines()
     assert "4 problem(s)" in lines[0]
     for culprit in (
-        "fine.png: would be called `fine`",
+        "fine.png: would be called `fine`, as",
         "trip_a.png: would",
         "broken.png: cannot",
         "empty.webp: cannot",

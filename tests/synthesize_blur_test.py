@@ -12,7 +12,8 @@ import pytest
 from frames_test import CLIP, write_video
 from PIL import Image
 
-from jaxdeblur.data.folders import find_pairs, read_image
+from jaxdeblur.data.folders import find_pairs
+from jaxdeblur.data.images import read_image
 
 TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")
@@ -31,12 +32,13 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder whose `input` holds five photographs of smooth noise, of two sizes."""
+    """A folder whose `input` holds five photographs of smooth noise, of two sizes; p1 and p2 are the same."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     (folder / "input" / "trip").mkdir(parents=True)
     for number, size in enumerate([(96, 72), (96, 72), (72, 96), (96, 72), (72, 96)]):
-        image = Image.fromarray(rng.integers(0, 256, (18, 18, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        if number != 2:
+            image = Image.fromarray(rng.integers(0, 256, (18, 18, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
         image.save(folder / "input" / ("trip" if number > 2 else "") / f"p{number}.png")
     return folder
 
@@ -65,6 +67,11 @@ def test_photographs_become_pairs_that_can_be_trained_on(made):
     top, left = ((whole - part) // 2 for whole, part in zip(photo.shape[:2], sharp.shape[:2], strict=True))
     inside = photo[top : top + sharp.shape[0], left : left + sharp.shape[1]]
     assert np.abs(sharp.astype(int) - inside).max() <= 4  # white is clipped
+
+
+def test_every_exposure_of_every_photograph_has_a_motion_of_its_own(made):
+    blurred = {path.relative_to(made): path.read_bytes() for path in (made / "made").glob("*/*/blur/*.png")}
+    assert len(set(blurred.values())) == len(blurred) == 10
 
 
 def test_the_folder_says_how_it_was_made(made):

@@ -34,6 +34,12 @@ def test_a_camera_that_stands_still_leaves_the_photograph_alone():
         np.testing.assert_array_equal(pair[name], PHOTO)
 
 
+@pytest.mark.parametrize("size", [(20, 1500), (150, 20)])
+def test_photographs_larger_than_a_tile_are_whole(size):
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(make(photo, Exposure(STILL, RegionRules(), Sensor(), ("blur",)))["blur"], photo)
+
+
 def test_averaging_light_and_averaging_stored_values():
     """Black and white in turn, 0 twice and 255 once: 85 as stored; 255 * (1/3)^(1/2.2) = 154.8 as light."""
     stripes = np.zeros((60, 80, 3), np.uint8)

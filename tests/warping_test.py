@@ -128,7 +128,8 @@ def test_safe_windows_are_no_smaller_than_needed():
 def test_photographs_too_small_for_the_motion_are_refused():
     with pytest.raises(InputError, match="80x60 pixels, too small for the camera's motion"):
         warping.safe_window((60, 80), shifts((0, 31)))
-    away = project(np.array([[0, 1.4, 0, 0, 0, 0]]), 80.0, (60, 80))  # looks 80 degrees to the side
+    # Turned by 86 degrees, a very wide lens has its corners in front of and behind the scene's plane, inside its edges.
+    away = project(np.array([[0, 1.5, 0, 0, 0, 0]]), 8.0, (60, 80))
     with pytest.raises(InputError, match="too small for the camera's motion"):
         warping.safe_window((60, 80), away)
 

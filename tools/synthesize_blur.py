@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.data.folders import read_image
 from jaxdeblur.data.frames import average_frames, read_frames, take_windows
+from jaxdeblur.data.images import read_image
 from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
 from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences

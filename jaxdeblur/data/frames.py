@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.data.folders import read_image
+from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
 
 GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]

@@ -13,11 +13,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.errors import InputError, list_problems
 
 SPLITS = ("train", "validation", "test")
-IMAGES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
-VIDEOS = frozenset((".mp4", ".mov", ".avi", ".mkv", ".m4v", ".webm", ".mts"))
+VIDEOS = (
+    ".avi",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mts",
+    ".webm",
+)  # of file names, in lower case; upper case is as good
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +42,9 @@ def find_photographs(folder: Path) -> list[Scene]:
     Raises:
         InputError: no such folder, no images, images that cannot be read, or two of one name; all at once.
     """
-    images = sorted(path for path in _list_files(folder) if path.suffix.lower() in IMAGES)
+    images = sorted(path for path in _list_files(folder) if path.suffix.lower() in SUFFIXES)
     if not images:
-        raise InputError(f"{folder}: no photographs found; expected files that end in {', '.join(sorted(IMAGES))}.")
+        raise InputError(f"{folder}: no photographs found; expected files that end in {', '.join(SUFFIXES)}.")
     scenes = [Scene(_scene_name(folder, path), path) for path in images]
     problems = [size for size in _read_sizes(images) if isinstance(size, str)]
     _refuse(folder, _twins(scenes) + problems)
@@ -58,12 +66,12 @@ def find_sequences(folder: Path, least: int) -> list[Scene]:
     """
     files = _list_files(folder)
     frames: dict[Path, list[Path]] = {}
-    for path in sorted(path for path in files if path.suffix.lower() in IMAGES):
+    for path in sorted(path for path in files if path.suffix.lower() in SUFFIXES):
         frames.setdefault(path.parent, []).append(path)
     scenes = [Scene(_scene_name(folder, path), path) for path in files if path.suffix.lower() in VIDEOS]
     scenes += [Scene(_scene_name(folder, path), tuple(sorted(images, key=_order))) for path, images in frames.items()]
     if not scenes:
-        endings = ", ".join(sorted(IMAGES | VIDEOS))
+        endings = ", ".join(SUFFIXES + VIDEOS)
         raise InputError(f"{folder}: no frames found; expected folders of images, or videos: {endings}.")
     problems = _twins(scenes)
     for path, images in frames.items():

@@ -117,7 +117,7 @@ def _light_seen(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the light of the part of a photograph that views of `size` (width, height) see, and the views of it."""
     seen = move_points(views, rectangle(0, 0, *size))
-    x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int) - 1, 0)
+    x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int), 0)
     right, bottom = np.ceil(seen.max(axis=(0, 1))).astype(int) + 2
     part = np.ascontiguousarray(photo[y : max(bottom, y + 1), x : max(right, x + 1)])
     return to_light(part), _translation(-x, -y) @ views
