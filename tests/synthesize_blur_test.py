@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 from frames_test import CLIP, write_video
 from PIL import Image
 
-from jaxdeblur.data.folders import find_pairs
+from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.images import read_image
+from jaxdeblur.data.sources import DataOptions, open_sources
 
 TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")
@@ -53,7 +55,11 @@ def made(photos):
 
 
 def test_photographs_become_pairs_that_can_be_trained_on(made):
-    splits = {split: find_pairs(made / "made", split, "blur") for split in ("train", "validation", "test")}
+    """As GOPRO_Large is, with the fields of the recipe as they are but for data.root."""
+    data = runpy.run_path(str(TOOL.parent.parent / "configs" / "transformnet.py"))["get_config"]().data
+    options = DataOptions(made / "made", data.blur, data.splits, data.validation_sequences, data.skip_bad)
+    sources = open_sources(options, resize=256, resize_filter="bicubic", crop=0)
+    splits = {split: source.pairs for split, source in sources.items()}
     assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 6, "validation": 2, "test": 2}
     scenes = [{pair.sequence for pair in pairs} for pairs in splits.values()]
     assert scenes[2] == {"trip_p4"}
@@ -96,7 +102,7 @@ def test_the_same_is_made_by_any_number_of_workers_and_another_by_another_seed(m
 def test_windows_and_variants(photos):
     arguments = [*QUICK, "--side", "48", "--variants", "blur", "--test_share", "1", "--validation_share", "0"]
     assert run("photos", photos, *arguments, output="windows").returncode == 0
-    pairs = find_pairs(photos / "windows", "test", "blur")
+    pairs = open_folder(photos / "windows" / "test", "blur", skip_bad=False).pairs
     assert [pair.size for pair in pairs] == [(48, 48)] * 5
     assert not list((photos / "windows").rglob("blur_gamma"))
     assert not (photos / "windows" / "train").exists()
