@@ -20,19 +20,19 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxdeblur.data.synthetic import Shake, make_pair
-
 
 def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
-    """Write pairs of noise blurred by a small motion, in GOPRO_Large's layout."""
+    """Write pairs of smooth noise and its mean over five diagonal shifts, in GOPRO_Large's layout."""
     rng = np.random.default_rng([seed, len(split), *sequence.encode()])
     photo = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
     for frame in range(1, frames + 1):
-        blur, sharp = make_pair(photo, side, Shake(time_samples=5, travel=(2.0, 5.0), turn=0.5), rng)
-        for variant, image in (("blur", blur), ("sharp", sharp)):
+        left, top = rng.integers(2, 96 - side - 2, 2)
+        shifted = [photo.crop((left + s, top + s, left + s + side, top + s + side)) for s in range(-2, 3)]
+        blur = np.rint(np.mean([np.asarray(image, float) for image in shifted], axis=0)).astype(np.uint8)
+        for variant, image in (("blur", Image.fromarray(blur)), ("sharp", shifted[2])):
             path = folder / split / sequence / variant / f"{frame:06d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
+            image.save(path)
 
 
 def save_noise(path: Path, size: tuple[int, int] = (20, 24), **options) -> None:

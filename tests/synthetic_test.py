@@ -1,93 +1,175 @@
-"""Made blur: GOPRO's averaging, and a camera that stands still or moves by known pixels."""
-
-import os
-from pathlib import Path
+"""Photographs blurred on the spot: light, highlights, noise and whole pairs."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxdeblur.data import synthetic
-from jaxdeblur.data.folders import read_image
+from jaxdeblur.data.regions import RegionRules
+from jaxdeblur.data.synthetic import Exposure, Motion, Sensor
+from jaxdeblur.data.trajectories import Shake
+from jaxdeblur.errors import InputError
 
-RNG = np.random.default_rng(0)
-PHOTO = Image.fromarray(RNG.integers(0, 256, (60, 80, 3), np.uint8))
-
-
-def test_average_is_the_rounded_mean():
-    frames = np.array([0, 1, 1, 255], np.uint8).reshape(4, 1, 1, 1)
-    assert synthetic.average_frames(frames)[0, 0, 0] == 64  # 64.25
-    assert synthetic.average_frames(frames[1:])[0, 0, 0] == 86  # 85.67: rounded, not cut
+PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+STILL = Shake(time_samples=5, travel=(0.0, 0.0), roll=0.0, zoom=0.0)
+BOTH = ("blur", "blur_gamma")
 
 
-def test_average_of_real_frames_is_gopros_blur(real_gopro):
-    """Eleven raw frames beside the data give the published blurred frame within one level."""
-    raw = Path(os.environ.get("JAXDEBLUR_GOPRO_RAW", real_gopro.parent / "gopro_raw_240fps")) / "GOPR0477_11_00"
-    if not raw.is_dir():
-        pytest.skip(f"{raw} holds no raw frames")
-    frames = np.stack([read_image(path) for path in sorted(raw.glob("*.png"))])
-    published = read_image(real_gopro / "train" / "GOPR0477_11_00" / "blur" / "000001.png")
-    difference = synthetic.average_frames(frames).astype(int) - published
-    assert len(frames) == 11
-    assert np.abs(difference).max() <= 1
+def make(photo, exposure, seed=0, side=0):
+    motion = synthetic.sample_motion(np.random.default_rng(seed), exposure, photo.shape[:2], side)
+    return synthetic.make_pair(photo, motion, exposure)
 
 
-def test_a_camera_that_stands_still_sees_the_photograph():
-    frames = synthetic.simulate_frames(PHOTO, (10, 20, 30), np.zeros((3, 3)))
-    for frame in frames:
-        np.testing.assert_array_equal(frame, np.asarray(PHOTO)[20:50, 10:40])
+def slide(count):
+    """A motion along rows, one pixel per instant, seen from 10 pixels inside a photograph of 80 x 60."""
+    cameras = np.tile(np.eye(3), (count, 1, 1))
+    cameras[:, 0, 2] = np.arange(count) - count // 2
+    return Motion(cameras, (), (10, 10, 60, 40), noise_seed=0)
 
 
-def test_a_shift_moves_the_view():
-    frames = synthetic.simulate_frames(PHOTO, (10, 20, 30), np.array([[3.0, -2.0, 0.0]]))
-    np.testing.assert_array_equal(frames[0], np.asarray(PHOTO)[18:48, 13:43])
+def test_a_camera_that_stands_still_leaves_the_photograph_alone():
+    """Whole, sharp and blurred alike, with regions that rest and lights that are brighter than they look."""
+    exposure = Exposure(STILL, RegionRules(count=2, travel=(0.0, 0.0)), Sensor(3.0, highlight_threshold=254), BOTH)
+    pair = make(PHOTO, exposure)
+    for name in ("sharp", *BOTH):
+        np.testing.assert_array_equal(pair[name], PHOTO)
 
 
-def test_a_rotation_turns_about_the_photographs_middle():
-    """Half a turn shows the photograph upside down: the window's mirror image through the middle."""
-    frames = synthetic.simulate_frames(PHOTO, (10, 20, 30), np.array([[0.0, 0.0, np.pi]]))
-    turned = np.asarray(PHOTO)[::-1, ::-1]
-    np.testing.assert_allclose(frames[0].astype(int), turned[20:50, 10:40].astype(int), atol=1)
+@pytest.mark.parametrize("size", [(20, 1500), (150, 20)])
+def test_photographs_larger_than_a_tile_are_whole(size):
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    np.testing.assert_array_equal(make(photo, Exposure(STILL, RegionRules(), Sensor(), ("blur",)))["blur"], photo)
 
 
-def test_paths_have_the_length_asked_for_and_rest_in_the_middle():
-    shake = synthetic.Shake(time_samples=31, travel=(5.0, 9.0), turn=2.0)
-    lengths, turns = [], []
-    for seed in range(200):
-        path = synthetic.sample_trajectory(np.random.default_rng(seed), shake)
-        assert path.shape == (31, 3)
-        np.testing.assert_array_equal(path[15], 0)
-        lengths.append(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1).sum())
-        turns.append(np.degrees(path[-1, 2] - path[0, 2]))
-    assert min(lengths) >= 5 - 1e-9
-    assert max(lengths) <= 9 + 1e-9
-    assert np.ptp(lengths) > 3
-    assert np.std(turns) == pytest.approx(2.0, rel=0.2)
+def test_averaging_light_and_averaging_stored_values():
+    """Black and white in turn, 0 twice and 255 once: 85 as stored; 255 * (1/3)^(1/2.2) = 154.8 as light."""
+    stripes = np.zeros((60, 80, 3), np.uint8)
+    stripes[:, ::3] = 255
+    pair = synthetic.make_pair(stripes, slide(3), Exposure(STILL, RegionRules(), Sensor(), BOTH))
+    np.testing.assert_array_equal(pair["blur"], 85)
+    np.testing.assert_array_equal(pair["blur_gamma"], 155)
+    np.testing.assert_array_equal(pair["sharp"], stripes[10:50, 10:70])
+
+
+def test_lights_leave_brighter_streaks():
+    """A white line over 5 instants is a fifth of its light: 51 as stored values, 255 * 0.2^(1/2.2) = 122.7 in light.
+
+    With 3 times the light: 255 * 0.6^(1/2.2) = 202.2 in light, 51 * 3^(1/2.2) = 84.03 as stored values.
+    """
+    photo = np.zeros((60, 80, 3), np.uint8)
+    photo[:, 40] = 255
+    for gain, blur, blur_gamma in ((1.0, 51, 123), (3.0, 84, 202)):
+        pair = synthetic.make_pair(photo, slide(5), Exposure(STILL, RegionRules(), Sensor(gain), BOTH))
+        np.testing.assert_array_equal(pair["blur"][:, 28:33], blur)
+        np.testing.assert_array_equal(pair["blur_gamma"][:, 28:33], blur_gamma)
+        assert pair["blur"][:, :28].max() == pair["blur"][:, 33:].max() == 0
+        np.testing.assert_array_equal(pair["sharp"], photo[10:50, 10:70])
+
+
+def test_streaks_saturate():
+    """Four white columns of 4 times the light over 5 instants: 0.8 at both ends, stored as 230.4, then 1.6 and more."""
+    photo = np.zeros((60, 80, 3), np.uint8)
+    photo[:, 40:44] = 255
+    pair = synthetic.make_pair(photo, slide(5), Exposure(STILL, RegionRules(), Sensor(4.0), ("blur_gamma",)))
+    np.testing.assert_array_equal(pair["blur_gamma"][0, 28:36, 0], [230, 255, 255, 255, 255, 255, 255, 230])
+
+
+def test_only_white_gains_light_evenly_from_the_threshold():
+    photo = np.array([[[250, 250, 250], [255, 255, 255], [252, 255, 253], [200, 220, 255]]], np.uint8)
+    light = synthetic.to_light(photo, Sensor(highlight_gain=6.0, highlight_threshold=250), 2.2)
+    plain = (photo / 255) ** 2.2
+    np.testing.assert_allclose(light / plain, np.array([1, 6, 3, 1]).reshape(1, 4, 1) * np.ones(3), rtol=1e-5)
+
+
+def test_noise_has_the_deviations_it_is_told():
+    """At half the light, sqrt(0.03^2 / 2 + 0.01^2) = 0.02345; without light, 0.01, of which the half below 0 is cut."""
+    rng = np.random.default_rng(0)
+    sensor = Sensor(shot_noise=0.03, read_noise=0.01)
+    grey = synthetic.develop(np.full((300, 300, 3), 0.5, np.float32), sensor, 1.0, rng) / 255
+    assert grey.mean() == pytest.approx(0.5, abs=5e-4)
+    assert grey.std() == pytest.approx(0.02345, rel=0.02)
+    black = synthetic.develop(np.zeros((300, 300, 3), np.float32), sensor, 1.0, rng) / 255
+    assert (black == 0).mean() == pytest.approx(0.58, abs=0.01)  # up to half a level: P(z < 0.196)
+    assert np.sqrt((black**2).mean() * 2) == pytest.approx(0.01, rel=0.03)
+
+
+def test_noise_is_added_to_light_before_it_is_encoded():
+    """In light, the deviation is 0.02 at 0.5; the curve's slope there, 0.5^(1/2.2 - 1) / 2.2 = 0.663, scales it."""
+    light = np.full((300, 300, 3), 0.5, np.float32)
+    stored = synthetic.develop(light, Sensor(read_noise=0.02), 2.2, np.random.default_rng(0)) / 255
+    assert stored.mean() == pytest.approx(0.5 ** (1 / 2.2), abs=1e-3)
+    assert stored.std() == pytest.approx(0.02 * 0.663, rel=0.03)
+
+
+def test_noise_differs_from_tile_to_tile_and_leaves_sharp_alone():
+    photo = np.full((200, 200, 3), 128, np.uint8)
+    exposure = Exposure(STILL, RegionRules(), Sensor(shot_noise=0.05), BOTH)
+    pair = make(photo, exposure)
+    np.testing.assert_array_equal(pair["sharp"], 128)
+    first, second = pair["blur"][:64].astype(float) - 128, pair["blur"][64:128].astype(float) - 128
+    assert abs((first * second).mean() / (first.std() * second.std())) < 0.05
+    gamma = pair["blur_gamma"].astype(float) - 128
+    assert np.corrcoef(gamma.ravel(), (pair["blur"].astype(float) - 128).ravel())[0, 1] > 0.95
+
+
+def test_blur_varies_over_the_frame():
+    """A camera that only rolls: the middle stays, the corners smear."""
+    shake = Shake(time_samples=15, travel=(0.0, 0.0), roll=4.0, zoom=0.0)
+    pair = make(
+        np.random.default_rng(1).integers(0, 256, (150, 150, 3), np.uint8),
+        Exposure(shake, RegionRules(), Sensor(), ("blur",)),
+        seed=2,
+    )
+    change = np.abs(pair["blur"].astype(float) - pair["sharp"]).mean(axis=2)
+    middle = change.shape[0] // 2
+    assert change[:12, :12].mean() > 3 * change[middle - 2 : middle + 3, middle - 2 : middle + 3].mean()
 
 
 def test_sharp_is_a_window_of_the_photograph_and_blur_is_not():
-    shake = synthetic.Shake(time_samples=9, travel=(4.0, 4.0), turn=0.0)
-    blur, sharp = synthetic.make_pair(PHOTO, 32, shake, np.random.default_rng(3))
-    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(PHOTO), (32, 32, 3))
-    assert (windows == sharp).all(axis=(-3, -2, -1)).any()
-    assert np.abs(blur.astype(int) - sharp).mean() > 10
+    shake = Shake(time_samples=9, travel=(4.0, 4.0), roll=0.5)
+    pair = make(PHOTO, Exposure(shake, RegionRules(1), Sensor(), BOTH), seed=3, side=32)
+    windows = np.lib.stride_tricks.sliding_window_view(PHOTO, (32, 32, 3))
+    assert (windows == pair["sharp"]).all(axis=(-3, -2, -1)).any()
+    for name in BOTH:
+        assert pair[name].shape == (32, 32, 3)
+        assert pair[name].dtype == np.uint8
+        assert np.abs(pair[name].astype(int) - pair["sharp"]).mean() > 10
+
+
+def test_windows_lie_everywhere_in_the_photograph():
+    exposure = Exposure(STILL, RegionRules(), Sensor(), ("blur",))
+    motions = [synthetic.sample_motion(np.random.default_rng(seed), exposure, (40, 50), 38) for seed in range(200)]
+    assert {motion.window[0] for motion in motions} == set(range(13))
+    assert {motion.window[1] for motion in motions} == set(range(3))
 
 
 def test_pairs_repeat_by_seed():
-    shake = synthetic.Shake(time_samples=5, travel=(2.0, 4.0))
-    first, again, other = (synthetic.make_pair(PHOTO, 32, shake, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first[0] != other[0]).any()
+    exposure = Exposure(Shake(time_samples=5), RegionRules(1), Sensor(shot_noise=0.1), BOTH)
+    photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    first, again, other = (make(photo, exposure, seed, side=40) for seed in (1, 1, 2))
+    for name in ("sharp", *BOTH):
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
 
 
-def test_the_window_never_leaves_the_photograph():
-    """White photographs stay white: nothing of the black beyond their edge is seen."""
-    white = Image.new("RGB", (80, 70), "white")
-    for seed in range(50):
-        blur, _ = synthetic.make_pair(white, 40, synthetic.Shake(7, (2.0, 8.0), 1.0), np.random.default_rng(seed))
-        assert blur.min() == 255
+def test_only_the_variants_asked_for_are_made():
+    assert make(PHOTO, Exposure(STILL, RegionRules(), Sensor(), ("blur_gamma",))).keys() == {"sharp", "blur_gamma"}
 
 
 def test_photographs_too_small_are_refused():
-    with pytest.raises(ValueError, match="photograph of 80x60 is too small for a window of 64"):
-        synthetic.make_pair(PHOTO, 64, synthetic.Shake(), np.random.default_rng(0))
+    exposure = Exposure(Shake(), RegionRules(), Sensor(), BOTH)
+    with pytest.raises(InputError, match=r"80x60 pixels, of which .* leaves .*: too small for a window of 60x60"):
+        make(PHOTO, exposure, side=60)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("highlight_gain", 0.5, "highlight_gain: 0.5, expected 1 or more"),
+        ("highlight_threshold", 255, "highlight_threshold: 255"),
+        ("shot_noise", -0.1, "shot_noise: -0.1"),
+        ("read_noise", float("nan"), "read_noise: nan"),
+    ],
+)
+def test_sensors_out_of_range_are_refused(field, value, words):
+    with pytest.raises(InputError, match=words):
+        Sensor(**{field: value})

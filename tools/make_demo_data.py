@@ -19,7 +19,9 @@ import sklearn.datasets
 from PIL import Image
 from tqdm import tqdm
 
-from jaxdeblur.data.synthetic import Shake, make_pair
+from jaxdeblur.data.regions import RegionRules
+from jaxdeblur.data.synthetic import Exposure, Sensor, make_pair, sample_motion
+from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
 
 # scikit-image's `cat` is the photograph `chelsea` again, and its stereo pair shows one scene: one of each.
@@ -40,7 +42,9 @@ PHOTOGRAPHS = {
     "motorcycle": ("test", lambda: skimage.data.stereo_motorcycle()[0]),
 }
 SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 for the camera's motion
-SHAKE = Shake(time_samples=25, travel=(2.0, 8.0), turn=1.0, jitter=1.0)
+# Only the camera moves, and nothing but motion is to be undone: no noise, no bright lights.
+SHAKE = Shake(time_samples=25, travel=(2.0, 8.0), roll=1.0, zoom=0.0, jitter=1.0, pull=0.0, jerks=0.0)
+EXPOSURE = Exposure(SHAKE, RegionRules(count=0), Sensor(), variants=("blur",))
 FRAMES = {"train": 40, "test": 20}  # per photograph
 SEED = 0
 
@@ -48,12 +52,13 @@ SEED = 0
 def make_sequence(name: str, folder: Path) -> None:
     """Write the pairs of one photograph, `blur/<frame>.png` and `sharp/<frame>.png`; the same ones every time."""
     split, load = PHOTOGRAPHS[name]
-    photo = Image.fromarray(np.asarray(load())).convert("RGB")
+    photo = np.asarray(Image.fromarray(np.asarray(load())).convert("RGB"))
     rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     for variant in ("blur", "sharp"):
         (folder / split / name / variant).mkdir(parents=True)
     for frame in range(1, FRAMES[split] + 1):
-        for variant, image in zip(("blur", "sharp"), make_pair(photo, SIDE, SHAKE, rng), strict=True):
+        motion = sample_motion(rng, EXPOSURE, photo.shape[:2], SIDE)
+        for variant, image in make_pair(photo, motion, EXPOSURE).items():
             Image.fromarray(image).save(folder / split / name / variant / f"{frame:06d}.png", compress_level=1)
 
 
@@ -67,7 +72,7 @@ def main() -> None:
         return
     unfinished = output.with_name(output.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    with ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it resamples
+    with ThreadPoolExecutor() as pool:  # OpenCV lets other threads run while it resamples
         made = pool.map(lambda name: make_sequence(name, unfinished), PHOTOGRAPHS)
         for _ in tqdm(made, total=len(PHOTOGRAPHS), desc="Blurring photographs", unit="photo"):
             pass

@@ -1,97 +1,177 @@
-"""Motion blur made from sharp photographs, by the recipe of GOPRO_Large: a simulated high-speed camera, averaged.
+"""Motion blur made from sharp photographs: what a moving camera's sensor gathers during an exposure.
 
-Images are uint8 RGB, (H, W, 3). Everything is a pure function of its arguments; randomness comes from the generator
-passed in.
+Photographs are uint8 RGB, (H, W, 3). Light is float32, 1 where the sensor saturates. The model is that of Rim et al.,
+ECCV 2022 ("Realistic Blur Synthesis for Learning Image Deblurring"): instants are averaged, highlights that the
+photograph has clipped are made brighter first, noise is added, the sum is clipped and stored. Averaging takes place
+either on stored values or on light, as GOPRO_Large has both (Nah et al., CVPR 2017). Everything is a pure function of
+its arguments; randomness comes from the generator passed in.
 """
 
 import dataclasses
 import math
 
+import cv2
 import numpy as np
-from PIL import Image
+
+from jaxdeblur.data.frames import GAMMA
+from jaxdeblur.data.regions import Region, RegionRules, sample_regions
+from jaxdeblur.data.trajectories import Shake, project, sample_trajectory
+from jaxdeblur.data.warping import Window, integrate, safe_window
+from jaxdeblur.errors import InputError
+
+# Stored value = light^(1 / exponent). `blur` takes stored values for light, as GOPRO_Large's does.
+EXPONENTS = {"blur": 1.0, "blur_gamma": GAMMA}
+_TILE = (64, 1280)  # rows and columns made at once: the fastest size, and memory stays bounded
 
 
 @dataclasses.dataclass(frozen=True)
-class Shake:
-    """How the simulated camera moves during one exposure.
+class Sensor:
+    """What the sensor does to light.
 
     Attributes:
-        time_samples: frames of the simulated high-speed camera per exposure; odd, so that one is in the middle.
-        travel: least and greatest path length of the image's centre in pixels.
-        turn: standard deviation of the rotation over the exposure in degrees.
-        jitter: standard deviation of the change of velocity over the exposure, relative to the velocity; 0 is a
-            straight path.
-    """
-
-    time_samples: int = 25
-    travel: tuple[float, float] = (3.0, 20.0)
-    turn: float = 1.0
-    jitter: float = 1.0
-
-
-def sample_trajectory(rng: np.random.Generator, shake: Shake) -> np.ndarray:
-    """Return a camera path (time_samples, 3): shift in x and y in pixels, rotation in radians.
-
-    A point with inertia under random forces, as in Boracchi and Foi 2012 ("Modeling the performance of image
-    restoration from motion blur", section III), without their sudden shakes. The path is zero at the middle sample,
-    whose frame is the sharp image.
-    """
-    steps, middle = shake.time_samples, shake.time_samples // 2
-    angle = rng.uniform(0, 2 * math.pi)
-    forces = rng.normal(0, shake.jitter / math.sqrt(steps), (steps, 2))
-    velocity = np.array([math.cos(angle), math.sin(angle)]) + np.cumsum(forces, axis=0)
-    length = np.linalg.norm(velocity[1:], axis=1).sum()
-    shift = np.cumsum(velocity * (rng.uniform(*shake.travel) / length), axis=0)
-    rotation = np.linspace(0, 1, steps) * math.radians(rng.normal(0, shake.turn))
-    path = np.column_stack([shift, rotation])
-    return path - path[middle]
-
-
-def simulate_frames(photo: Image.Image, box: tuple[int, int, int], path: np.ndarray) -> np.ndarray:
-    """Return what a moving camera sees through the square window `box` = (left, top, side) of an RGB photograph.
-
-    The camera shifts by path[:, :2] pixels and rotates by path[:, 2] about the photograph's middle, so that blur
-    differs from place to place. Beyond the photograph's edge it sees black: keep the window away from edges by the
-    path's reach. Returns uint8 (time_samples, side, side, 3), sampled bilinearly; a frame with zero path is the
-    photograph's own pixels.
-    """
-    left, top, side = box
-    center_x, center_y = photo.width / 2, photo.height / 2
-    frames = []
-    for shift_x, shift_y, rotation in path:
-        cos, sin = math.cos(rotation), math.sin(rotation)
-        offset_x, offset_y = left - center_x, top - center_y
-        affine = (
-            *(cos, -sin, center_x + shift_x + cos * offset_x - sin * offset_y),
-            *(sin, cos, center_y + shift_y + sin * offset_x + cos * offset_y),
-        )
-        frames.append(photo.transform((side, side), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR))
-    return np.stack([np.asarray(frame) for frame in frames])
-
-
-def average_frames(frames: np.ndarray) -> np.ndarray:
-    """Return GOPRO_Large's `blur` of (T, H, W, 3) uint8 frames: the rounded plain mean of their stored values."""
-    return np.round(frames.mean(axis=0, dtype=np.float32)).astype(np.uint8)
-
-
-def reach(path: np.ndarray, photo: Image.Image) -> int:
-    """Return how far, in pixels, a path can carry any point of the photograph from its place."""
-    radius = math.hypot(photo.width, photo.height) / 2
-    return math.ceil((np.linalg.norm(path[:, :2], axis=1) + np.abs(path[:, 2]) * radius).max()) + 1
-
-
-def make_pair(photo: Image.Image, side: int, shake: Shake, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return one (blur, sharp) pair, both (side, side, 3), of a random window of an RGB photograph.
+        highlight_gain: how much brighter a white pixel (255 in all channels) is than the photograph shows, in light;
+            1: no brighter. Channels that are clipped alone, such as a sky's blue, stay: a gain would change the hue.
+        highlight_threshold: greatest value of a pixel's darkest channel that gains nothing; the gain grows evenly from
+            1 here to `highlight_gain` at 255.
+        shot_noise: standard deviation of photon noise where the sensor saturates; it grows with the root of the light.
+        read_noise: standard deviation of the noise that is there without light.
 
     Raises:
-        ValueError: the photograph is too small for the window and the camera's motion.
+        InputError: a value is out of its range.
     """
-    path = sample_trajectory(rng, shake)
-    margin = reach(path, photo)
-    if min(photo.size) < side + 2 * margin:
-        size = f"{photo.width}x{photo.height}"
-        raise ValueError(f"photograph of {size} is too small for a window of {side} and a motion of {margin} pixels")
-    left = int(rng.integers(margin, photo.width - side - margin + 1))
-    top = int(rng.integers(margin, photo.height - side - margin + 1))
-    frames = simulate_frames(photo, (left, top, side), path)
-    return average_frames(frames), frames[shake.time_samples // 2]
+
+    highlight_gain: float = 1.0
+    highlight_threshold: int = 250
+    shot_noise: float = 0.0
+    read_noise: float = 0.0
+
+    def __post_init__(self):
+        if not 1 <= self.highlight_gain < math.inf:
+            raise InputError(f"highlight_gain: {self.highlight_gain:g}, expected 1 or more.")
+        if not 0 <= self.highlight_threshold < 255:
+            raise InputError(f"highlight_threshold: {self.highlight_threshold}, expected 0 to 254.")
+        for name in ("shot_noise", "read_noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name}: {getattr(self, name)}, expected 0 or more.")
+
+
+def to_light(photo: np.ndarray, sensor: Sensor, exponent: float) -> np.ndarray:
+    """Return the light behind stored values (H, W, 3), float32; more than 1 for brightened highlights."""
+    stored = np.arange(256)
+    light = cv2.LUT(photo, ((stored / 255) ** exponent).astype(np.float32))
+    red, green, blue = cv2.split(photo)
+    darkest = cv2.min(cv2.min(red, green), blue)  # tens of times as fast as photo.min(axis=2)
+    if sensor.highlight_gain > 1 and darkest.max() > sensor.highlight_threshold:
+        ramp = np.clip((stored - sensor.highlight_threshold) / (255 - sensor.highlight_threshold), 0, 1)
+        gain = (1 + (sensor.highlight_gain - 1) * ramp) ** (exponent / GAMMA)
+        light *= cv2.LUT(darkest, gain.astype(np.float32))[..., np.newaxis]
+    return light
+
+
+def develop(light: np.ndarray, sensor: Sensor, exponent: float, rng: np.random.Generator) -> np.ndarray:
+    """Return light as stored values, uint8 of the same shape: noise is added, then it is clipped and encoded."""
+    if sensor.shot_noise or sensor.read_noise:
+        deviation = np.sqrt(np.float32(sensor.shot_noise**2) * light + np.float32(sensor.read_noise**2))
+        light = light + deviation * rng.standard_normal(light.shape, np.float32)
+    light = np.clip(light, 0, 1)
+    if exponent != 1:
+        light = np.power(light, np.float32(1 / exponent))
+    return np.rint(light * 255).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exposure:
+    """All that decides how pairs are made of photographs: the rules, from which each exposure's motion is drawn."""
+
+    shake: Shake
+    regions: RegionRules
+    sensor: Sensor
+    variants: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """What moves in one exposure of one photograph, and what is seen of it.
+
+    Attributes:
+        cameras: homographies (T, 3, 3) from the camera's pixels to the photograph's.
+        regions: patches that move by themselves.
+        window: left, top, width, height of the image in the photograph.
+        noise_seed: seed of the sensor's noise.
+    """
+
+    cameras: np.ndarray
+    regions: tuple[Region, ...]
+    window: Window
+    noise_seed: int
+
+
+def sample_motion(rng: np.random.Generator, exposure: Exposure, size: tuple[int, int], side: int = 0) -> Motion:
+    """Draw the motion of one exposure of a photograph.
+
+    Args:
+        rng: source of all randomness.
+        exposure: the rules.
+        size: (H, W) of the photograph.
+        side: side of a square window in pixels, placed at random; 0: all of the photograph but the borders that the
+            camera's motion uncovers.
+
+    Raises:
+        InputError: the photograph is too small.
+    """
+    focal = exposure.shake.focal * max(size)
+    cameras = project(sample_trajectory(rng, exposure.shake, focal), focal, size)
+    regions = sample_regions(rng, exposure.regions, exposure.shake, size)
+    noise_seed = int(rng.integers(1 << 62))
+    left, top, width, height = safe_window(size, cameras)
+    if side:
+        if min(width, height) < side:
+            left_over = f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}"
+            raise InputError(f"{left_over}: too small for a window of {side}x{side}")
+        left += int(rng.integers(width - side + 1))
+        top += int(rng.integers(height - side + 1))
+        width = height = side
+    return Motion(cameras, regions, (left, top, width, height), noise_seed)
+
+
+def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str, np.ndarray]:
+    """Return one exposure of a photograph (H, W, 3): `sharp` and the variants of blur, uint8 of one size, by name.
+
+    `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
+    """
+    middle = len(motion.cameras) // 2
+    still = dataclasses.replace(motion, cameras=motion.cameras[middle : middle + 1], regions=())
+    quiet = dataclasses.replace(exposure.sensor, shot_noise=0.0, read_noise=0.0)
+    pair = {"sharp": expose(photo, still, quiet, EXPONENTS["blur"])}
+    for variant in exposure.variants:
+        pair[variant] = expose(photo, motion, exposure.sensor, EXPONENTS[variant])
+    return pair
+
+
+def expose(photo: np.ndarray, motion: Motion, sensor: Sensor, exponent: float) -> np.ndarray:
+    """Return what the moving camera stores of a photograph (H, W, 3), uint8 (height, width, 3).
+
+    Memory beyond the photograph and the result is bounded: the window is made in tiles. Beyond the photograph's edge
+    the camera sees black: `motion.window` has to lie inside `safe_window`.
+
+    Args:
+        photo: (H, W, 3).
+        motion: what moves, and what is seen.
+        sensor: highlights and noise; the noise is the same in every domain.
+        exponent: of EXPONENTS; the domain the instants are averaged in.
+    """
+    cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
+    left, top, width, height = motion.window
+
+    def convert(part: np.ndarray) -> np.ndarray:
+        return to_light(part, sensor, exponent)
+
+    rng = np.random.default_rng(motion.noise_seed)
+    image = np.empty((height, width, 3), np.uint8)
+    rows, columns = _TILE
+    for row in range(0, height, rows):
+        for column in range(0, width, columns):
+            tile = (left + column, top + row, min(columns, width - column), min(rows, height - row))
+            light = integrate(photo, tile, motion.cameras, motion.regions, convert)
+            image[row : row + rows, column : column + columns] = develop(light, sensor, exponent, rng)
+    return image

@@ -1,0 +1,81 @@
+"""Motion blur made from consecutive sharp frames of a high-speed camera, by the recipe of GOPRO_Large.
+
+Nah, Kim, Lee, CVPR 2017 (arXiv 1612.02177), section 2: the mean of a window of frames, of their stored values (`blur`)
+and of their light under a gamma curve of 2.2 (`blur_gamma`); `sharp` is the frame in the middle. Frames are uint8 RGB,
+(H, W, 3).
+"""
+
+import collections
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxdeblur.data.images import read_image
+from jaxdeblur.errors import InputError
+
+GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
+_LIGHT = (np.arange(256) / 255) ** GAMMA
+
+
+def average_frames(frames: Sequence[np.ndarray], variants: Sequence[str] = ("blur", "blur_gamma")) -> dict:
+    """Return `sharp`, the middle one of an odd number of frames, and the asked-for averages, all uint8 (H, W, 3).
+
+    `blur` is round(mean(v)), `blur_gamma` is round(255 * mean((v / 255)^2.2)^(1 / 2.2)).
+    """
+    made = {"sharp": frames[len(frames) // 2]}
+    if "blur" in variants:
+        total = np.zeros(frames[0].shape, np.uint32)
+        for frame in frames:
+            total += frame
+        made["blur"] = np.rint(total / len(frames)).astype(np.uint8)
+    if "blur_gamma" in variants:
+        light = np.zeros(frames[0].shape)
+        for frame in frames:
+            light += _LIGHT[frame]
+        made["blur_gamma"] = np.rint(255 * (light / len(frames)) ** (1 / GAMMA)).astype(np.uint8)
+    return made
+
+
+def take_windows(frames: Iterable[np.ndarray], length: int, stride: int) -> Iterator[list[np.ndarray]]:
+    """Yield lists of `length` consecutive frames, one every `stride` frames, with `length` frames in memory at most.
+
+    Raises:
+        InputError: a frame has another size than the first.
+    """
+    latest = collections.deque(maxlen=length)
+    for number, frame in enumerate(frames, start=1):
+        if latest and frame.shape != latest[0].shape:
+            (height, width), (first_height, first_width) = frame.shape[:2], latest[0].shape[:2]
+            raise InputError(f"frame {number} has {width}x{height} pixels, those before {first_width}x{first_height}")
+        latest.append(frame)
+        if number >= length and (number - length) % stride == 0:
+            yield list(latest)
+
+
+def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file, or of image files in their order, reading one at a time.
+
+    Raises:
+        InputError: a file cannot be read, or it is a video and PyAV is not installed.
+    """
+    if isinstance(source, Path):
+        yield from _read_video(source)
+    else:
+        yield from map(read_image, source)
+
+
+def _read_video(path: Path) -> Iterator[np.ndarray]:
+    """Yield a video's frames as stored: a rotation that players apply is left out."""
+    try:
+        import av
+    except ImportError as error:
+        raise InputError(f"{path}: reading videos needs PyAV: pip install '.[video]', or give frames.") from error
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise InputError(f"{path}: holds no pictures. Remove it, or put a video in its place.")
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a video ({error}). Put a good copy in its place.") from error

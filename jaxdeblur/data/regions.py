@@ -1,0 +1,120 @@
+"""Regions of a photograph that move by themselves: random shapes with soft edges, cut out and shifted.
+
+A region is no object, only a patch of the photograph that moves like one; behind it lies the photograph itself. Masks
+are float32 in [0, 1]; coordinates are pixels of the photograph.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from jaxdeblur.data.trajectories import Shake, check_travel, sample_shift
+from jaxdeblur.errors import InputError
+
+_HARMONICS = np.arange(2, 6)  # 2 stretches the disc, the others make its outline uneven
+_LEAST_SIDE = 16  # pixels: a photograph that is smaller has no room for a shape
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionRules:
+    """How many regions an exposure has, their shapes and motion.
+
+    Attributes:
+        count: number of regions; 0: none.
+        radius: least and greatest mean radius relative to the photograph's shorter side; at most 0.25.
+        edge: width of the soft edge in pixels.
+        travel: least and greatest path length in pixels, beside the camera's motion.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    count: int = 0
+    radius: tuple[float, float] = (0.08, 0.2)
+    edge: float = 4.0
+    travel: tuple[float, float] = (5.0, 25.0)
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise InputError(f"regions: {self.count}, expected 0 or more.")
+        if not 0 < self.radius[0] <= self.radius[1] <= 0.25:
+            found = f"{self.radius[0]:g} {self.radius[1]:g}"
+            raise InputError(f"region_radius: {found}, expected the least and the greatest, above 0 and at most 0.25.")
+        if not 1 <= self.edge < math.inf:
+            raise InputError(f"region_edge: {self.edge:g}, expected at least 1 pixel.")
+        check_travel("region_travel", self.travel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A patch that moves.
+
+    Attributes:
+        left: first column of the mask in the photograph.
+        top: first row of the mask in the photograph.
+        mask: how much of each pixel belongs to the patch, (h, w); 0 all along its border.
+        path: shifts in x and y against the photograph, (T, 2); 0 at the middle sample.
+    """
+
+    left: int
+    top: int
+    mask: np.ndarray
+    path: np.ndarray
+
+    @property
+    def corners(self) -> np.ndarray:
+        """The mask's corners, x and y, (4, 2)."""
+        height, width = self.mask.shape
+        return rectangle(self.left, self.top, width, height)
+
+
+def rectangle(left: float, top: float, width: float, height: float) -> np.ndarray:
+    """Return the centres of a rectangle's corner pixels, x and y, (4, 2)."""
+    right, bottom = left + width - 1, top + height - 1
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
+
+
+def sample_regions(
+    rng: np.random.Generator, rules: RegionRules, shake: Shake, size: tuple[int, int]
+) -> tuple[Region, ...]:
+    """Return random regions of a photograph of `size` (H, W), wholly inside it.
+
+    The paths are walks like the camera's (its jitter, pull and jerks), with lengths of their own.
+
+    Raises:
+        InputError: the photograph is too small for a region.
+    """
+    if rules.count and min(size) < max(_LEAST_SIDE, 5 * rules.edge):
+        least = math.ceil(max(_LEAST_SIDE, 5 * rules.edge))
+        raise InputError(f"{size[1]}x{size[0]} pixels, too small for moving regions; expected at least {least}.")
+    return tuple(_sample_region(rng, rules, shake, size) for _ in range(rules.count))
+
+
+def _sample_region(rng: np.random.Generator, rules: RegionRules, shake: Shake, size: tuple[int, int]) -> Region:
+    height, width = size
+    amplitudes = rng.normal(0, 0.35 / _HARMONICS)
+    phases = rng.uniform(0, 2 * math.pi, len(_HARMONICS))
+    radius = rng.uniform(*rules.radius) * min(size)
+    reach = math.ceil(1.6 * radius + rules.edge / 2) + 1
+    reach = min(reach, (min(size) - 1) // 2)
+    center_x = int(rng.integers(reach, width - reach))
+    center_y = int(rng.integers(reach, height - reach))
+    mask = draw_blob(radius, amplitudes, phases, rules.edge, reach)
+    return Region(center_x - reach, center_y - reach, mask, sample_shift(rng, shake, rules.travel))
+
+
+def draw_blob(radius: float, amplitudes: np.ndarray, phases: np.ndarray, edge: float, reach: int) -> np.ndarray:
+    """Return the mask of a star-shaped blob, (2 reach + 1, 2 reach + 1), with a smooth step across its outline.
+
+    The outline at angle a is radius * (1 + sum_k amplitudes[k] * cos(k a + phases[k])) with k = 2 to 5, kept between
+    0.3 and 1.6 radii and inside the mask. The step is 3 s^2 - 2 s^3 over `edge` pixels.
+    """
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    angle = np.arctan2(y, x)
+    outline = np.ones_like(angle)
+    for harmonic, amplitude, phase in zip(_HARMONICS, amplitudes, phases, strict=True):
+        outline += np.float32(amplitude) * np.cos(np.float32(harmonic) * angle + np.float32(phase))
+    outline = np.minimum(radius * np.clip(outline, 0.3, 1.6), reach - edge / 2)
+    step = np.clip((outline - np.hypot(x, y)) / edge + 0.5, 0, 1)
+    return (step * step * (3 - 2 * step)).astype(np.float32)

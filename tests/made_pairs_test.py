@@ -1,0 +1,81 @@
+"""Writing made data sets: in one piece, whatever happens on the way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdeblur.data import made_pairs
+from jaxdeblur.data.images import read_image
+from jaxdeblur.data.scenes import Scene
+from jaxdeblur.errors import InputError
+
+SCENES = [Scene(name, Path(f"{name}.png")) for name in "abc"]
+SPLITS = {"a": "train", "b": "test", "c": "train"}
+
+
+def make(scene, facts):
+    facts["letter"] = scene.name
+    for value in range(2 if scene.name == "a" else 1):
+        yield {"sharp": np.full((2, 3, 3), value, np.uint8), "blur": np.full((2, 3, 3), value + 10, np.uint8)}
+
+
+def write(output, make=make, workers=2):
+    return made_pairs.write_data_set(output, SCENES, SPLITS, make, {"seed": 7}, total=None, workers=workers)
+
+
+def test_pairs_lie_in_gopros_layout(tmp_path):
+    made = write(tmp_path / "made")
+    images = {path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*.png")}
+    names = ("train/a/{}/000001", "train/a/{}/000002", "test/b/{}/000001", "train/c/{}/000001")
+    assert images == {name.format(kind) + ".png" for name in names for kind in ("blur", "sharp")}
+    assert (read_image(tmp_path / "made" / "train/a/blur/000002.png") == 11).all()
+    assert made["train"] == {"a": {"pairs": 2, "letter": "a"}, "c": {"pairs": 1, "letter": "c"}}
+    assert made["seed"] == 7
+    assert made["validation"] == {}
+
+
+def test_scenes_that_fail_are_all_named_and_nothing_stays(tmp_path):
+    def fail(scene, facts):
+        yield from make(scene, facts)
+        if scene.name != "b":
+            raise InputError("too small" if scene.name == "a" else f"{scene.source}: damaged")
+
+    with pytest.raises(
+        InputError, match=r"2 of 3 scene\(s\) cannot be used:\n  - a.png: too small\n  - c.png: damaged\n"
+    ):
+        write(tmp_path / "made", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
+def test_runs_that_are_stopped_leave_nothing_that_looks_finished(tmp_path, error):
+    def stop(scene, facts):
+        yield from make(scene, facts)
+        if scene.name == "b":
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else OSError):
+        write(tmp_path / "made", stop)
+    assert not (tmp_path / "made").exists()
+    write(tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_an_error_ends_the_other_scenes_soon(tmp_path):
+    """A scene that never ends by itself is ended at its next pair."""
+
+    def endless(scene, facts):
+        while True:
+            yield from make(scene, facts)
+            if scene.name == "a":
+                raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "made", endless, workers=3)
+
+
+def test_outputs_that_are_there_are_refused(tmp_path):
+    (tmp_path / "made").mkdir()
+    with pytest.raises(InputError, match="made is there already; remove it"):
+        write(tmp_path / "made")

@@ -1,0 +1,139 @@
+"""Scenes below a folder, and splits that share none."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdeblur.data import scenes
+from jaxdeblur.errors import InputError
+
+
+def write(folder, *names, size=(8, 6)):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8)).save(path)
+
+
+def test_every_photograph_is_a_scene(tmp_path):
+    write(tmp_path, "b.JPG", "a.png", "trip/c.tiff", ".cache/thumb.png")
+    (tmp_path / "notes.txt").write_text("")
+    found = scenes.find_photographs(tmp_path)
+    assert [scene.name for scene in found] == ["a", "b", "trip_c"]
+    assert found[2].source == tmp_path / "trip" / "c.tiff"
+
+
+def test_every_folder_of_frames_and_every_video_is_a_scene(tmp_path):
+    write(tmp_path, "x/2.png", "x/10.png", "x/1.png", "deep/y/1.png", "deep/y/2.png", "deep/y/3.png")
+    (tmp_path / "clip.MP4").touch()
+    found = scenes.find_sequences(tmp_path, 3)
+    assert [scene.name for scene in found] == ["clip", "deep_y", "x"]
+    assert found[0].source == tmp_path / "clip.MP4"
+    assert [path.name for path in found[1].source] == ["1.png", "2.png", "3.png"]
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    """With or without leading zeros."""
+    write(tmp_path, "x/f2.png", "x/f10.png", "x/f001.png", "x/f3.png")
+    (scene,) = scenes.find_sequences(tmp_path, 3)
+    assert [path.stem for path in scene.source] == ["f001", "f2", "f3", "f10"]
+
+
+def test_a_folder_that_holds_frames_itself_is_one_scene(tmp_path):
+    write(tmp_path / "walk", "1.png", "2.png", "3.png")
+    assert [scene.name for scene in scenes.find_sequences(tmp_path / "walk", 3)] == ["walk"]
+
+
+def test_photographs_that_cannot_be_used_are_all_named(tmp_path):
+    write(tmp_path, "fine.png", "Fine.jpg", "trip/a.png", "trip_a.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "empty.webp").touch()
+    with pytest.raises(InputError) as caught:
+        scenes.find_photographs(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert "4 problem(s)" in lines[0]
+    for culprit in (
+        "fine.png: would be called `fine`, as",
+        "trip_a.png: would",
+        "broken.png: cannot",
+        "empty.webp: cannot",
+    ):
+        assert sum(culprit in line for line in lines) == 1
+
+
+def test_sequences_that_cannot_be_used_are_all_named(tmp_path):
+    write(tmp_path, "short/1.png", "short/2.png", "odd/1.png", "odd/2.png", "good/1.png", "good/2.png", "good/3.png")
+    write(tmp_path, "odd/3.png", size=(6, 8))
+    (tmp_path / "good" / "4.png").write_bytes(b"no image")
+    with pytest.raises(InputError) as caught:
+        scenes.find_sequences(tmp_path, 3)
+    message = str(caught.value)
+    assert "3 problem(s)" in message
+    assert "short: 2 frame(s), too few for a window of 3" in message
+    assert "3.png: 6x8 pixels, those before it 8x6" in message
+    assert "4.png: cannot be read as an image" in message
+
+
+@pytest.mark.parametrize("find", [scenes.find_photographs, lambda folder: scenes.find_sequences(folder, 3)])
+def test_folders_without_images_are_refused(tmp_path, find):
+    with pytest.raises(InputError, match=r"found; expected .*png"):
+        find(tmp_path)
+    with pytest.raises(InputError, match="missing: is no folder"):
+        find(tmp_path / "missing")
+
+
+def split(names, chosen=None, validation=0.1, test=0.2, seed=0):
+    shares = {name: share for name, share in (("validation", validation), ("test", test)) if name not in (chosen or {})}
+    return scenes.assign_splits(names, chosen or {}, shares, seed)
+
+
+def counts(splits):
+    return tuple(list(splits.values()).count(name) for name in scenes.SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("number", "validation", "test", "expected"),
+    [
+        (3, 0.1, 0.2, (1, 1, 1)),
+        (20, 0.1, 0.2, (14, 2, 4)),
+        (3, 0.4, 0.5, (1, 1, 1)),
+        (2, 0.0, 0.2, (1, 0, 1)),
+        (5, 0.0, 1.0, (0, 0, 5)),
+        (1, 0.0, 1.0, (0, 0, 1)),
+        (3, 0.5, 0.5, (0, 1, 2)),
+        (4, 0.0, 0.0, (4, 0, 0)),
+    ],
+)
+def test_shares_are_kept_and_no_split_is_empty(number, validation, test, expected):
+    found = counts(split([f"s{n}" for n in range(number)], validation=validation, test=test))
+    assert found == expected or (expected == (0, 1, 2) and found == (0, 2, 1))
+
+
+def test_the_draw_repeats_by_seed_whatever_the_order_of_names():
+    names = [f"s{n}" for n in range(20)]
+    assert split(names) == split(names[::-1])
+    assert split(names) != split(names, seed=1)
+
+
+def test_named_scenes_go_where_they_are_sent():
+    splits = split("abcdefgh", {"test": ["c", "a"]}, validation=0.25)
+    assert {name for name, where in splits.items() if where == "test"} == {"a", "c"}
+    assert counts(splits) == (4, 2, 2)
+    assert counts(split("ab", {"test": ["a", "b"]}, validation=0.0)) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "keywords", "words"),
+    [
+        ("ab", {}, "2 scene.s. to share among validation, test, train"),
+        ("a", {"validation": 0.0}, "1 scene.s. to share among test, train"),
+        ("abc", {"chosen": {"test": ["x", "a"]}}, "no such scene:\n  - x\nScenes found: a, b, c"),
+        ("abc", {"chosen": {"test": ["a"], "validation": ["a"]}}, "it can be in one split only"),
+        ("abc", {"test": 1.5}, "shares of validation 0.1, test 1.5"),
+        ("abc", {"validation": -0.1}, "shares of validation -0.1"),
+        ("abc", {"validation": 0.6, "test": 0.6}, "no more than 1 together"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(names, keywords, words):
+    with pytest.raises(InputError, match=words):
+        split(names, **keywords)

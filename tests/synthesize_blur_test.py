@@ -1,0 +1,191 @@
+"""The tool from end to end: both commands as they are typed, what they write and what they refuse."""
+
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frames_test import CLIP, write_video
+from PIL import Image
+
+from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.images import read_image
+from jaxdeblur.data.sources import DataOptions, open_sources
+
+TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
+QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")
+
+
+def run(kind, folder, *arguments, output="made"):
+    """Run the tool on folder/input; return the process."""
+    command = [sys.executable, TOOL, kind, "--input", folder / "input", "--output", folder / output, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(TOOL.parent.parent)}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=120)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder whose `input` holds five photographs of smooth noise, of two sizes; p1 and p2 are the same."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    (folder / "input" / "trip").mkdir(parents=True)
+    for number, size in enumerate([(96, 72), (96, 72), (72, 96), (96, 72), (72, 96)]):
+        if number != 2:
+            image = Image.fromarray(rng.integers(0, 256, (18, 18, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        image.save(folder / "input" / ("trip" if number > 2 else "") / f"p{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(photos):
+    """The same folder with `made`, the output of one run of two exposures each."""
+    process = run("photos", photos, *QUICK, "--exposures", "2", "--workers", "1", "--test", "trip_p4")
+    assert process.returncode == 0, process.stderr
+    assert "test: 2 pairs of 1 scenes" in process.stdout
+    return photos
+
+
+def test_photographs_become_pairs_that_can_be_trained_on(made):
+    """As GOPRO_Large is, with the fields of the recipe as they are but for data.root."""
+    data = runpy.run_path(str(TOOL.parent.parent / "configs" / "transformnet.py"))["get_config"]().data
+    options = DataOptions(made / "made", data.blur, data.splits, data.validation_sequences, data.skip_bad)
+    sources = open_sources(options, resize=256, resize_filter="bicubic", crop=0)
+    splits = {split: source.pairs for split, source in sources.items()}
+    assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 6, "validation": 2, "test": 2}
+    scenes = [{pair.sequence for pair in pairs} for pairs in splits.values()]
+    assert scenes[2] == {"trip_p4"}
+    assert set.union(*scenes) == {"p0", "p1", "p2", "trip_p3", "trip_p4"}
+    assert sum(map(len, scenes)) == 5
+    pair = splits["train"][0]
+    photo = read_image(made / "input" / f"{pair.sequence.replace('_', '/')}.png")
+    sharp, blur = read_image(pair.sharp), read_image(pair.blur)
+    assert sharp.shape == blur.shape == read_image(pair.blur.parent.parent / "blur_gamma" / pair.blur.name).shape
+    assert (sharp != blur).any()
+    top, left = ((whole - part) // 2 for whole, part in zip(photo.shape[:2], sharp.shape[:2], strict=True))
+    inside = photo[top : top + sharp.shape[0], left : left + sharp.shape[1]]
+    assert np.abs(sharp.astype(int) - inside).max() <= 4  # white is clipped
+
+
+def test_every_exposure_of_every_photograph_has_a_motion_of_its_own(made):
+    blurred = {path.relative_to(made): path.read_bytes() for path in (made / "made").glob("*/*/blur/*.png")}
+    assert len(set(blurred.values())) == len(blurred) == 10
+
+
+def test_the_folder_says_how_it_was_made(made):
+    about = json.loads((made / "made" / "made.json").read_text())
+    assert about["parameters"]["seed"] == 0
+    assert about["parameters"]["travel"] == [2.0, 4.0]
+    assert about["test"]["trip_p4"]["source"] == "trip/p4.png"
+    assert about["test"]["trip_p4"]["pairs"] == 2
+    assert str(made) not in json.dumps(about)
+
+
+def test_the_same_is_made_by_any_number_of_workers_and_another_by_another_seed(made):
+    for output, arguments in (("again", ["--workers", "3"]), ("other", ["--seed", "1"])):
+        options = [*QUICK, "--exposures", "2", "--test", "trip_p4", *arguments]
+        assert run("photos", made, *options, output=output).returncode == 0
+    first, again, other = (files(made / name) for name in ("made", "again", "other"))
+    assert first == again
+    shared = first.keys() & other.keys() - {"made.json"}
+    assert all(first[name] != other[name] for name in shared if "/blur/" in name)
+
+
+def test_windows_and_variants(photos):
+    arguments = [*QUICK, "--side", "48", "--variants", "blur", "--test_share", "1", "--validation_share", "0"]
+    assert run("photos", photos, *arguments, output="windows").returncode == 0
+    pairs = open_folder(photos / "windows" / "test", "blur", skip_bad=False).pairs
+    assert [pair.size for pair in pairs] == [(48, 48)] * 5
+    assert not list((photos / "windows").rglob("blur_gamma"))
+    assert not (photos / "windows" / "train").exists()
+
+
+def test_frames_and_videos_become_pairs(tmp_path):
+    (tmp_path / "input" / "walk").mkdir(parents=True)
+    for number, frame in enumerate(CLIP, start=1):
+        Image.fromarray(frame).save(tmp_path / "input" / "walk" / f"{number}.png")
+    write_video(tmp_path / "input" / "ride.mkv")
+    process = run("frames", tmp_path, "--window", "5", "--stride", "3", "--test", "ride", "--validation_share", "0")
+    assert process.returncode == 0, process.stderr
+    assert "walk: the last 1 of 9 frames fill no window" in process.stdout
+    for number, start in enumerate((0, 3), start=1):
+        blur = np.rint(CLIP[start : start + 5].mean(axis=0))
+        light = ((CLIP[start : start + 5] / 255) ** 2.2).mean(axis=0)
+        for folder in (tmp_path / "made" / "train" / "walk", tmp_path / "made" / "test" / "ride"):
+            read = {name: read_image(folder / name / f"{number:06d}.png") for name in ("sharp", "blur", "blur_gamma")}
+            np.testing.assert_array_equal(read["sharp"], CLIP[start + 2])
+            np.testing.assert_array_equal(read["blur"], blur)
+            np.testing.assert_array_equal(read["blur_gamma"], np.rint(255 * light ** (1 / 2.2)))
+    assert len(list((tmp_path / "made").rglob("*.png"))) == 12
+
+
+def test_short_videos_are_named_after_the_run_and_nothing_is_left(tmp_path):
+    (tmp_path / "input").mkdir()
+    write_video(tmp_path / "input" / "ride.mkv")
+    process = run("frames", tmp_path, "--test_share", "1", "--validation_share", "0")
+    assert process.returncode == 1
+    assert "ride.mkv: 9 frame(s), too few for a window of 11" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["input"]
+
+
+def refuse(kind, folder, *arguments, output="refused"):
+    """Return the error of a run that must fail without a traceback and leave no output."""
+    before = set(folder.rglob("*"))
+    process = run(kind, folder, *arguments, output=output)
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert set(folder.rglob("*")) == before
+    return process.stderr
+
+
+def test_what_is_there_is_left_alone(made):
+    before = files(made / "made")
+    assert "made is there already; remove it" in refuse("photos", made, output="made")
+    assert files(made / "made") == before
+
+
+def test_outputs_that_cannot_be_made_are_refused(photos):
+    assert "lies inside --input" in refuse("photos", photos, output="input/made")
+    (photos / "file").touch()
+    assert "cannot be made (Not a directory)" in refuse("photos", photos, output="file/made")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "words"),
+    [
+        ("frames", ["--window", "4"], "--window 4: expected an odd number"),
+        ("frames", ["--window", "3", "--stride", "0"], "--stride 0: expected at least 1"),
+        ("photos", ["--exposures", "0"], "--exposures 0: expected at least 1"),
+        ("photos", ["--workers", "0"], "--workers 0: expected at least 1"),
+        ("photos", ["--time_samples", "10"], "time_samples: 10, expected an odd number"),
+        ("photos", ["--regions", "-1"], "regions: -1, expected 0 or more"),
+        ("photos", ["--test", "nobody"], "no such scene:\n  - nobody"),
+        ("photos", ["--side", "100", *QUICK], "5 of 5 scene(s) cannot be used"),
+    ],
+)
+def test_mistakes_are_explained(photos, kind, arguments, words):
+    assert words in refuse(kind, photos, *arguments)
+
+
+def test_too_small_photographs_are_all_named(photos):
+    message = refuse("photos", photos, "--side", "100", *QUICK)
+    for number in range(5):
+        assert f"p{number}.png: " in message
+
+
+def test_what_an_interrupted_run_left_is_cleared(photos):
+    leftover = photos / "cleared.unfinished" / "train" / "gone" / "blur"
+    leftover.mkdir(parents=True)
+    assert run("photos", photos, *QUICK, output="cleared").returncode == 0
+    assert not (photos / "cleared.unfinished").exists()
+    assert not list((photos / "cleared").rglob("gone"))
+    shutil.rmtree(photos / "cleared")
