@@ -1,6 +1,7 @@
 """The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
+from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
+from jaxdeblur.run import open_run
 from jaxdeblur.weights import fingerprint
 
 ROOT = Path(__file__).parent.parent
@@ -159,11 +164,42 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["transformnet", "resnetencdec"])
 def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, network):
+    """From the folder's files, and from what is prepared from a zip of them."""
+    root, data_set = real_gopro, real_gopro.name
+    if network == "transformnet":
+        archive = shutil.make_archive(tmp_path / "GOPRO_Large", "zip", real_gopro)
+        options = ["--source", archive, "--output", tmp_path / "data", "--blur", "blur", "--frames", "256", "--partial"]
+        subprocess.run([sys.executable, ROOT / "tools" / "prepare_gopro.py", *options], check=True, timeout=600)
+        root, data_set = tmp_path / "data", "gopro_large (a part)"
     workdir = tmp_path / network
-    result = run("--config", f"configs/{network}.py:smoke", "--workdir", workdir, f"--config.data.root={real_gopro}")
+    result = run("--config", f"configs/{network}.py:smoke", "--workdir", workdir, f"--config.data.root={root}")
     assert result.returncode == 0, result.stderr
     record = json.loads((workdir / "eval" / "test-256.json").read_text())
-    assert record["protocol"]["data_set"] == real_gopro.name
+    assert record["protocol"]["data_set"] == data_set
     assert len(record["images"]) >= 3
     report = (workdir / "report" / "report.html").read_text()
     assert f"{record['summary']['identity']['psnr']:.2f}" in report
+
+
+def test_gopro_own_pairs_and_made_blur_differ_in_one_field(tiny_config, tmp_path):
+    """Prepared or in folders: nothing but data.root tells what a run learns from."""
+    gopro, own = tmp_path / "part" / "GOPRO_Large", tmp_path / "own"
+    for split, sequence in (("train", 0), ("train", 15), ("test", 0)):
+        write_pairs(gopro, split, SEQUENCES[split][sequence], 3)
+    for split in ("train", "validation", "test"):
+        for frame in ("1.jpg", "2.webp", "3.TIFF"):
+            save_pair(own / split, frame)
+    GoproLarge(config="blur_tiles", data_dir=tmp_path / "prepared", source=gopro, partial=True).download_and_prepare()
+    for name in ("a", "b", "c"):
+        save_noise(tmp_path / "photos" / f"{name}.png", (90, 80))
+    tool = [sys.executable, ROOT / "tools" / "synthesize_blur.py", "photos", "--input", tmp_path / "photos"]
+    options = ["--output", tmp_path / "made", "--exposures", "3", "--side", "32", "--travel", "2", "4"]
+    subprocess.run([*tool, *options], check=True, timeout=300)
+    tiny_config.data.validation_sequences = ("GOPR0477_11_00",)
+    roots = {"GOPRO_Large": gopro, "gopro_large (a part)": tmp_path / "prepared", "own": own, "made": tmp_path / "made"}
+    for data_set, root in roots.items():
+        tiny_config.data.root = str(root)
+        opened = open_run(tiny_config, tmp_path / "runs" / data_set, training=True)
+        assert [len(source) for source in opened.sources.values()] == [3, 3, 3]
+        assert opened.data_set == data_set
+        assert next(opened.train_batches(opened.stages[0], first_step=0))["sharp"].shape == (2, 16, 16, 3)

@@ -3,12 +3,16 @@
 import collections
 import dataclasses
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_pairs
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.pipeline import (
     InputOptions,
@@ -17,6 +21,7 @@ from jaxdeblur.data.pipeline import (
     make_train_batches,
     steps_per_epoch,
 )
+from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.errors import InputError
 
 PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
@@ -199,3 +204,38 @@ def test_an_image_damaged_since_the_scan_ends_the_iteration_with_its_name(tiny_g
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"scene_a/blur/000002.png: cannot be read"):
         batches(source, PLAIN, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory in use is read from Linux's /proc")
+@pytest.mark.parametrize("form", ["256", "tiles"])
+def test_memory_stays_flat_over_ten_thousand_batches(tmp_path, form):
+    for split in ("train", "test"):
+        write_pairs(tmp_path / "GOPRO_Large", split, SEQUENCES[split][0], 5, side=40)
+    source = GoproLarge(
+        config=f"blur_{form}", data_dir=tmp_path / "data", source=tmp_path / "GOPRO_Large", partial=True
+    )
+    source.download_and_prepare()
+    resize = 256 if form == "256" else 0
+    prepared = open_prepared(tmp_path / "data", blur="blur", resize=resize, resize_filter="bicubic")["train"]
+    options = InputOptions(resize=resize, resize_filter="bicubic", flip_and_turn=True)
+    stream = make_train_batches(
+        prepared,
+        options,
+        crop=32,
+        batch_size=4,
+        seed=0,
+        first_step=0,
+        num_threads=2,
+        process_index=0,
+        process_count=1,
+    )
+
+    def memory_after(batches):
+        for _ in range(batches):
+            next(stream)
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024  # MiB
+
+    before = memory_after(1000)
+    assert memory_after(9000) < before + 20

@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxdeblur.data import synthetic
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
+from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.sources import PairSource
+from jaxdeblur.data.trajectories import Shake
 
 SIDE, BATCH_SIZE = 256, 16
 WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"
@@ -38,6 +41,32 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
         for _ in range(rounds):
             for row, (_, _, _, start) in zip(rows, routes, strict=True):
                 row["rates"].append(_pairs_per_second(start(), seconds))
+    return rows
+
+
+def run_made_blur(root: Path, rounds: int) -> list[dict]:
+    """Return one row per kind of made blur: megapixels of output a second on one core, of each round.
+
+    A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted.
+    """
+    photo = open_folder(root / "train", "blur", skip_bad=False)[0]["sharp"]
+    noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
+    kinds = {
+        "camera motion": (0, synthetic.Sensor(), ("blur",)),
+        "with saturation and noise": (0, noisy, ("blur",)),
+        "with one moving region": (1, synthetic.Sensor(), ("blur",)),
+        "both variants, one region, saturation and noise": (1, noisy, ("blur", "blur_gamma")),
+    }
+    rows = []
+    for name, (regions, sensor, variants) in kinds.items():
+        exposure = synthetic.Exposure(Shake(time_samples=31), RegionRules(count=regions), sensor, variants)
+        rates = []
+        for seed in range(rounds):
+            motion = synthetic.sample_motion(np.random.default_rng(seed), exposure, photo.shape[:2])
+            start = time.perf_counter()
+            made = synthetic.make_pair(photo, motion, exposure)
+            rates.append(made["sharp"].shape[0] * made["sharp"].shape[1] / 1e6 / (time.perf_counter() - start))
+        rows.append({"kind": name, "rates": rates})
     return rows
 
 
