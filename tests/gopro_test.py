@@ -215,7 +215,7 @@ def test_all_damaged_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
     Image.new("RGB", (30, 32)).save(third)
     with pytest.raises(InputError) as error:
         prepare(gopro_part, tmp_path / "data", "blur_full")
-    for words in ("3 damaged file(s)", str(first.relative_to(gopro_part)), "no 8-bit RGB PNG", "two sizes"):
+    for words in ("3 problem(s) with the images", str(first.relative_to(gopro_part)), "no 8-bit RGB PNG", "two sizes"):
         assert words in str(error.value)
     assert not list((tmp_path / "data" / "gopro_large").rglob("*.array_record*"))
 
@@ -227,7 +227,7 @@ def test_a_zip_that_is_cut_short_or_damaged_is_named(gopro_part, tmp_path):
     with pytest.raises(InputError, match=r"GOPRO_Large.zip: cannot be read as a zip .* cut short"):
         Archive(path)
     path.write_bytes(whole[:200] + bytes(40) + whole[240:])
-    with pytest.raises(InputError, match=r"1 damaged file\(s\)(.|\n)*cannot be read \(Bad CRC-32"):
+    with pytest.raises(InputError, match=r"zip: 1 problem\(s\) with the images(.|\n)*cannot be read \(Bad CRC-32"):
         prepare(path, tmp_path / "data", "blur_256")
     with pytest.raises(InputError, match=r"no such file or folder; expected GOPRO_Large\.zip"):
         Archive(tmp_path / "nowhere.zip")

@@ -69,12 +69,12 @@ class Archive:
         """Return the content of a file; safe to call from several threads.
 
         Raises:
-            InputError: it is damaged.
+            InputError: it is damaged; the message leaves out the name.
         """
         try:
             return self._zip.read(name) if self._zip else (self.source / name).read_bytes()
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise InputError(f"{self.source}: {name}: cannot be read ({error}).") from error
+            raise InputError(f"cannot be read ({error})") from error
 
 
 def plan_pairs(archive: Archive, blur: str, *, partial: bool) -> tuple[dict[str, list[PairFiles]], list[str]]:

@@ -58,6 +58,7 @@ class _RawWriter(tfds.core.ExampleWriter):
         writer.close()
 
 
+# TFDS's usual builder, GeneratorBasedBuilder, sorts a split in memory, all 12 GB of it, where order is to be kept.
 class GoproLarge(tfds.core.ShardBasedBuilder):
     """GOPRO_Large: 2,103 training and 1,111 test pairs of blurred and sharp 1280x720 frames, in official order.
 
@@ -142,11 +143,11 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         super()._download_and_prepare(dl_manager, download_config)
         if self._problems:
-            remedy = "Download or unpack the archive again."
-            raise InputError(list_problems(f"{len(self._problems)} damaged file(s):", self._problems, remedy, None))
+            heading = f"{self._archive.source}: {len(self._problems)} problem(s) with the images:"
+            raise InputError(list_problems(heading, self._problems, "Download or unpack it again.", shown=None))
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
-        archive = Archive(self._source or _find_source(Path(dl_manager.manual_dir)))
+        archive = self._archive = Archive(self._source or _find_source(Path(dl_manager.manual_dir)))
         pairs, missing = plan_pairs(archive, self.builder_config.blur, partial=self._partial)
         self._check_space(sum(map(len, pairs.values())))
         self._problems = []

@@ -8,7 +8,7 @@ that a random crop reads little. `full` keeps the published PNGs.
 import hashlib
 
 from jaxdeblur.data.gopro.archive import Archive, PairFiles
-from jaxdeblur.data.images import decode_image, resize_image
+from jaxdeblur.data.images import examine_image, resize_image
 from jaxdeblur.errors import InputError
 
 STORED_SIDE, STORED_FILTER = 256, "bicubic"
@@ -49,16 +49,16 @@ def read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dic
     for variant, name in (("blur", pair.blur), ("sharp", pair.sharp)):
         try:
             contents[variant] = archive.read(name)
-            images[variant] = decode_image(contents[variant], f"{archive.source}: {name}")
+            images[variant], _ = examine_image(contents[variant])
         except InputError as error:
-            problems.append(str(error))
+            problems.append(f"{name}: {error}")
             continue
         # The bytes of a PNG that hold its depth, 8, and its colour type, 2 for RGB.
         if not contents[variant].startswith(b"\x89PNG") or contents[variant][24:26] != b"\x08\x02":
-            problems.append(f"{archive.source}: {name}: no 8-bit RGB PNG, as GOPRO_Large's files are")
+            problems.append(f"{name}: no 8-bit RGB PNG, as GOPRO_Large's files are")
     if not problems and images["blur"].shape != images["sharp"].shape:
         sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images.values())
-        problems.append(f"{archive.source}: {pair.blur} and {pair.sharp} are of two sizes, {sizes}")
+        problems.append(f"{pair.blur} and {pair.sharp} are of two sizes, {sizes}")
     if problems:
         return [], {}, problems
     facts = {f"{variant}_sha256": hashlib.sha256(content).hexdigest() for variant, content in contents.items()}
