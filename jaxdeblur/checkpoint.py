@@ -1,9 +1,11 @@
 """Checkpoints with orbax: what is saved, which are kept, and how a run finds its place again.
 
 A checkpoint has three items: `weights` (params and batch_stats), `optimizer` (its state and the step) and `progress`
-(JSON). The step is also the data position, so there is no iterator state that could disagree with it.
+(JSON). The step is also the data position, so there is no iterator state that could disagree with it. Each is written
+together with a manifest, by which damage is found before anything is restored.
 """
 
+import itertools
 import logging
 import shutil
 from pathlib import Path
@@ -13,7 +15,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from jaxdeblur.errors import InputError
+from jaxdeblur import processes
+from jaxdeblur.console import say
+from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.manifest import find_damage, write_manifest
 from jaxdeblur.train_state import TrainState
 
 
@@ -22,6 +27,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep_latest: int, read_only: bool = False):
         self.folder = folder
+        self._saving: int | None = None  # the step being written
         policy = AnyPreservationPolicy(
             [
                 LatestN(keep_latest),
@@ -37,6 +43,8 @@ class Checkpoints:
             best_fn=_validation_psnr,
             best_mode="max",
             preservation_policy=policy,
+            # Called in the primary when all is written, and before the checkpoint gets its name.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
         )
         self._manager = ocp.CheckpointManager(
             folder.absolute(), options=options, item_names=("weights", "optimizer", "progress")
@@ -79,17 +87,41 @@ class Checkpoints:
             progress=ocp.args.JsonSave(progress),
         )
         metrics = None if validation_psnr is None else {"validation/psnr": validation_psnr}
+        self.wait()  # for the one before: `_saving` is its step until it is written
+        self._saving = step
         try:
             self._manager.save(step, args=items, metrics=metrics)
         except Exception as error:
             raise _disk_error(self.folder, error) from error
+
+    def _write_manifest(self) -> None:
+        found = [path for path in self.folder.iterdir() if path.name.split(".")[0] == str(self._saving)]
+        if len(found) != 1:
+            raise RuntimeError(f"{self.folder}: expected one folder of step {self._saving}, found {found}")
+        write_manifest(found[0])
+
+    def check(self, step: int) -> None:
+        """Compare a checkpoint's files with what was written.
+
+        Raises:
+            InputError: names the first damaged file.
+        """
+        damage = processes.on_primary(lambda: find_damage(self.folder / str(step)))
+        if damage:
+            raise InputError(
+                f"{self.folder / str(step)}: this checkpoint is damaged: {damage}. Restore it from a copy, or move "
+                "this folder elsewhere to do without it."
+            )
 
     def progress(self, step: int) -> dict[str, Any]:
         """Return the `progress` that was saved at a step."""
         return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
 
     def restore(self, step: int, state: TrainState) -> TrainState:
-        """Return `state` (arrays or stand-ins, with shardings) filled with what was saved at a step."""
+        """Return `state` (arrays or stand-ins, with shardings) filled with what was saved at a step.
+
+        The newest checkpoint was checked by `set_damaged_aside` when its run was opened.
+        """
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         items = ocp.args.Composite(
             weights=ocp.args.StandardRestore(like.variables),
@@ -104,7 +136,12 @@ class Checkpoints:
         )
 
     def restore_weights(self, step: int, variables: Any) -> Any:
-        """Return the `params` and `batch_stats` saved at a step, placed like `variables`."""
+        """Return the `params` and `batch_stats` saved at a step, placed like `variables`.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        self.check(step)
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, variables)
         return self._manager.restore(step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like))).weights
 
@@ -124,6 +161,34 @@ class Checkpoints:
         """Wait for the last save and release the folder."""
         self.wait()
         self._manager.close()
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Move checkpoints that are newer than the newest good one out of a run's folder of checkpoints, and say so.
+
+    Call it in one process, before the folder is opened.
+
+    Raises:
+        InputError: there are checkpoints, and all are damaged; they stay where they are.
+    """
+    damaged: dict[Path, str] = {}
+    for path in sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: -int(path.name)):
+        damage = find_damage(path)
+        if not damage:
+            break
+        damaged[path] = f"{path}: {damage}"
+    else:
+        if damaged:
+            remedy = "Restore one from a copy, or start again in another --workdir."
+            raise InputError(list_problems("All checkpoints of this run are damaged:", [*damaged.values()], remedy))
+    aside = folder.with_name("damaged_checkpoints")
+    for path, words in damaged.items():
+        target = next(
+            to for i in itertools.count() if not (to := aside / f"{path.name}{f'.{i}' if i else ''}").exists()
+        )
+        aside.mkdir(exist_ok=True)
+        path.rename(target)
+        say(f"{words}. This checkpoint is damaged; it was moved to {target}, and an older one is used.")
 
 
 def check_disk_space(folder: Path, state: TrainState) -> None:

@@ -10,6 +10,14 @@ from types import FrameType
 
 from tqdm import tqdm
 
+_listening = True
+
+
+def speak_no_more() -> None:
+    """Print neither lines nor bars from now on, as in all processes of a run but one; errors are still printed."""
+    global _listening
+    _listening = False
+
 
 class StopRequest:
     """Becomes true, and stays so, when the user asks the run to stop."""
@@ -57,7 +65,7 @@ class ProgressBar:
     """A bar of images per second and time left on a terminal; plain lines where standard error is none."""
 
     def __init__(self, total_images: int, done_images: int):
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty() and _listening
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
@@ -107,6 +115,8 @@ class SpeedMeter:
 
 def say(text: str) -> None:
     """Print a line to standard error, above the bar if there is one."""
+    if not _listening:
+        return
     with suppress(OSError):  # nobody may be listening any more; that is no reason to lose work
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()

@@ -69,6 +69,7 @@ def evaluate(
     num_pairs: int,
     batch_size: int,
     sample_count: int,
+    first: int = 0,
 ) -> Evaluation:
     """Score every pair.
 
@@ -76,9 +77,10 @@ def evaluate(
         predict: from (variables, uint8 batch) to predictions.
         variables: the network's weights.
         pairs: `blur` and `sharp` uint8 (H, W, 3), `sequence`, `frame`; sizes may differ.
-        num_pairs: how many pairs there are.
+        num_pairs: how many pairs the split has.
         batch_size: images predicted at once; the last batch is filled up, never dropped.
-        sample_count: images to keep, evenly spaced.
+        sample_count: images to keep, evenly spaced over the split.
+        first: place in the split of the first of `pairs`, which may be a part of it.
     """
     wanted = set(np.linspace(0, num_pairs - 1, min(sample_count, num_pairs)).round().astype(int).tolist())
     result = Evaluation([], [])
@@ -86,10 +88,19 @@ def evaluate(
         blur = np.stack([pair["blur"] for pair in batch] + [batch[-1]["blur"]] * (batch_size - len(batch)))
         predictions = predict(variables, blur)[: len(batch)]
         for pair, prediction in zip(batch, predictions, strict=True):
-            if len(result.images) in wanted:
+            if first + len(result.images) in wanted:
                 result.samples.append({**pair, "prediction": to_uint8(prediction)})
             result.images.append(_record(pair, prediction))
     return result
+
+
+def join_parts(parts: Iterable[Evaluation]) -> Evaluation:
+    """Return one evaluation of parts of a split that follow one another."""
+    whole = Evaluation([], [])
+    for part in parts:
+        whole.images.extend(part.images)
+        whole.samples.extend(part.samples)
+    return whole
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
         raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
     network = build_model(**model)
     like = jax.eval_shape(lambda key: init_variables(network, key), jax.random.key(0))
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
     variables = jax.device_get(checkpoints.restore_weights(step, like))
     return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"

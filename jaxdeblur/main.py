@@ -14,6 +14,17 @@ from jaxdeblur.errors import InputError
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the recipe, as in configs/transformnet.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config> if not given")
 _INIT_FROM = flags.DEFINE_string("init_from", None, "Run or .safetensors to start from; sets config.start.network")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "One of several processes: host:port of process 0; wants the next two flags as well"
+)
+_PROCESS_COUNT = flags.DEFINE_integer("process_count", None, "How many processes share the run", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "This process's number, from 0", lower_bound=0)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes, which JAX finds by itself: Slurm, TPU pods, Open MPI, Kubernetes"
+)
+_HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+    "heartbeat_timeout", 100, "Seconds after which a silent process counts as dead and the others end", lower_bound=5
+)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, then evaluate; or evaluate a trained run")
 
 
@@ -48,6 +59,14 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         sys.exit(f"error: the command line or the config cannot be read: {unknown}{words}")
     if len(rest) > 1:
         sys.exit(f"error: {rest[1]!r} is not a flag; write --config=... --workdir=...")
+    given = [flag.value is not None for flag in (_COORDINATOR, _PROCESS_COUNT, _PROCESS_ID)]
+    if any(given) and (not all(given) or _DISTRIBUTED.value):
+        sys.exit(
+            "error: several processes want all of --coordinator_address, --process_count and --process_id, or "
+            "--distributed alone"
+        )
+    if all(given) and not _PROCESS_ID.value < _PROCESS_COUNT.value:
+        sys.exit(f"error: --process_id: {_PROCESS_ID.value}, expected 0 to {_PROCESS_COUNT.value - 1}")
     if config is None:
         sys.exit("error: --config is missing; for example --config configs/transformnet.py")
     return rest
@@ -59,21 +78,39 @@ def main(arguments: Sequence[str]) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs whole tracebacks; its exceptions reach us anyway
     # Imported here, so that --help and mistakes on the command line answer at once.
+    from jaxdeblur import processes
+    from jaxdeblur.console import speak_no_more
     from jaxdeblur.run import evaluate_again, train_and_evaluate
 
+    several = _DISTRIBUTED.value or _COORDINATOR.value is not None
     source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")
     workdir = Path(_WORKDIR.value or Path("runs") / source).expanduser()
     try:
+        if several:
+            place = (_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
+            processes.join(*place, heartbeat_timeout=_HEARTBEAT_TIMEOUT.value)
+            if not processes.is_primary():
+                speak_no_more()
         {"train": train_and_evaluate, "evaluate": evaluate_again}[_MODE.value](_CONFIG.value, workdir)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (Exception, KeyboardInterrupt) as error:
+        words = explain(error, workdir)
+        if several:
+            processes.leave_at_once(error, words)
+        if not words:
             raise
-        sys.exit(f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on.")
-    except KeyboardInterrupt:
-        print(f"Stopped. The same command goes on from the last checkpoint in {workdir}.", file=sys.stderr)
-        sys.exit(130)
+        print(words, file=sys.stderr)
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def explain(error: BaseException, workdir: Path) -> str:
+    """Return what to tell the user; empty for what only a traceback explains."""
+    if isinstance(error, InputError):
+        return f"error: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return f"Stopped. The same command goes on from the last checkpoint in {workdir}."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on."
+    return ""
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxdeblur import evaluate, weights
-from jaxdeblur.checkpoint import Checkpoints, check_disk_space
-from jaxdeblur.config import check_config, to_plain
+from jaxdeblur import evaluate, processes, weights
+from jaxdeblur.checkpoint import Checkpoints, check_disk_space, set_damaged_aside
+from jaxdeblur.config import check_config, flatten, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
 from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_sources
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import read_json
+from jaxdeblur.files import code_version, read_json
 from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
@@ -22,7 +22,7 @@ from jaxdeblur.report import write_report
 from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train import Run, restore_or_create, train
 from jaxdeblur.train_state import count_parameters
-from jaxdeblur.train_step import batch_sharding, create_mesh, plan_stages
+from jaxdeblur.train_step import batch_sharding, create_local_mesh, create_mesh, plan_stages
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -35,9 +35,9 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     Raises:
         InputError: something that the user can mend is wrong.
     """
-    run = open_run(config, workdir, training=True)
+    run = processes.together(lambda: open_run(config, workdir, training=True))
     state, progress = restore_or_create(run)
-    check_disk_space(workdir, state)
+    processes.on_primary(lambda: check_disk_space(workdir, state))
     sizes = ", ".join(f"{len(source)} {split}" for split, source in run.sources.items())
     say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
     say(f"Initial weights: {progress['initial_weights']}.")
@@ -46,14 +46,15 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     if int(state.step) < run.total_steps:
         say(f"{run.total_steps} steps of {run.batch_size} images; the first one waits for the compiler.")
     with stop_on_signal() as stop:
-        run.log = MetricLog(workdir, resume_step=int(state.step))
+        run.log = MetricLog(workdir, resume_step=int(state.step)) if processes.is_primary() else None
         try:
             finished = train(run, state, progress, stop)
         finally:
-            run.log.close()
+            if run.log:
+                run.log.close()
     if finished:
         evaluate_best(run, workdir)
-        say(f"Report: {write_report(workdir, workdir / 'report')}")
+        report_run(workdir)
     else:
         say(f"Stopped; all is saved in {workdir}. Start the same command again to go on.")
     run.checkpoints.close()
@@ -67,10 +68,15 @@ def evaluate_again(config: ConfigDict, workdir: Path) -> None:
     """
     if not (workdir / "config.json").exists():
         raise InputError(f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.")
-    run = open_run(config, workdir, training=False)
+    run = processes.together(lambda: open_run(config, workdir, training=False))
     evaluate_best(run, workdir, again=True)
-    say(f"Report: {write_report(workdir, workdir / 'report')}")
+    report_run(workdir)
     run.checkpoints.close()
+
+
+def report_run(workdir: Path) -> None:
+    """Write the report, in the primary, while the others wait."""
+    say(f"Report: {processes.on_primary(lambda: write_report(workdir, workdir / 'report'))}")
 
 
 def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
@@ -91,11 +97,11 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     check_sizes(sources["train"], options.resize, crops)
     epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
     stages = plan_stages(plain["stages"], epoch_steps)
-    model, mesh = build_model(**plain["model"]), create_mesh()
+    model, mesh, local_mesh = build_model(**plain["model"]), create_mesh(), create_local_mesh()
     shapes = network_shapes(model)
     checkpoints_folder = workdir / "checkpoints"
     # A run that has a checkpoint goes on from it; the files that it started from may be gone.
-    has_checkpoint = any(path.name.isdigit() for path in checkpoints_folder.glob("*"))
+    has_checkpoint = processes.on_primary(lambda: any(path.name.isdigit() for path in checkpoints_folder.glob("*")))
     initial = None if has_checkpoint else read_initial_weights(config.model.name, plain["start"], shapes)
     facts = {
         "network": config.model.name,
@@ -107,7 +113,13 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "problems_skipped": {split: len(source.skipped) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
-    open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
+    # Where the data lies and how it is read may differ between machines; what is in it may not.
+    own = ("data.root", "data.num_threads")
+    shared = {key: value for key, value in flatten({**plain, **facts}).items() if key not in own}
+    processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
+    processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))
+    if training:
+        processes.on_primary(lambda: set_damaged_aside(checkpoints_folder))
     return Run(
         model=model,
         stages=stages,
@@ -124,7 +136,8 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         sample_count=config.evaluation.sample_count,
         log_every_steps=config.log.every_steps,
         mesh=mesh,
-        predict=evaluate.make_predict(model, batch_sharding(mesh)),
+        local_mesh=local_mesh,
+        predict=evaluate.make_predict(model, batch_sharding(local_mesh)),
         initial=initial,
         checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
     )
@@ -182,7 +195,13 @@ def evaluate_best(run: Run, workdir: Path, *, again: bool = False) -> None:
             checkpoint_step=step,
         )
         path = evaluate.evaluation_path(workdir / "eval", protocol)
-        if not again and path.exists() and read_json(path)["protocol"]["weights_sha256"] == sha256:
+        if not again and processes.on_primary(lambda: _is_scored(path, sha256)):  # noqa: B023 -- called at once
             continue
         say(f"Scoring the checkpoint of step {step} on the {len(source)} {split} images.")
-        evaluate.write_evaluation(path, protocol, run.score(split, variables))
+        result = run.score(split, variables)
+        if processes.is_primary():
+            evaluate.write_evaluation(path, protocol, result)
+
+
+def _is_scored(path: Path, weights_sha256: str) -> bool:
+    return path.exists() and read_json(path)["protocol"]["weights_sha256"] == weights_sha256

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur import evaluate
+from jaxdeblur import evaluate, processes
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest, say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs, make_train_batches
@@ -45,11 +45,12 @@ class Run:
     sample_count: int
     log_every_steps: int
     mesh: jax.sharding.Mesh
+    local_mesh: jax.sharding.Mesh  # this process's own devices
     predict: evaluate.Predict
     initial: InitialWeights | None  # None: the run goes on from a checkpoint
     checkpoints: Checkpoints
     initial_words: str = ""  # what the run started from, as its checkpoints say
-    log: MetricLog | None = None
+    log: MetricLog | None = None  # the primary's alone
 
     @property
     def total_steps(self) -> int:
@@ -75,16 +76,22 @@ class Run:
         )
 
     def score(self, split: str, variables: Any) -> evaluate.Evaluation:
-        """Score a split with the given weights."""
+        """Score a split with the given weights: every process its share, on its own devices."""
         source = self.sources[split]
-        return evaluate.evaluate(
-            self.predict,
-            variables,
-            make_eval_pairs(source, self.options, num_threads=self.num_threads),
-            num_pairs=len(source),
-            batch_size=self.eval_batch_size,
-            sample_count=self.sample_count,
+        first, end = processes.share(len(source))
+        own = processes.local_copy(variables, replicated(self.local_mesh))
+        parts = processes.exchange(
+            lambda: evaluate.evaluate(
+                self.predict,
+                own,
+                make_eval_pairs(source, self.options, num_threads=self.num_threads, first=first, end=end),
+                num_pairs=len(source),
+                batch_size=self.eval_batch_size // jax.process_count(),
+                sample_count=self.sample_count,
+                first=first,
+            )
         )
+        return evaluate.join_parts(parts)
 
 
 def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
@@ -154,19 +161,24 @@ def train_stage(
     batches = run.train_batches(stage, first_step=int(state.step))
     meter = SpeedMeter(run.batch_size)
     pending: list[jax.Array] = []  # at most one step in flight, so that fetching its loss never stalls the device
+    batch, error = next_batch(batches)
+    _, failed = processes.vote(False, error is not None)()
     for step in range(int(state.step) + 1, stage.end_step + 1):
-        try:
-            batch = next(batches)
-        except InputError:
+        if failed:
             save(run, stage, state, losses + fetch_losses(pending, stage, step - 1), None)
-            raise
-        state, loss = train_step(state, to_devices(batch, sharding))
+            raise error or InputError("Another process cannot go on; its own message says why. All steps are saved.")
+        placed = to_devices(batch, sharding)
+        if step < stage.end_step:
+            batch, error = next_batch(batches)
+        verdict = processes.vote(stop, error is not None)
+        state, loss = train_step(state, placed)
         pending.append(loss)
         losses += fetch_losses(pending[:-1], stage, step - 1)
         pending = pending[-1:]
         meter.count()
         bar.advance(run.batch_size)
-        epoch_ends, stopping = (step - stage.first_step) % run.steps_per_epoch == 0, bool(stop)
+        epoch_ends = (step - stage.first_step) % run.steps_per_epoch == 0
+        stopping, failed = verdict()
         line_due = step % run.log_every_steps == 0 or step == stage.end_step
         if line_due or epoch_ends or stopping:
             losses += fetch_losses(pending, stage, step)
@@ -182,6 +194,14 @@ def train_stage(
         if stopping:
             return state, losses, True
     return state, losses, False
+
+
+def next_batch(batches: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray] | None, InputError | None]:
+    """Return the next batch, or the error that an image cannot be read: other processes must hear of it first."""
+    try:
+        return next(batches), None
+    except InputError as error:
+        return None, error
 
 
 def finish_epoch(run: Run, stage: Stage, state: TrainState, losses: list[float]) -> None:
@@ -239,13 +259,14 @@ def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[
 def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: SpeedMeter, bar: ProgressBar) -> None:
     """Write the mean loss of the steps since the last line, the learning rate and the speed."""
     speed = meter.images_per_second
+    left = (run.total_steps - step) * run.batch_size / speed
     values = {
         "train/loss": float(np.mean(losses)),
         "train/learning_rate": stage.learning_rate(step - 1),
         "train/images_per_s": speed,
     }
-    run.log.scalars(step, stage.index, step / run.steps_per_epoch, values)
-    left = (run.total_steps - step) * run.batch_size / speed
+    if run.log:
+        run.log.scalars(step, stage.index, step / run.steps_per_epoch, values)
     bar.show(f"step {step}/{run.total_steps}, loss {values['train/loss']:.5f}, {speed:.1f} images/s", left)
     meter.restart()
 
@@ -262,8 +283,9 @@ def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluatio
     values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
     values["validation/identity_psnr"] = summary["identity"]["psnr"]
     epoch = step / run.steps_per_epoch
-    run.log.scalars(step, stage.index, epoch, values)
-    run.log.images(step, "blur_prediction_sharp", [evaluate.strip(sample) for sample in result.samples])
+    if run.log:
+        run.log.scalars(step, stage.index, epoch, values)
+        run.log.images(step, "blur_prediction_sharp", [evaluate.strip(sample) for sample in result.samples])
     gain = summary["psnr"] - summary["identity"]["psnr"]
     say(f"epoch {epoch:g}: validation PSNR {summary['psnr']:.2f} dB, {gain:+.2f} dB against the blurred input")
     return summary["psnr"]

@@ -45,6 +45,12 @@ def create_mesh() -> jax.sharding.Mesh:
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
+def create_local_mesh() -> jax.sharding.Mesh:
+    """Return a mesh of this process's own devices; with one process the same as `create_mesh`."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
+
+
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
     """Return the sharding of a batch: its first axis over all devices."""
     return NamedSharding(mesh, PartitionSpec("data"))

@@ -69,13 +69,18 @@ def make_train_batches(
     return iterator
 
 
-def make_eval_pairs(source: PairSource, options: InputOptions, *, num_threads: int) -> Iterator[dict]:
-    """Return an iterator over all pairs in order, resized but neither cropped nor augmented.
+def make_eval_pairs(
+    source: PairSource, options: InputOptions, *, num_threads: int, first: int = 0, end: int | None = None
+) -> Iterator[dict]:
+    """Return an iterator over the pairs `first` to `end` - 1 (all) in order, resized but neither cropped nor augmented.
 
     Yields:
         `blur` and `sharp`, both (H, W, 3) uint8, and `sequence` and `frame`.
     """
-    dataset = grain.MapDataset.source(source).map(lambda pair: {**pair, **_resize_pair(pair, options)})
+    part = grain.MapDataset.source(source).slice(slice(first, len(source) if end is None else end))
+    if not len(part):
+        return iter(())
+    dataset = part.map(lambda pair: {**pair, **_resize_pair(pair, options)})
     return iter(dataset.to_iter_dataset(_read_options(num_threads)))
 
 

@@ -1,0 +1,67 @@
+"""Finds damage in a checkpoint: a list of its files with their sizes and SHA-256, written as part of the checkpoint."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.files import read_json, write_json
+
+NAME = "sha256.json"
+# What orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from these.
+_NOT_LISTED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+def write_manifest(folder: Path) -> None:
+    """Bring all files of a checkpoint to the disk (fsync), then write their sizes and hashes beside them.
+
+    Call it when nothing writes to `folder` any more, before the checkpoint gets its final name: a checkpoint of that
+    name then has its manifest, at whatever moment the process is killed.
+    """
+    files = {name: _size_and_hash(folder / name, sync=True) for name in _list_files(folder)}
+    write_json(folder / NAME, files)
+    for path in (folder / NAME, *(path for path in folder.rglob("*") if path.is_dir()), folder):
+        _sync(path)
+
+
+def find_damage(folder: Path) -> str:
+    """Return what is wrong with a checkpoint, naming the first damaged file; empty if nothing is."""
+    if not (folder / NAME).is_file():
+        return f"{NAME} is missing"
+    try:
+        files = read_json(folder / NAME)
+        for name, (size, sha256) in files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size} bytes, expected {size}"
+            if _size_and_hash(path)[1] != sha256:
+                return f"{name} has other content than was written (SHA-256)"
+    except (InputError, OSError) as error:
+        return str(error)
+    except (AttributeError, TypeError, ValueError):
+        return f"{NAME} holds no list of files"
+    added = [name for name in _list_files(folder) if name not in files]
+    return f"{added[0]} does not belong to it" if added else ""
+
+
+def _list_files(folder: Path) -> list[str]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in _NOT_LISTED)
+
+
+def _size_and_hash(path: Path, *, sync: bool = False) -> tuple[int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if sync:
+            os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size, digest
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
