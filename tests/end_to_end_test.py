@@ -1,6 +1,7 @@
 """The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -39,8 +40,9 @@ def command(*arguments):
     return [sys.executable, "-m", "jaxdeblur.main", *map(str, arguments)]
 
 
-def run(*arguments):
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=600)
+def run(*arguments, devices=2):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
 
 
 def tiny(root, workdir, *more):
