@@ -121,7 +121,7 @@ def test_half_a_place_among_processes_is_refused(tiny_gopro, tmp_path):
 def test_none_waits_for_one_that_is_gone(tiny_gopro, tmp_path, victim, number):
     """Killed, or stopped so that it holds its connections and says nothing: the other ends within the timeout."""
     processes = launch(tiny_gopro, tmp_path / "run", "--config.stages[0].epochs=4000")
-    wait_for_lines(tmp_path / "run", 5, processes)
+    wait_for_lines(tmp_path / "run", 16, processes)
     start = time.monotonic()
     processes[victim].send_signal(number)
     survivor = processes[1 - victim]

@@ -1,0 +1,116 @@
+"""A run goes on with other numbers of devices and processes: the same images at the same steps, the same losses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import write_pairs
+from end_to_end_test import ROOT, command, run, tiny
+from processes_test import finish, launch, wait_for_lines
+
+from jaxdeblur.metric_log import read_metrics
+
+# Largest relative difference of a loss or a score from that of one device: the same sums, added in another order.
+TOLERANCE = 1e-4
+# One step of SGD with rate 1 and no momentum: what it takes from a parameter is the gradient.
+STEP = """
+import sys
+import jax, numpy as np
+from jaxdeblur.models import build_model
+from jaxdeblur.train_state import create_train_state
+from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated, to_devices
+
+constant, sgd = {"name": "constant", "learning_rate": 1.0}, {"name": "sgd", "momentum": 0.0}
+stage = {"epochs": 1, "crop": 0, "loss": "mse", "optimizer": sgd, "schedule": constant}
+mesh, stage = create_mesh(), plan_stages([stage], 1)[0]
+model = build_model("transformnet", width=4, num_blocks=1)
+make = lambda key: create_train_state(model, stage.tx, key)
+state = jax.jit(make, out_shardings=replicated(mesh))(jax.random.key(0))
+before = jax.device_get(state.params)
+rng = np.random.default_rng(0)
+sharp = np.stack([rng.integers(30 * i, 30 * i + 40, (16, 16, 3)) for i in range(8)]).astype(np.uint8)
+batch = to_devices({"blur": sharp // 2, "sharp": sharp}, batch_sharding(mesh))
+state, loss = make_train_step(stage, mesh)(state, batch)
+gradient = jax.tree.map(lambda a, b: a - b, before, jax.device_get(state.params))
+leaves = {f"gradient{i}": leaf for i, leaf in enumerate(jax.tree.leaves(gradient))}
+leaves |= {f"statistic{i}": leaf for i, leaf in enumerate(jax.tree.leaves(jax.device_get(state.batch_stats)))}
+np.savez(sys.argv[1], devices=jax.device_count(), loss=float(loss), **leaves)
+"""
+
+
+def on_devices(count):
+    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+
+
+def test_eight_devices_with_one_image_each_equal_one_with_eight(tmp_path):
+    """Loss, gradients and BatchNorm's statistics; over one image alone the statistics would be quite different."""
+    found = {}
+    for devices in (1, 8):
+        path = tmp_path / f"{devices}.npz"
+        subprocess.run([sys.executable, "-c", STEP, path], cwd=ROOT, env=on_devices(devices), check=True, timeout=300)
+        found[devices] = dict(np.load(path))
+    one, eight = found[1], found[8]
+    assert (int(one.pop("devices")), int(eight.pop("devices"))) == (1, 8)
+    largest = max(np.abs(leaf).max() for name, leaf in one.items() if name.startswith("gradient"))
+    for name, expected in one.items():
+        # Some gradients are zero but for rounding, as those of biases before BatchNorm: measured by the largest one.
+        atol = 1e-5 * largest if name.startswith("gradient") else 0.0
+        np.testing.assert_allclose(eight[name], expected, rtol=1e-4, atol=atol, err_msg=name)
+
+
+def stop_after(workdir, lines, processes):
+    """Let the run write some more lines, then stop it as a user would."""
+    before = len(read_metrics(workdir / "metrics.jsonl"))
+    wait_for_lines(workdir, before + lines, processes)
+    processes[0].send_signal(signal.SIGTERM)
+    for status, said in finish(processes):
+        assert status == 0, said
+
+
+def scores(workdir):
+    record = json.loads((workdir / "eval" / "test-16.json").read_text())
+    return record["protocol"]["checkpoint_step"], [image["psnr"] for image in record["images"]]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
+    """1 device, 4 devices, 2 processes of 1 device, 2 processes of 2, 1 device: as one device all the way."""
+    root = tmp_path / "GOPRO_Large"
+    for split, sequence, frames in (("train", "scene_a", 12), ("train", "scene_v", 3), ("test", "scene_t", 5)):
+        write_pairs(root, split, sequence, frames)
+    flags = ["--config.data.batch_size=4", "--config.evaluation.batch_size=4"]
+    flags += ["--config.stages[0].epochs=100", "--config.stages[1].epochs=100"]
+    flags += ["--config.stages[1].schedule.learning_rate=0.001"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    reference = subprocess.Popen(
+        command(*tiny(root, whole, *flags)), cwd=ROOT, env=on_devices(1), stderr=subprocess.PIPE, text=True
+    )
+    for devices in (1, 4):
+        process = subprocess.Popen(
+            command(*tiny(root, parts, *flags)), cwd=ROOT, env=on_devices(devices), stderr=subprocess.PIPE, text=True
+        )
+        stop_after(parts, 70, [process])
+    stop_after(parts, 130, launch(root, parts, *flags))  # across the change of stage
+    stop_after(parts, 70, launch(root, parts, *flags, environment=lambda index: on_devices(2)))
+    last = run(*tiny(root, parts, *flags), devices=1)
+    assert last.returncode == 0, last.stderr
+    assert finish([reference])[0][0] == 0
+    expected, found = (read_metrics(workdir / "metrics.jsonl") for workdir in (whole, parts))
+    differences = {}
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ("step", "stage", "epoch", "train/learning_rate"):
+            assert ours.get(key) == theirs.get(key)
+        for key in ("train/loss", "validation/psnr", "validation/mse"):
+            if key in theirs:
+                difference = abs(ours[key] - theirs[key]) / abs(theirs[key])
+                differences[key] = max(differences.get(key, 0.0), difference)
+    print(differences)
+    assert max(differences.values()) < TOLERANCE
+    (ours, our_scores), (theirs, their_scores) = scores(parts), scores(whole)
+    assert ours == theirs
+    assert our_scores == pytest.approx(their_scores, rel=TOLERANCE)
