@@ -14,7 +14,8 @@ from processes_test import finish, launch, wait_for_lines
 
 from jaxdeblur.metric_log import read_metrics
 
-# Largest relative difference of a loss or a score from that of one device: the same sums, added in another order.
+# Largest relative difference of a loss or a score from that of one device, over 120 steps: the same sums, added in
+# another order. Training makes such differences grow, step by step, on any hardware.
 TOLERANCE = 1e-4
 # One step of SGD with rate 1 and no momentum: what it takes from a parameter is the gradient.
 STEP = """
@@ -67,8 +68,9 @@ def stop_after(workdir, lines, processes):
     before = len(read_metrics(workdir / "metrics.jsonl"))
     wait_for_lines(workdir, before + lines, processes)
     processes[0].send_signal(signal.SIGTERM)
-    for status, said in finish(processes):
-        assert status == 0, said
+    results = finish(processes)
+    assert [status for status, _ in results] == [0] * len(processes), results
+    assert "Start the same command again to go on." in results[0][1]
 
 
 def scores(workdir):
@@ -83,7 +85,7 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
     for split, sequence, frames in (("train", "scene_a", 12), ("train", "scene_v", 3), ("test", "scene_t", 5)):
         write_pairs(root, split, sequence, frames)
     flags = ["--config.data.batch_size=4", "--config.evaluation.batch_size=4"]
-    flags += ["--config.stages[0].epochs=100", "--config.stages[1].epochs=100"]
+    flags += ["--config.stages[0].epochs=20", "--config.stages[1].epochs=20"]
     flags += ["--config.stages[1].schedule.learning_rate=0.001"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     reference = subprocess.Popen(
@@ -93,9 +95,9 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
         process = subprocess.Popen(
             command(*tiny(root, parts, *flags)), cwd=ROOT, env=on_devices(devices), stderr=subprocess.PIPE, text=True
         )
-        stop_after(parts, 70, [process])
-    stop_after(parts, 130, launch(root, parts, *flags))  # across the change of stage
-    stop_after(parts, 70, launch(root, parts, *flags, environment=lambda index: on_devices(2)))
+        stop_after(parts, 20, [process])
+    stop_after(parts, 45, launch(root, parts, *flags))  # across the change of stage
+    stop_after(parts, 20, launch(root, parts, *flags, environment=lambda index: on_devices(2)))
     last = run(*tiny(root, parts, *flags), devices=1)
     assert last.returncode == 0, last.stderr
     assert finish([reference])[0][0] == 0
