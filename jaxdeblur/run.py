@@ -113,11 +113,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "problems_skipped": {split: len(source.skipped) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
-    # Where the data lies and how it is read may differ between machines; what is in it may not.
-    own = ("data.root", "data.num_threads")
-    shared = {key: value for key, value in flatten({**plain, **facts}).items() if key not in own}
-    processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
-    processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))
+    agree_on_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
     if training:
         processes.on_primary(lambda: set_damaged_aside(checkpoints_folder))
     return Run(
@@ -141,6 +137,19 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         initial=initial,
         checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
     )
+
+
+def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
+    """Make or open the run's folder, in the primary, once all processes are known to mean the same run.
+
+    Raises:
+        InputError: they differ, or the folder holds something else.
+    """
+    # Where the data lies and how it is read may differ between machines; what is in it may not.
+    own = ("data.root", "data.num_threads")
+    shared = {key: value for key, value in flatten({**to_plain(config), **facts}).items() if key not in own}
+    processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
+    processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))
 
 
 def open_data(data: dict[str, Any], *, largest_crop: int) -> tuple[Path, dict[str, PairSource]]:

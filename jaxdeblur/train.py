@@ -20,6 +20,7 @@ from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest, say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs, make_train_batches
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError
+from jaxdeblur.finite import check_finite, fetch_losses, not_finite
 from jaxdeblur.initial_weights import InitialWeights, fill
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage, init_variables
@@ -224,38 +225,6 @@ def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) 
         save(run, stage, state, progress["losses"], psnr)
 
 
-def check_finite(state: TrainState, stage: Stage, step: int) -> None:
-    """Refuse to go on with weights that are not finite: they must never replace a good checkpoint.
-
-    Raises:
-        InputError: names step, stage and learning rate.
-    """
-    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.variables))
-    if not finite:
-        raise _not_finite("The weights are no longer finite after", stage, step)
-
-
-def _not_finite(words: str, stage: Stage, step: int) -> InputError:
-    rate = stage.learning_rate(step - 1)
-    return InputError(
-        f"{words} step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier checkpoints are untouched. "
-        "Lower the learning rate and start a new run."
-    )
-
-
-def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[float]:
-    """Return the losses of the steps up to `last_step`, waiting for them.
-
-    Raises:
-        InputError: one is not finite.
-    """
-    values = [float(loss) for loss in losses]
-    for step, value in enumerate(values, start=last_step - len(values) + 1):
-        if not math.isfinite(value):
-            raise _not_finite(f"The loss is {value} at", stage, step)
-    return values
-
-
 def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: SpeedMeter, bar: ProgressBar) -> None:
     """Write the mean loss of the steps since the last line, the learning rate and the speed."""
     speed = meter.images_per_second
@@ -279,7 +248,7 @@ def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluatio
     """
     summary = result.summary
     if not math.isfinite(summary["psnr"]):
-        raise _not_finite("The network's output is no longer finite after", stage, step)
+        raise not_finite("The network's output is no longer finite after", stage, step)
     values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
     values["validation/identity_psnr"] = summary["identity"]["psnr"]
     epoch = step / run.steps_per_epoch

@@ -1,0 +1,43 @@
+"""A run ends at the first loss or weight that is not finite, and says where."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.train_state import TrainState
+from jaxdeblur.train_step import Stage
+
+
+def check_finite(state: TrainState, stage: Stage, step: int) -> None:
+    """Refuse to go on with weights that are not finite: they must never replace a good checkpoint.
+
+    Raises:
+        InputError: names step, stage and learning rate.
+    """
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.variables))
+    if not finite:
+        raise not_finite("The weights are no longer finite after", stage, step)
+
+
+def not_finite(words: str, stage: Stage, step: int) -> InputError:
+    """Return the error that ends a run at a step."""
+    rate = stage.learning_rate(step - 1)
+    return InputError(
+        f"{words} step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier checkpoints are untouched. "
+        "Lower the learning rate and start a new run."
+    )
+
+
+def fetch_losses(losses: list[jax.Array], stage: Stage, last_step: int) -> list[float]:
+    """Return the losses of the steps up to `last_step`, waiting for them.
+
+    Raises:
+        InputError: one is not finite.
+    """
+    values = [float(loss) for loss in losses]
+    for step, value in enumerate(values, start=last_step - len(values) + 1):
+        if not math.isfinite(value):
+            raise not_finite(f"The loss is {value} at", stage, step)
+    return values
