@@ -14,9 +14,10 @@ from processes_test import finish, launch, wait_for_lines
 
 from jaxdeblur.metric_log import read_metrics
 
-# Largest relative difference of a loss or a score from that of one device, over 120 steps: the same sums, added in
-# another order. Training makes such differences grow, step by step, on any hardware.
-TOLERANCE = 1e-4
+# Largest relative differences from one device over 120 steps: the same sums, added in another order. Scores differ more
+# than losses: Adam blows up the rounding of gradients that are zero, as those of biases before BatchNorm. In training
+# the batch's mean takes such a bias away exactly; in scoring the running mean, which lags behind it, does not.
+LOSS_TOLERANCE, SCORE_TOLERANCE = 1e-5, 1e-3
 # One step of SGD with rate 1 and no momentum: what it takes from a parameter is the gradient.
 STEP = """
 import sys
@@ -103,16 +104,17 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
     assert finish([reference])[0][0] == 0
     expected, found = (read_metrics(workdir / "metrics.jsonl") for workdir in (whole, parts))
     differences = {}
+    tolerances = {"train/loss": LOSS_TOLERANCE, "validation/psnr": SCORE_TOLERANCE, "validation/mse": SCORE_TOLERANCE}
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for key in ("step", "stage", "epoch", "train/learning_rate"):
             assert ours.get(key) == theirs.get(key)
-        for key in ("train/loss", "validation/psnr", "validation/mse"):
+        for key in tolerances:
             if key in theirs:
                 difference = abs(ours[key] - theirs[key]) / abs(theirs[key])
                 differences[key] = max(differences.get(key, 0.0), difference)
     print(differences)
-    assert max(differences.values()) < TOLERANCE
+    assert all(differences[key] < tolerance for key, tolerance in tolerances.items())
     (ours, our_scores), (theirs, their_scores) = scores(parts), scores(whole)
     assert ours == theirs
-    assert our_scores == pytest.approx(their_scores, rel=TOLERANCE)
+    assert our_scores == pytest.approx(their_scores, rel=SCORE_TOLERANCE)
