@@ -142,6 +142,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         super()._download_and_prepare(dl_manager, download_config)
+        self._bar.close()
         if self._problems:
             heading = f"{self._archive.source}: {len(self._problems)} problem(s) with the images:"
             raise InputError(list_problems(heading, self._problems, "Download or unpack it again.", shown=None))
@@ -157,18 +158,19 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             files_sha256=_files_sha256(archive, pairs),
             pairs={split: {key: [] for key in PER_PAIR} for split in SEQUENCES},
         )
-        bar = tqdm(total=sum(map(len, pairs.values())), desc=self.info.full_name, unit="pair")
+        total = sum(map(len, pairs.values()))
+        self._bar = tqdm(total=total, desc=self.info.full_name, unit="pair", disable=None)  # None: on terminals only
         step = int(SHARD_BYTES // BYTES_PER_PAIR[self.builder_config.form])
         return {
             split: [
-                partial(self._read_shard, archive, split, start, found[start : start + step], bar)
+                partial(self._read_shard, archive, split, start, found[start : start + step])
                 for start in range(0, len(found), step)
             ]
             for split, found in pairs.items()
         }
 
     def _read_shard(
-        self, archive: Archive, split: str, start: int, pairs: list[PairFiles], bar: tqdm
+        self, archive: Archive, split: str, start: int, pairs: list[PairFiles]
     ) -> Iterator[tuple[int, dict]]:
         """Yield the pairs of a shard, decoded by several threads; problems are collected, not raised."""
         read = partial(read_pair, archive, form=self.builder_config.form)
@@ -176,7 +178,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         loaded = grain.MapDataset.source(pairs).map(read).to_iter_dataset(options)
         columns = self.info.metadata["pairs"][split]
         for position, (files, (images, facts, problems)) in enumerate(zip(pairs, loaded, strict=True), start):
-            bar.update()
+            self._bar.update()
             self._problems += problems
             if self._problems:
                 continue  # the rest is still read: all culprits are named at once
@@ -185,8 +187,6 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
                 columns[key].append(value)
             for i, image in enumerate(images):
                 yield position * 10**6 + i, {**image, **names, "position": position}
-        if bar.n == bar.total:
-            bar.close()
 
     def _check_space(self, num_pairs: int) -> None:
         needed, free = (
