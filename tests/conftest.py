@@ -1,6 +1,7 @@
 """Shared by all tests: two simulated devices, tiny data sets and tiny configs, compiled functions used by many."""
 
 import os
+import subprocess
 import tempfile
 
 # Before jax starts: the tests run on two devices even where there is one CPU.
@@ -13,6 +14,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,20 @@ def tiny_gopro(tmp_path: Path) -> Path:
     write_pairs(root, "test", "scene_t", 3)
     write_pairs(root, "test", "scene_u", 2)
     return root
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may write to, not even root."""
+    folder = tmp_path / "read_only"
+    folder.mkdir(mode=0o555)
+    if os.geteuid():
+        yield folder
+        return
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system, or another user than root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture(scope="session")

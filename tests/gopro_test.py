@@ -268,15 +268,15 @@ def test_the_tool_prepares_and_says_what_it_made(gopro_part, tmp_path):
     assert "Traceback" not in errors
 
 
-def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path):
+def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path, read_only_folder):
     (tmp_path / "file").touch()
-    tool = run_tool(
-        *("--source", gopro_part, "--output", tmp_path / "file", "--blur", "blur", "--frames", "256", "--partial")
-    )
-    _, errors = tool.communicate(timeout=300)
-    assert tool.returncode == 1
-    assert "Traceback" not in errors
-    assert str(tmp_path / "file") in errors
+    for target in (read_only_folder, read_only_folder / "new", tmp_path / "file"):
+        tool = run_tool(*("--source", gopro_part, "--output", target, "--blur", "blur", "--frames", "256", "--partial"))
+        _, errors = tool.communicate(timeout=300)
+        assert tool.returncode == 1
+        assert "Traceback" not in errors
+        assert f"error: {target}" in errors
+        assert "cannot be written" in errors
 
 
 def test_interrupted_it_leaves_nothing_half_made(gopro_part, tmp_path):

@@ -104,9 +104,9 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
                 shutil.rmtree(leftover)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
                 super().download_and_prepare(file_format=file_format, **kwargs)
-        except PermissionError as error:
+        except OSError as error:
             raise InputError(
-                f"{self.data_dir}: cannot be written ({error.strerror}). Choose another folder."
+                f"{self.data_dir}: cannot be written ({error.strerror or error}). Choose another folder, or make room."
             ) from error
 
     def _info(self) -> tfds.core.DatasetInfo:
