@@ -123,7 +123,7 @@ def make_protocol(
         "resolution": str(options.resize) if options.resize else "full",
         "resize_filter": options.resize_filter if options.resize else "none",
         "number_of_images": num_images,
-        "problems_skipped": num_skipped,
+        "pairs_skipped": num_skipped,
         "weights_sha256": weights_sha256,
         "checkpoint_step": checkpoint_step,
         "code_version": code_version(),

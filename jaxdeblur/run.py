@@ -104,7 +104,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "data_set": name_data_set(root, sources["train"]),
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
-        "problems_skipped": {split: len(source.skipped) for split, source in sources.items()},
+        "pairs_skipped": {split: len(source.skipped) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
     open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)

@@ -1,6 +1,6 @@
 """Prepared data: GOPRO_Large as `tools/prepare_gopro.py` or TFDS wrote it, with random access to raw uint8 pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,11 +25,11 @@ class PreparedSource:
 
     Attributes:
         name: of the data set and its config.
-        skipped: pairs left out; none, since nothing damaged is ever prepared.
+        skipped: names of pairs left out; none, since nothing damaged is ever prepared.
         missing: what the whole data set has and this part of it has not, in lines; empty for the whole.
     """
 
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, folder: Path, split: str, records: Sequence[dict], metadata: dict, indices: Sequence[int]):
         self.name = f"{DATA_SET}/{folder.parent.name}"
@@ -80,9 +80,9 @@ class PreparedSource:
         """SHA-256 of the files that each pair was made from, blurred and sharp."""
         return self._select("blur_sha256", "sharp_sha256")
 
-    def subset(self, indices: Sequence[int]) -> "PreparedSource":
-        """Return a source of some of the pairs."""
-        chosen = [self._indices[i] for i in indices]
+    def select(self, keep: Callable[[str, str], bool]) -> "PreparedSource":
+        """Return a source of the pairs for whose sequence and frame `keep` is true."""
+        chosen = [i for i, name in zip(self._indices, self.names, strict=True) if keep(*name)]
         return type(self)(self._folder, self._split, self._records, self._metadata, chosen)
 
     def fingerprint(self) -> str:
