@@ -22,6 +22,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxdeblur.data.gopro.archive import SEQUENCES
+
 
 def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
     """Write pairs of smooth noise and its mean over five diagonal shifts, in GOPRO_Large's layout."""
@@ -69,6 +71,20 @@ def tiny_gopro(tmp_path: Path) -> Path:
     write_pairs(root, "train", "scene_v", 3)
     write_pairs(root, "test", "scene_t", 3)
     write_pairs(root, "test", "scene_u", 2)
+    return root
+
+
+@pytest.fixture
+def gopro_part(tmp_path: Path) -> Path:
+    """Two training and two test sequences under official names; blur_gamma differs from blur."""
+    root = tmp_path / "GOPRO_Large"
+    for split in ("train", "test"):
+        for sequence in SEQUENCES[split][:2]:
+            write_pairs(root, split, sequence, 2)
+            for path in sorted((root / split / sequence / "blur").iterdir()):
+                gamma = root / split / sequence / "blur_gamma" / path.name
+                gamma.parent.mkdir(exist_ok=True)
+                Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
     return root
 
 

@@ -132,7 +132,7 @@ def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):
     shutil.rmtree(tmp_path / "gopro_large" / "blur_tiles")
     assert chosen(0) == "gopro_large/blur_full"
     shutil.rmtree(tmp_path / "gopro_large" / "blur_full")
-    with pytest.raises(InputError, match=r"holds blur_256; .* at full size needs blur_tiles or blur_full"):
+    with pytest.raises(InputError, match=r"holds blur_256 of .* at full size needs blur_tiles or blur_full"):
         chosen(0)
     with pytest.raises(InputError, match=r"data.blur='blur_gamma' .*needs blur_gamma_256 or .*--blur blur_gamma"):
         open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
@@ -198,8 +198,23 @@ def test_pairs_that_do_not_match_the_records_are_refused(prepared, tmp_path):
         open_form(tmp_path, "256", resize=256)
 
 
-def test_a_folder_of_files_is_not_prepared_data(prepared):
+def test_folders_are_what_their_names_say(prepared, tmp_path):
+    configs = tmp_path / "gopro_large"
+    shutil.copytree(prepared / "256" / "gopro_large" / "blur_256", configs / "blur_gamma_256")
+    with pytest.raises(InputError, match=r"holds blur_256, version 1\.0\.0"):
+        open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
+    (configs / "blur_gamma_256").rename(configs / "blur_256")
+    for other in ("2.0.0", "incomplete.ABCDEF_1.0.0"):
+        (configs / "blur_256" / "1.0.0").rename(configs / "blur_256" / other)
+        with pytest.raises(InputError, match=r"holds nothing of version 1\.0\.0"):
+            open_prepared(tmp_path, blur="blur", resize=256, resize_filter="bicubic")
+        (configs / "blur_256" / other).rename(configs / "blur_256" / "1.0.0")
+
+
+def test_a_folder_of_files_is_not_prepared_data(prepared, tmp_path):
     assert is_prepared(prepared / "256")
+    (tmp_path / "gopro_large" / "blur_256").mkdir(parents=True)
+    assert not is_prepared(tmp_path)
     assert not is_prepared(prepared / "GOPRO_Large")
 
 

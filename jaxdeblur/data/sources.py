@@ -12,7 +12,8 @@ from pathlib import Path
 from jaxdeblur.console import say
 from jaxdeblur.data.folders import FolderSource, open_folder
 from jaxdeblur.data.gopro.archive import NUM_PAIRS
-from jaxdeblur.data.prepared import DATA_SET, PreparedSource, is_prepared, open_prepared
+from jaxdeblur.data.gopro.forms import DATA_SET
+from jaxdeblur.data.prepared import PreparedSource, is_prepared, open_prepared
 from jaxdeblur.errors import InputError
 
 PairSource = FolderSource | PreparedSource
