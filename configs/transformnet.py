@@ -23,8 +23,8 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.num_blocks = 5  # residual blocks
 
     config.compute = ConfigDict()
-    # What the network computes in: "float32" or "bfloat16", in which activations take half the memory. Parameters,
-    # BatchNorm statistics, loss, optimizer and output are float32 either way.
+    # What the network computes in: "float32" or "bfloat16", in which what passes between its layers takes half the
+    # memory. Parameters, BatchNorm's statistics, loss, optimizer and output are float32 either way.
     config.compute.dtype = "float32"
     config.compute.remat = False  # True: less memory, more time: most activations are computed anew going backward
 

@@ -1,5 +1,7 @@
 """Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -9,12 +11,13 @@ from jax.sharding import AxisType
 import jaxdeblur.train as train_module
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import check_batch_size, open_run
 from jaxdeblur.train import restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
-from jaxdeblur.train_step import batch_sharding, make_train_step, plan_stages, replicated
+from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
 
 STAGES = [
@@ -90,6 +93,29 @@ def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, 
     rates = [line["train/learning_rate"] for line in log if "train/loss" in line]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2, 1e-2])
     assert run.total_steps == 9
+
+
+def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
+    """Through a stop inside an epoch and the change of stage, bit for bit; the best checkpoint holds what was scored."""
+    tiny_config.ema_decay = 0.8
+    _, whole, run = start(tiny_config, tmp_path / "whole")
+    for steps in (5, 2, 10**9):
+        _, parts, _ = start(tiny_config, tmp_path / "parts", steps)
+    assert parts == whole
+    log = log_without_clock(tmp_path / "whole")
+    assert log_without_clock(tmp_path / "parts") == log
+    scores = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
+    best, _, _ = load_network(tmp_path / "whole")
+    step = run.checkpoints.best_step
+    assert step == max(scores, key=lambda step: (scores[step], step))
+    assert run.score("validation", best).summary["psnr"] == pytest.approx(scores[step], abs=1e-5)
+    stage = run.stages[0 if step <= 6 else 1]
+    create = partial(create_train_state, run.model, stage.tx, ema=True)
+    state = run.checkpoints.restore(step, abstract(lambda: create(jax.random.key(0)), run.mesh))
+    assert fingerprint(jax.device_get(state.variables)) == fingerprint(best)
+    assert fingerprint(jax.device_get(state.params)) != fingerprint(best["params"])
+    raw = {"params": state.params, "batch_stats": state.batch_stats}
+    assert run.score("validation", raw).summary["psnr"] != pytest.approx(scores[step], abs=1e-5)
 
 
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
