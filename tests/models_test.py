@@ -158,20 +158,20 @@ def test_bfloat16_is_close_to_float32(variables):
 
 
 def saved_bytes(name, size, **options):
-    """Return the bytes that the forward pass of one image leaves for the backward pass."""
-    model = build_model(name, **options)
-    variables, image = abstract_variables(model), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    """Return the bytes per image that the forward pass leaves for the backward pass, weights not counted."""
+    model, batch = build_model(name, **options), 5  # by which arrays of images are told from kernels
+    variables, image = abstract_variables(model), jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     run = partial(jax.vjp, partial(train_forward, model), has_aux=True)
     _, pull_back, _ = jax.eval_shape(run, variables["params"], variables, image)
-    weights = sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) * 4
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(pull_back)) - weights
+    images = [leaf for leaf in jax.tree.leaves(pull_back) if leaf.ndim == 4 and leaf.shape[0] == batch]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in images) / batch
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rematerialisation_saves_less(name):
     """The networks of the recipes, at 256x256."""
     plain, remat, half = (saved_bytes(name, 256, **options) for options in ({}, {"remat": True}, {"dtype": "bfloat16"}))
-    assert remat < 0.6 * plain
+    assert remat < 0.3 * plain
     assert half < 0.8 * plain  # BatchNorm's insides stay float32
 
 
