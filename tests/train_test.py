@@ -207,6 +207,14 @@ def test_batches_that_devices_cannot_share_are_refused():
         check_batch_size("data.batch_size", 2, 4)
 
 
+def test_micro_batches_that_devices_cannot_share_are_refused(tiny_config, tmp_path):
+    tiny_config.stages[1].accumulate = 2
+    with pytest.raises(
+        InputError, match=r"data.batch_size / stages\[1\].accumulate: 1 is no multiple of the 2 devices"
+    ):
+        open_run(tiny_config, tmp_path / "run", training=True)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
     tiny_config.stages[1].schedule.learning_rate = 1e38
     with pytest.raises(InputError, match=r"The loss is (nan|inf) at step [89] \(stages\[1\], learning rate 1e\+38\)"):
