@@ -117,6 +117,8 @@ def make_tiny_config(root: Path) -> ConfigDict:
         {
             "seed": 0,
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "compute": {"dtype": "float32", "remat": False},
+            "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
             "data": {
                 "root": str(root),
@@ -136,6 +138,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 2,
                         "crop": 0,
                         "loss": "mse",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                         "schedule": {"name": "constant", "learning_rate": 1e-3},
                     }
@@ -145,6 +150,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 1,
                         "crop": 8,
                         "loss": "mae",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},
                     }
