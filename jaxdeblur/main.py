@@ -107,7 +107,7 @@ def explain(error: BaseException, workdir: Path) -> str:
     if isinstance(error, InputError):
         return f"error: {error}"
     if isinstance(error, KeyboardInterrupt):
-        return f"Stopped. The same command goes on from the last checkpoint in {workdir}."
+        return "Stopped. Start the same command again to go on where the last checkpoint is."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on."
     return ""

@@ -1,6 +1,7 @@
 """Shared by all tests: two simulated devices, tiny data sets and tiny configs, compiled functions used by many."""
 
 import os
+import subprocess
 import tempfile
 
 # Before jax starts: the tests run on two devices even where there is one CPU.
@@ -13,12 +14,15 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
+
+from jaxdeblur.data.gopro.archive import SEQUENCES
 
 
 def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
@@ -70,6 +74,34 @@ def tiny_gopro(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def gopro_part(tmp_path: Path) -> Path:
+    """Two training and two test sequences under official names; blur_gamma differs from blur."""
+    root = tmp_path / "GOPRO_Large"
+    for split in ("train", "test"):
+        for sequence in SEQUENCES[split][:2]:
+            write_pairs(root, split, sequence, 2)
+            for path in sorted((root / split / sequence / "blur").iterdir()):
+                gamma = root / split / sequence / "blur_gamma" / path.name
+                gamma.parent.mkdir(exist_ok=True)
+                Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
+    return root
+
+
+@pytest.fixture
+def read_only_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody may write to, not even root."""
+    folder = tmp_path / "read_only"
+    folder.mkdir(mode=0o555)
+    if os.geteuid():
+        yield folder
+        return
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system, or another user than root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
 @pytest.fixture(scope="session")
 def real_gopro() -> Path:
     """The folder that JAXDEBLUR_GOPRO names; tests that need real frames are skipped without it."""
@@ -85,6 +117,8 @@ def make_tiny_config(root: Path) -> ConfigDict:
         {
             "seed": 0,
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "compute": {"dtype": "float32", "remat": False},
+            "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
             "data": {
                 "root": str(root),
@@ -104,6 +138,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 2,
                         "crop": 0,
                         "loss": "mse",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                         "schedule": {"name": "constant", "learning_rate": 1e-3},
                     }
@@ -113,6 +150,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 1,
                         "crop": 8,
                         "loss": "mae",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},
                     }

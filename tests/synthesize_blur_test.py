@@ -153,10 +153,13 @@ def test_what_is_there_is_left_alone(made):
     assert files(made / "made") == before
 
 
-def test_outputs_that_cannot_be_made_are_refused(photos):
+def test_outputs_that_cannot_be_made_are_refused(photos, read_only_folder):
     assert "lies inside --input" in refuse("photos", photos, output="input/made")
     (photos / "file").touch()
     assert "cannot be made (Not a directory)" in refuse("photos", photos, output="file/made")
+    assert f"error: {read_only_folder / 'made'}: cannot be made (" in refuse(
+        "photos", photos, output=read_only_folder / "made"
+    )
 
 
 @pytest.mark.parametrize(
