@@ -20,6 +20,16 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.num_levels = 3  # resolutions it works at: 1/2, 1/4, 1/8
     config.model.num_blocks = 2  # residual blocks per level, down and up
 
+    config.compute = ConfigDict()
+    # What the network computes in: "float32" or "bfloat16", in which what passes between its layers takes half the
+    # memory. Parameters, BatchNorm's statistics, loss, optimizer and output are float32 either way.
+    config.compute.dtype = "float32"
+    config.compute.remat = False  # True: less memory, more time: most activations are computed anew going backward
+
+    # Decay per step of an exponential moving average (EMA) of the parameters, as 0.999; 0.0: none is kept. Where it
+    # is, it is what is validated, scored, exported and started from; BatchNorm's statistics are running means anyway.
+    config.ema_decay = 0.0
+
     config.start = ConfigDict()
     config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
     config.start.encoder = ""  # the network has no encoder
@@ -37,14 +47,23 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.num_threads = 2  # threads that read images
 
     # One after another. An epoch is as many steps as whole batches fit into the training images.
+    # Schedules of the learning rate (per step), from the start of their stage on:
+    #   {"name": "constant", "learning_rate": 1e-3}
+    #   {"name": "cosine", "learning_rate": 1e-3, "warmup": 5, "unit": "epochs"}: rises from 0 in `warmup`, falls to 0
+    #   {"name": "step", "learning_rate": 1e-3, "factor": 0.5, "every": 50, "unit": "epochs"}: x `factor` every `every`
+    # `unit` is "steps" or "epochs".
     config.stages = (
         ConfigDict(
             {
                 "epochs": 24,
                 "crop": 96,  # side in pixels of random training crops; 0: whole frames
-                "loss": "charbonnier",
+                "loss": "charbonnier",  # or "mse", "mae", "psnr" (minus the PSNR in dB)
+                "accumulate": 1,  # micro-batches that each batch is worked through in, to save memory; 1: all at once
+                "clip_norm": 0.0,  # largest global norm of the gradients, larger are scaled to it; 0.0: not clipped
+                # The network has no encoder to freeze or to train at another rate.
+                "encoder": {"frozen_epochs": 0, "rate": 1.0},
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup_steps": 50},
+                "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 50, "unit": "steps"},
             }
         ),
     )

@@ -1,7 +1,8 @@
 """Checkpoints with orbax: what is saved, which are kept, and how a run finds its place again.
 
-A checkpoint has three items: `weights` (params and batch_stats), `optimizer` (its state and the step) and `progress`
-(JSON). The step is also the data position, so there is no iterator state that could disagree with it.
+A checkpoint has three items: `weights` (params and batch_stats as they are scored: where an average of the params is
+kept, that), `optimizer` (its state, the step and, where `weights` has the average, the params that training goes on
+with) and `progress` (JSON). The step is also the data position, so there is no iterator state that could disagree.
 """
 
 import logging
@@ -75,7 +76,7 @@ class Checkpoints:
         check_disk_space(self.folder, state)
         items = ocp.args.Composite(
             weights=ocp.args.StandardSave(state.variables),
-            optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
+            optimizer=ocp.args.StandardSave(state.training),
             progress=ocp.args.JsonSave(progress),
         )
         metrics = None if validation_psnr is None else {"validation/psnr": validation_psnr}
@@ -93,15 +94,10 @@ class Checkpoints:
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         items = ocp.args.Composite(
             weights=ocp.args.StandardRestore(like.variables),
-            optimizer=ocp.args.StandardRestore({"step": like.step, "state": like.opt_state}),
+            optimizer=ocp.args.StandardRestore(like.training),
         )
         restored = self._manager.restore(step, args=items)
-        return state.replace(
-            step=restored.optimizer["step"],
-            opt_state=restored.optimizer["state"],
-            params=restored.weights["params"],
-            batch_stats=restored.weights["batch_stats"],
-        )
+        return state.with_parts(restored.weights, restored.optimizer)
 
     def restore_weights(self, step: int, variables: Any) -> Any:
         """Return the `params` and `batch_stats` saved at a step, placed like `variables`."""
@@ -132,7 +128,7 @@ def check_disk_space(folder: Path, state: TrainState) -> None:
     Raises:
         InputError: says how much is needed and how much is free.
     """
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves((state.variables, state.opt_state)))
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves((state.variables, state.training)))
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(

@@ -4,7 +4,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
@@ -13,8 +13,8 @@ from jaxdeblur.data.layout import BLUR_VARIANTS
 from jaxdeblur.data.sources import SPLITS
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.losses import LOSSES
-from jaxdeblur.models import MODELS
-from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES
+from jaxdeblur.models import COMPUTE_DTYPES, ENCODERS, MODELS
+from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES, Unit
 
 Check = Callable[[Any], str | None]
 
@@ -57,6 +57,9 @@ def _side(least: int) -> Check:
 
 FIELDS: dict[str, Check] = {
     "seed": _number(int, 0),
+    "compute.dtype": _one_of(COMPUTE_DTYPES),
+    "compute.remat": _type(bool, "True or False"),
+    "ema_decay": _number(float, 0, 1),
     "start.network": _type(str, "a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
     "data.root": _type(str, "a path"),
@@ -74,16 +77,29 @@ FIELDS: dict[str, Check] = {
     "checkpoint.keep_latest": _number(int, 1),
     "log.every_steps": _number(int, 1),
 }
-STAGE_FIELDS: dict[str, Check] = {"epochs": _number(int, 1), "crop": _side(8), "loss": _one_of(LOSSES)}
+STAGE_FIELDS: dict[str, Check] = {
+    "epochs": _number(int, 1),
+    "crop": _side(8),
+    "loss": _one_of(LOSSES),
+    "accumulate": _number(int, 1),
+    "clip_norm": _number(float, 0),
+    "encoder.frozen_epochs": _number(int, 0),
+    "encoder.rate": _number(float, 0),
+}
 
 # Options of networks, optimizers and schedules are the keyword arguments of what they name; this goes by annotation.
 OPTION_CHECKS: dict[Any, Check] = {
     int: _number(int, 1),
     float: _number(float, 0),
+    Unit: _one_of(get_args(Unit)),
     tuple[int, int, int, int]: _four_integers,
 }
-FRACTIONS = {name: _number(float, 0, 1) for name in ("b1", "b2", "momentum")}
-NOT_OPTIONS = ("parent", "name", "total_steps", "schedule")
+NAMED_CHECKS = {
+    **{name: _number(float, 0, 1) for name in ("b1", "b2", "momentum", "factor")},
+    "warmup": _number(int, 0),
+}
+# What these take besides: set by flax, by the place of a stage in the run, and by `compute`.
+NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat")
 
 
 def check_config(config: ConfigDict) -> None:
@@ -107,9 +123,10 @@ def check_config(config: ConfigDict) -> None:
             problems.append(f"stages[{i}]: found {stage!r}, expected a ConfigDict")
             continue
         rest = {key: value for key, value in stage.items() if key not in ("optimizer", "schedule")}
-        problems += _check_fields(rest, STAGE_FIELDS, f"stages[{i}].")
+        problems += _check_fields(flatten(rest), STAGE_FIELDS, f"stages[{i}].")
         for key, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             problems += _check_options(stage.get(key), table, f"stages[{i}].{key}")
+    problems += _check_together(tree)
     if problems:
         remedy = "Mend the config file, or set the field on the command line, as in --config.data.batch_size=8."
         raise InputError(list_problems(f"The config has {len(problems)} problem(s):", problems, remedy))
@@ -147,6 +164,46 @@ def _check_fields(values: dict[str, Any], fields: dict[str, Check], prefix: str)
     return problems
 
 
+def _check_together(tree: dict) -> list[str]:
+    """Return where fields that are right by themselves contradict each other."""
+    flat = flatten({key: value for key, value in tree.items() if key != "stages"})
+    network, batch_size = flat.get("model.name"), flat.get("data.batch_size")
+    without_encoder = f"{network} has no encoder" if network in MODELS and network not in ENCODERS else ""
+    if FIELDS["data.batch_size"](batch_size):
+        batch_size = 0
+    problems = []
+    if without_encoder and flat.get("start.encoder"):
+        problems.append(f"start.encoder: found {flat['start.encoder']!r}, but {without_encoder}; expected ''")
+    for i, stage in enumerate(tree.get("stages", [])):
+        if isinstance(stage, dict):
+            found = _check_stage_together(flatten(stage), without_encoder, batch_size)
+            problems += [f"stages[{i}].{problem}" for problem in found]
+    return problems
+
+
+def _check_stage_together(stage: dict[str, Any], without_encoder: str, batch_size: int) -> list[str]:
+    """Return the contradictions in a stage; a wrong field, which is named elsewhere, contradicts nothing."""
+    checks = {**STAGE_FIELDS, "schedule.warmup": NAMED_CHECKS["warmup"]}
+    good = {key: stage[key] for key, check in checks.items() if key in stage and not check(stage[key])}
+    epochs = good.get("epochs", math.inf)
+    frozen, rate = good.get("encoder.frozen_epochs", 0), good.get("encoder.rate", 1.0)
+    accumulate, warmup = good.get("accumulate", 1), good.get("schedule.warmup", 0)
+    problems = []
+    if without_encoder and frozen:
+        problems.append(f"encoder.frozen_epochs: found {frozen}, but {without_encoder}; expected 0")
+    if without_encoder and rate != 1.0:
+        problems.append(f"encoder.rate: found {rate}, but {without_encoder}; expected 1.0")
+    if frozen > epochs:
+        problems.append(f"encoder.frozen_epochs: found {frozen}, but the stage has only {epochs} epochs")
+    if frozen == epochs and rate != 1.0:
+        problems.append(f"encoder.rate: found {rate}, but the encoder is frozen all the stage long; expected 1.0")
+    if batch_size % accumulate:
+        problems.append(f"accumulate: found {accumulate}, which does not divide data.batch_size, {batch_size}")
+    if stage.get("schedule.unit") == "epochs" and warmup >= epochs:
+        problems.append(f"schedule.warmup: found {warmup} epochs, but the stage has only {epochs}")
+    return problems
+
+
 def _check_options(options: Any, table: dict[str, Callable], prefix: str) -> list[str]:
     """Check `name` against a table, and the other keys against the keyword arguments of what it names."""
     if not isinstance(options, dict) or options.get("name") not in table:
@@ -157,7 +214,7 @@ def _check_options(options: Any, table: dict[str, Callable], prefix: str) -> lis
     problems = [f"{prefix}.{key}: unknown for {options['name']}" for key in options if key not in (*known, "name")]
     problems += [f"{prefix}.{key}: missing for {options['name']}" for key in known if key not in options]
     for key in known.keys() & options.keys():
-        check = FRACTIONS.get(key) or OPTION_CHECKS[known[key]]
+        check = NAMED_CHECKS.get(key) or OPTION_CHECKS[known[key]]
         if complaint := check(options[key]):
             problems.append(f"{prefix}.{key}: found {options[key]!r}, {complaint}")
     return problems

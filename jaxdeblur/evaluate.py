@@ -54,11 +54,13 @@ def to_float(images: jax.Array) -> jax.Array:
 def make_predict(model: nn.Module, batch_sharding: jax.sharding.Sharding) -> Predict:
     """Return a compiled function from (variables, uint8 batch (B, H, W, 3)) to float32 predictions, unclipped."""
 
-    @jax.jit
-    def forward(variables: Any, blur: jax.Array) -> jax.Array:
-        return model.apply(variables, to_float(blur), train=False)
-
+    forward = make_forward(model)
     return lambda variables, blur: np.asarray(forward(variables, jax.device_put(blur, batch_sharding)))
+
+
+def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
+    """Return the program of `make_predict`, which takes and returns arrays on devices."""
+    return jax.jit(lambda variables, blur: model.apply(variables, to_float(blur), train=False))
 
 
 def evaluate(
@@ -123,7 +125,7 @@ def make_protocol(
         "resolution": str(options.resize) if options.resize else "full",
         "resize_filter": options.resize_filter if options.resize else "none",
         "number_of_images": num_images,
-        "problems_skipped": num_skipped,
+        "pairs_skipped": num_skipped,
         "weights_sha256": weights_sha256,
         "checkpoint_step": checkpoint_step,
         "code_version": code_version(),

@@ -10,11 +10,9 @@ from flax import traverse_util
 
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
-from jaxdeblur.models import build_model
+from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.weights import Shapes, check_fit, file_sha256, fingerprint, read_weights, shapes_of
-
-ENCODER = "backbone"  # the part of resnetencdec that torchvision's ResNet-50 fills
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +39,7 @@ def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) 
         variables, _, origin = load_network(path)
         check_fit(path, variables, expected)
         return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), f"whole network from {origin}")
-    encoder = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODER}
+    encoder = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODERS.get(network)}
     if not start["encoder"]:
         words = "random; encoder not pretrained" if encoder else "random"
         return InitialWeights({}, words)

@@ -1,4 +1,4 @@
-"""Training losses by name: means over all elements of two arrays of one shape, values in [0, 1]."""
+"""Training losses by name: means over two arrays of one shape, (B, H, W, 3), float32 in [0, 1]."""
 
 import jax
 import jax.numpy as jnp
@@ -19,4 +19,13 @@ def charbonnier(prediction: jax.Array, sharp: jax.Array) -> jax.Array:
     return jnp.mean(jnp.sqrt(jnp.square(prediction - sharp) + 1e-6))
 
 
-LOSSES = {"mse": mse, "mae": mae, "charbonnier": charbonnier}
+def psnr(prediction: jax.Array, sharp: jax.Array) -> jax.Array:
+    """Return the mean over images of 10 log10(mse + 1e-8): minus the PSNR, in dB (as in NAFNet, arXiv 2204.04676).
+
+    The first axis counts images. Identical images give -80 dB.
+    """
+    mse_of_image = jnp.mean(jnp.square(prediction - sharp), axis=tuple(range(1, prediction.ndim)))  # (B,)
+    return jnp.mean(10.0 * jnp.log10(mse_of_image + 1e-8))
+
+
+LOSSES = {"mse": mse, "mae": mae, "charbonnier": charbonnier, "psnr": psnr}

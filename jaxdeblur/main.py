@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
             raise
         sys.exit(f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on.")
     except KeyboardInterrupt:
-        print(f"Stopped. The same command goes on from the last checkpoint in {workdir}.", file=sys.stderr)
+        print("Stopped. Start the same command again to go on where the last checkpoint is.", file=sys.stderr)
         sys.exit(130)
 
 

@@ -160,7 +160,7 @@ def _curves(log: list[dict]) -> list[Figure]:
             if not points:
                 continue
             axes.plot(*zip(*points, strict=True), style, color=color, label=name, markersize=3)
-        if logarithmic:
+        if logarithmic and all(line[key] > 0 for line in log for key, *_ in series if key in line):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -17,7 +17,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.metric_log import MetricLog
-from jaxdeblur.models import build_model
+from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.report import write_report
 from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train import Run, restore_or_create, train
@@ -85,13 +85,18 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     plain = to_plain(config)
     for field in ("data", "evaluation") if training else ("evaluation",):
         check_batch_size(f"{field}.batch_size", plain[field]["batch_size"], jax.device_count())
+    if training:
+        for i, stage in enumerate(plain["stages"]):
+            words = f"data.batch_size / stages[{i}].accumulate"
+            check_batch_size(words, plain["data"]["batch_size"] // stage["accumulate"], jax.device_count())
     options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "flip_and_turn")})
     crops = [stage["crop"] for stage in plain["stages"]]
     root, sources = open_data(plain["data"], largest_crop=max(crops))
     check_sizes(sources["train"], options.resize, crops)
     epoch_steps = steps_per_epoch(len(sources["train"]), config.data.batch_size)
-    stages = plan_stages(plain["stages"], epoch_steps)
-    model, mesh = build_model(**plain["model"]), create_mesh()
+    encoder = ENCODERS.get(config.model.name, "")
+    stages = plan_stages(plain["stages"], epoch_steps, encoder=encoder, ema_decay=config.ema_decay)
+    model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh()
     shapes = network_shapes(model)
     checkpoints_folder = workdir / "checkpoints"
     # A run that has a checkpoint goes on from it; the files that it started from may be gone.
@@ -104,7 +109,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         "data_set": name_data_set(root, sources["train"]),
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
-        "problems_skipped": {split: len(source.skipped) for split, source in sources.items()},
+        "pairs_skipped": {split: len(source.skipped) for split, source in sources.items()},
         "steps_per_epoch": epoch_steps,
     }
     open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)

@@ -43,7 +43,7 @@ def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, 
         raise InputError(f"--workdir: {folder} holds files, but no run (no config.json). Choose a new or empty folder.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        changing = {key: facts[key] for key in ("data_sha256", "pairs", "problems_skipped")}
+        changing = {key: facts[key] for key in ("data_sha256", "pairs", "pairs_skipped")}
         write_json(folder / "run.json", {**facts, **_environment(), **kept, **changing})
         write_json(folder / "config.json", tree)
     except OSError as error:

@@ -99,15 +99,20 @@ def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
     else:
         progress = run.checkpoints.progress(step)
     run.initial_words = progress["initial_weights"]
-    tx = run.stages[progress["stage"]].tx
-    create = jax.jit(lambda key: create_train_state(run.model, tx, key), out_shardings=replicated(run.mesh))
+    stage = run.stages[progress["stage"]]
+    create = jax.jit(
+        lambda key: create_train_state(run.model, stage.tx, key, ema=stage.ema_decay > 0),
+        out_shardings=replicated(run.mesh),
+    )
     key = jax.random.key(run.seed)
     if step is None:
         state = create(key)
         # Copied inside jit: the training step gives its input's memory away, and NumPy's must not be that.
-        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=replicated(run.mesh))
-        variables = copy(fill(state.variables, run.initial))
-        return state.replace(**variables), progress
+        start = jax.jit(
+            lambda state, variables: state.starting_from(jax.tree.map(jnp.copy, variables)),
+            out_shardings=replicated(run.mesh),
+        )
+        return start(state, fill(state.variables, run.initial)), progress
     return run.checkpoints.restore(step, abstract(lambda: create(key), run.mesh)), progress
 
 
@@ -210,7 +215,8 @@ def check_finite(state: TrainState, stage: Stage, step: int) -> None:
     Raises:
         InputError: names step, stage and learning rate.
     """
-    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(state.variables))
+    weights = (state.params, state.ema_params, state.batch_stats)
+    finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights))
     if not finite:
         raise _not_finite("The weights are no longer finite after", stage, step)
 

@@ -5,17 +5,20 @@ Batches are uint8 NHWC; the network sees float32 in [0, 1].
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.evaluate import to_float
 from jaxdeblur.losses import LOSSES
-from jaxdeblur.optimizer import create_optimizer
-from jaxdeblur.train_state import TrainState
+from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
+from jaxdeblur.train_state import TrainState, average
 
 TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array]]
 
@@ -24,7 +27,13 @@ TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.A
 class Stage:
     """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1.
 
-    `crop` is the side in pixels of its random crops; 0 for whole frames.
+    Attributes:
+        crop: side in pixels of its random crops; 0 for whole frames.
+        tx: the optimizer.
+        frozen_tx: the optimizer of the steps in which the encoder is frozen; its state is that of `tx`.
+        encoder: how the encoder is trained; None: like the rest, or there is none.
+        accumulate: micro-batches that a step's batch is worked through in.
+        ema_decay: of the average of the parameters; 0.0: none is kept.
     """
 
     index: int
@@ -33,7 +42,11 @@ class Stage:
     end_step: int
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     tx: optax.GradientTransformation
+    frozen_tx: optax.GradientTransformation
     schedule: optax.Schedule
+    encoder: Encoder | None
+    accumulate: int
+    ema_decay: float
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate that step `step` is taken with."""
@@ -67,35 +80,130 @@ def to_devices(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[st
     return {key: jax.make_array_from_process_local_data(sharding, part) for key, part in batch.items()}
 
 
-def plan_stages(stages: list[dict], steps_per_epoch: int) -> list[Stage]:
-    """Return the stages of a config with their places in the run."""
-    planned, first_step = [], 0
+def plan_stages(stages: list[dict], steps_per_epoch: int, *, encoder: str = "", ema_decay: float = 0.0) -> list[Stage]:
+    """Return the stages of a config with their places in the run.
+
+    Args:
+        stages: the config's.
+        steps_per_epoch: whole batches in the training images.
+        encoder: name of the network's encoder among its parameters; "" if it has none.
+        ema_decay: the config's.
+
+    Raises:
+        InputError: lists the schedules that do not fit into their stages.
+    """
+    planned, problems, first_step = [], [], 0
     for index, stage in enumerate(stages):
-        length = stage["epochs"] * steps_per_epoch
-        tx, schedule = create_optimizer(stage["optimizer"], stage["schedule"], length)
-        planned.append(
-            Stage(index, stage["crop"], first_step, first_step + length, LOSSES[stage["loss"]], tx, schedule)
-        )
-        first_step += length
+        try:
+            planned.append(_plan_stage(index, stage, first_step, steps_per_epoch, encoder, ema_decay))
+        except InputError as error:
+            problems.append(f"stages[{index}].{error}")
+        first_step += stage["epochs"] * steps_per_epoch
+    if problems:
+        remedy = f"An epoch of these images and this batch size is {steps_per_epoch} steps."
+        raise InputError(list_problems("The schedule does not fit into its stage:", problems, remedy))
     return planned
+
+
+def _plan_stage(
+    index: int, stage: dict, first_step: int, steps_per_epoch: int, encoder: str, ema_decay: float
+) -> Stage:
+    length = stage["epochs"] * steps_per_epoch
+    apart = None
+    if stage["encoder"] != {"frozen_epochs": 0, "rate": 1.0}:
+        frozen_steps = stage["encoder"]["frozen_epochs"] * steps_per_epoch
+        apart = Encoder(encoder, frozen_steps, stage["encoder"]["rate"])
+    schedule = create_schedule(stage["schedule"], length, steps_per_epoch)
+    tx, frozen_tx = (
+        create_optimizer(stage["optimizer"], schedule, stage["clip_norm"], apart, frozen=frozen)
+        for frozen in (False, True)
+    )
+    return Stage(
+        index=index,
+        crop=stage["crop"],
+        first_step=first_step,
+        end_step=first_step + length,
+        loss=LOSSES[stage["loss"]],
+        tx=tx,
+        frozen_tx=frozen_tx,
+        schedule=schedule,
+        encoder=apart,
+        accumulate=stage["accumulate"],
+        ema_decay=ema_decay,
+    )
 
 
 def make_train_step(stage: Stage, mesh: jax.sharding.Mesh) -> TrainStep:
     """Return the compiled training step of a stage; it takes over (donates) the state it is given.
 
     With the batch sharded and the state replicated, the compiler sees one global batch: BatchNorm's statistics and
-    the gradient are those of the whole batch on any number of devices.
+    the gradient are those of the whole batch on any number of devices. Gradient accumulation works through the batch
+    in micro-batches, each of them shared by all devices; BatchNorm then normalises by each micro-batch's statistics.
+
+    While the encoder is frozen no gradient of it is computed: it gets no update, its optimizer state rests, and it does
+    not count in the global norm. Its BatchNorm goes on as in training: by the batch's statistics, taking them in.
     """
 
+    def update(state: TrainState, batch: dict[str, jax.Array], *, frozen: bool) -> tuple[TrainState, jax.Array]:
+        held = {name: tree for name, tree in state.params.items() if frozen and name == stage.encoder.name}
+        trained = {name: tree for name, tree in state.params.items() if name not in held}
+
+        def gradients(batch_stats: Any, part: dict[str, jax.Array]) -> tuple[jax.Array, Any, Any]:
+            blur, sharp = to_float(part["blur"]), to_float(part["sharp"])
+
+            def loss_fn(trained: Any) -> tuple[jax.Array, Any]:
+                variables = {"params": {**trained, **held}, "batch_stats": batch_stats}
+                prediction, updates = state.apply_fn(variables, blur, train=True, mutable=["batch_stats"])
+                return stage.loss(prediction, sharp), updates.get("batch_stats", {})
+
+            (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+            return loss, batch_stats, grads
+
+        if stage.accumulate == 1:
+            loss, batch_stats, grads = gradients(state.batch_stats, batch)
+        else:
+            loss, batch_stats, grads = _accumulate(gradients, state.batch_stats, trained, batch, stage.accumulate, mesh)
+        grads = {**grads, **jax.tree.map(jnp.zeros_like, held)}
+        tx = stage.frozen_tx if frozen else stage.tx
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = {**optax.apply_updates(state.params, updates), **held}
+        ema_params = average(state.ema_params, params, stage.ema_decay) if stage.ema_decay else None
+        state = state.replace(
+            step=state.step + 1, params=params, opt_state=opt_state, batch_stats=batch_stats, ema_params=ema_params
+        )
+        return state, loss
+
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
-        blur, sharp = to_float(batch["blur"]), to_float(batch["sharp"])
-
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            prediction, updates = state.apply_fn(variables, blur, train=True, mutable=["batch_stats"])
-            return stage.loss(prediction, sharp), updates.get("batch_stats", {})
-
-        (loss, batch_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        return state.apply_gradients(grads=grads, batch_stats=batch_stats), loss
+        if stage.encoder is None or stage.encoder.frozen_steps == 0:
+            return update(state, batch, frozen=False)
+        is_frozen = state.step < stage.first_step + stage.encoder.frozen_steps
+        return jax.lax.cond(is_frozen, partial(update, frozen=True), partial(update, frozen=False), state, batch)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def _accumulate(
+    gradients: Callable[[Any, dict[str, jax.Array]], tuple[jax.Array, Any, Any]],
+    batch_stats: Any,
+    params: Any,
+    batch: dict[str, jax.Array],
+    count: int,
+    mesh: jax.sharding.Mesh,
+) -> tuple[jax.Array, Any, Any]:
+    """Return the mean loss and gradients over `count` micro-batches, and the statistics after the last of them.
+
+    Micro-batch i holds images i, i + count, i + 2 count, ...: so every device works on images that it holds already.
+    """
+
+    def split(images: jax.Array) -> jax.Array:
+        parts = images.reshape(-1, count, *images.shape[1:]).swapaxes(0, 1)  # (count, B/count, H, W, 3)
+        return jax.lax.with_sharding_constraint(parts, NamedSharding(mesh, PartitionSpec(None, "data")))
+
+    def add(carry: tuple, part: dict[str, jax.Array]) -> tuple[tuple, None]:
+        total_loss, batch_stats, total = carry
+        loss, batch_stats, grads = gradients(batch_stats, part)
+        return (total_loss + loss, batch_stats, jax.tree.map(jnp.add, total, grads)), None
+
+    start = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, params))
+    (loss, batch_stats, grads), _ = jax.lax.scan(add, start, jax.tree.map(split, batch))
+    return loss / count, batch_stats, jax.tree.map(lambda leaf: leaf / count, grads)

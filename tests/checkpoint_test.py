@@ -11,6 +11,7 @@ import pytest
 
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
+from jaxdeblur.optimizer import Encoder, create_optimizer
 from jaxdeblur.train_state import TrainState
 from jaxdeblur.train_step import abstract, create_mesh
 
@@ -55,6 +56,29 @@ def test_everything_comes_back(tmp_path):
     weights = checkpoints.restore_weights(3, abstract(lambda: make_state(0).variables, mesh))
     np.testing.assert_array_equal(weights["params"]["layer"]["kernel"], [3, 4, 5])
     np.testing.assert_array_equal(weights["batch_stats"]["layer"], [3, 3])
+
+
+def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_path):
+    """With an optimizer in two parts, whose state is a tree of its own kind."""
+    adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+    tx = create_optimizer(adam, optax.constant_schedule(0.1), 1.0, Encoder("layer", 0, 0.5))
+
+    def make(offset):
+        plain = make_state(7)
+        params = {**jax.tree.map(lambda leaf: leaf + offset, plain.params), "rest": jnp.ones(2) + offset}
+        average = jax.tree.map(lambda leaf: 2 * leaf, params)
+        state = jax.tree.map(lambda leaf: leaf + jnp.asarray(offset, leaf.dtype), tx.init(params))
+        return plain.replace(params=params, ema_params=average, tx=tx, opt_state=state)
+
+    checkpoints, mesh = Checkpoints(tmp_path, keep_latest=2), create_mesh()
+    checkpoints.save(make(3), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.wait()
+    restored = checkpoints.restore(7, abstract(lambda: make(0), mesh))
+    assert jax.tree.structure(restored) == jax.tree.structure(make(0))
+    for found, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(make(3)), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    weights = checkpoints.restore_weights(7, abstract(lambda: make(0).variables, mesh))
+    np.testing.assert_array_equal(weights["params"]["rest"], [8, 8])
 
 
 def test_a_step_that_is_saved_already_stays(tmp_path):

@@ -41,6 +41,10 @@ def test_defaults_are_the_originals_recipe():
         first = config.stages[0].to_dict()
         assert (first["epochs"], first["loss"], first["optimizer"]) == (350, "mse", adam)
         assert first["schedule"] == {"name": "constant", "learning_rate": 1e-3}
+        assert (config.compute.dtype, config.compute.remat, config.ema_decay) == ("float32", False, 0.0)
+        for stage in config.stages:
+            assert (stage.accumulate, stage.clip_norm) == (1, 0.0)
+            assert stage.encoder.to_dict() == {"frozen_epochs": 0, "rate": 1.0}
         rest = [stage.to_dict() for stage in config.stages[1:]]
         if path.stem == "transformnet":
             assert [stage["epochs"] for stage in rest] == [200]
@@ -77,7 +81,7 @@ def test_every_problem_is_named_at_once(tiny_config):
         "seed: found True, expected an integer",
         "model.width: found 0, expected an integer of at least 1",
         "model.depth: unknown for transformnet",
-        "stages[0].loss: found 'l2', expected one of mse, mae, charbonnier",
+        "stages[0].loss: found 'l2', expected one of mse, mae, charbonnier, psnr",
         "stages[0].epochs: found 0",
         "stages[1].optimizer.name: found 'sgdd', expected one of adam, sgd",
         "stages[1].schedule.learning_rate: missing for constant",
@@ -114,3 +118,78 @@ def test_values_that_would_fail_later_are_refused_now(tiny_config):
         assert words in str(error.value)
     with pytest.raises(InputError, match=r"returns a dict, expected an ml_collections.ConfigDict"):
         check_config({})
+
+
+def refused(config):
+    with pytest.raises(InputError) as error:
+        check_config(config)
+    return str(error.value)
+
+
+def test_options_of_training_are_checked_by_type_and_range(tiny_config):
+    config = tiny_config
+    with config.ignore_type():
+        config.compute.remat = 1
+        config.stages[0].accumulate = 1.5
+        config.stages[1].encoder = 3
+    config.compute.dtype = "float16"
+    config.ema_decay = 1.0
+    config.stages[0].clip_norm = -1.0
+    config.stages[0].encoder.frozen_epochs = -1
+    config.stages[0].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": -1, "unit": "hours"}
+    config.stages[1].schedule = {"name": "step", "learning_rate": 1.0, "factor": 10.0, "every": 0, "warmup": 3}
+    words = refused(config)
+    assert "15 problem(s)" in words
+    for line in (
+        "compute.dtype: found 'float16', expected one of float32, bfloat16",
+        "compute.remat: found 1, expected True or False",
+        "ema_decay: found 1.0, expected a number of at least 0 and below 1",
+        "stages[0].accumulate: found 1.5, expected an integer of at least 1",
+        "stages[0].clip_norm: found -1.0, expected a number of at least 0",
+        "stages[0].encoder.frozen_epochs: found -1, expected an integer of at least 0",
+        "stages[0].schedule.warmup: found -1, expected an integer of at least 0",
+        "stages[0].schedule.unit: found 'hours', expected one of steps, epochs",
+        "stages[1].encoder: unknown field",
+        "stages[1].encoder.frozen_epochs: missing",
+        "stages[1].encoder.rate: missing",
+        "stages[1].schedule.factor: found 10.0, expected a number of at least 0 and below 1",
+        "stages[1].schedule.every: found 0, expected an integer of at least 1",
+        "stages[1].schedule.unit: missing for step",
+        "stages[1].schedule.warmup: unknown for step",
+    ):
+        assert line in words
+
+
+def test_fields_that_contradict_each_other_are_named(tiny_config):
+    config = tiny_config
+    config.start.encoder = "weights/resnet50.safetensors"
+    config.stages[0].encoder = {"frozen_epochs": 1, "rate": 1.0}
+    config.stages[1].encoder = {"frozen_epochs": 0, "rate": 0.1}
+    config.stages[0].accumulate = 3
+    config.stages[0].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": 2, "unit": "epochs"}
+    words = refused(config)
+    assert "5 problem(s)" in words
+    for line in (
+        "start.encoder: found 'weights/resnet50.safetensors', but transformnet has no encoder; expected ''",
+        "stages[0].encoder.frozen_epochs: found 1, but transformnet has no encoder; expected 0",
+        "stages[1].encoder.rate: found 0.1, but transformnet has no encoder; expected 1.0",
+        "stages[0].accumulate: found 3, which does not divide data.batch_size, 2",
+        "stages[0].schedule.warmup: found 2 epochs, but the stage has only 2",
+    ):
+        assert line in words
+    config.model = {"name": "resnetencdec", "width": 4, "stage_sizes": (1, 1, 1, 1)}
+    config.stages[0].encoder.frozen_epochs = 3
+    config.stages[1].encoder.frozen_epochs = 1
+    words = refused(config)
+    assert "stages[0].encoder.frozen_epochs: found 3, but the stage has only 2 epochs" in words
+    assert "stages[1].encoder.rate: found 0.1, but the encoder is frozen all the stage long; expected 1.0" in words
+    assert "no encoder" not in words
+
+
+def test_an_encoder_may_be_frozen_and_have_its_rate(tiny_config):
+    tiny_config.model = {"name": "resnetencdec", "width": 4, "stage_sizes": (1, 1, 1, 1)}
+    tiny_config.stages[0].encoder = {"frozen_epochs": 1, "rate": 0.1}
+    tiny_config.stages[1].encoder = {"frozen_epochs": 1, "rate": 1.0}
+    tiny_config.stages[0].accumulate = 2
+    tiny_config.stages[1].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": 0, "unit": "epochs"}
+    check_config(tiny_config)

@@ -22,6 +22,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from jaxdeblur.data.gopro.archive import SEQUENCES
+
 
 def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
     """Write pairs of smooth noise and its mean over five diagonal shifts, in GOPRO_Large's layout."""
@@ -73,6 +75,20 @@ def tiny_gopro(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def gopro_part(tmp_path: Path) -> Path:
+    """Two training and two test sequences under official names; blur_gamma differs from blur."""
+    root = tmp_path / "GOPRO_Large"
+    for split in ("train", "test"):
+        for sequence in SEQUENCES[split][:2]:
+            write_pairs(root, split, sequence, 2)
+            for path in sorted((root / split / sequence / "blur").iterdir()):
+                gamma = root / split / sequence / "blur_gamma" / path.name
+                gamma.parent.mkdir(exist_ok=True)
+                Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
+    return root
+
+
+@pytest.fixture
 def read_only_folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that nobody may write to, not even root."""
     folder = tmp_path / "read_only"
@@ -101,6 +117,8 @@ def make_tiny_config(root: Path) -> ConfigDict:
         {
             "seed": 0,
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "compute": {"dtype": "float32", "remat": False},
+            "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
             "data": {
                 "root": str(root),
@@ -120,6 +138,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 2,
                         "crop": 0,
                         "loss": "mse",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                         "schedule": {"name": "constant", "learning_rate": 1e-3},
                     }
@@ -129,6 +150,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "epochs": 1,
                         "crop": 8,
                         "loss": "mae",
+                        "accumulate": 1,
+                        "clip_norm": 0.0,
+                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},
                     }

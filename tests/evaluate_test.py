@@ -102,7 +102,7 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
     record = json.loads((tmp_path / "test-full.json").read_text())
     assert path.name == "test-full.json"
     assert record["protocol"]["resize_filter"] == "none"
-    assert (record["protocol"]["split_rule"], record["protocol"]["problems_skipped"]) == ("original", 2)
+    assert (record["protocol"]["split_rule"], record["protocol"]["pairs_skipped"]) == ("original", 2)
     assert {
         "data_set",
         "split",

@@ -3,39 +3,23 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from conftest import save_noise, write_pairs
+from array_record.python.array_record_module import ArrayRecordWriter
+from conftest import write_pairs
 from PIL import Image
 
 import jaxdeblur.data.gopro  # registers gopro_large
 from jaxdeblur.data.gopro import GoproLarge
-from jaxdeblur.data.gopro.archive import NUM_PAIRS, SEQUENCES, Archive, plan_pairs
-from jaxdeblur.data.gopro.forms import cut_tiles
+from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
+from jaxdeblur.data.gopro.builder import _alone
+from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, cut_tiles
+from jaxdeblur.data.prepared import open_folder_of_records
 from jaxdeblur.errors import InputError
-
-TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
-
-
-@pytest.fixture
-def gopro_part(tmp_path):
-    """Two training and two test sequences under official names; blur_gamma differs from blur."""
-    root = tmp_path / "GOPRO_Large"
-    for split in ("train", "test"):
-        for sequence in SEQUENCES[split][:2]:
-            write_pairs(root, split, sequence, 2)
-            for path in sorted((root / split / sequence / "blur").iterdir()):
-                gamma = root / split / sequence / "blur_gamma" / path.name
-                gamma.parent.mkdir(exist_ok=True)
-                Image.fromarray(255 - np.asarray(Image.open(path))).save(gamma)
-    return root
 
 
 def zip_folder(folder, path):
@@ -55,20 +39,6 @@ def prepare(source, data_dir, config, *, partial=True):
 
 def pixels(root, split, sequence, variant, frame):
     return np.asarray(Image.open(root / split / sequence / variant / f"{frame}.png"))
-
-
-def write_whole_listing(root, *, without=()):
-    """All 3,214 pairs as empty files: enough to be listed and counted."""
-    for split, sequences in SEQUENCES.items():
-        counts = np.full(len(sequences), NUM_PAIRS[split] // len(sequences))
-        counts[0] += NUM_PAIRS[split] - counts.sum()
-        for sequence, count in zip(sequences, counts, strict=True):
-            for variant in ("blur", "sharp"):
-                folder = root / split / sequence / variant
-                folder.mkdir(parents=True)
-                for frame in range(1, count + 1):
-                    if (sequence, frame) not in without:
-                        (folder / f"{frame:06d}.png").touch()
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -122,6 +92,35 @@ def test_tfds_finds_it_by_name_in_its_manual_directory(gopro_part, tmp_path):
     assert records[0]["blur"].shape == (256, 256, 3)
 
 
+def test_an_unpacked_folder_in_the_manual_directory_will_do(gopro_part, tmp_path):
+    shutil.copytree(gopro_part, tmp_path / "data" / "downloads" / "manual" / "GOPRO_Large")
+    builder = GoproLarge(config="blur_256", data_dir=tmp_path / "data", partial=True)
+    builder.download_and_prepare()
+    assert len(builder.as_data_source("train")) == 4
+
+
+def test_order_and_positions_go_on_from_file_to_file(gopro_part, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.data.gopro.builder.SHARD_BYTES", 3 * BYTES_PER_PAIR["256"])
+    builder = prepare(gopro_part, tmp_path / "data", "blur_256")
+    assert len(list(Path(builder.data_dir).glob("*-train.array_record*"))) == 2
+    records = builder.as_data_source("train")
+    assert [record["position"] for record in records] == [0, 1, 2, 3]
+    names = [(record["sequence"].decode(), record["frame"].decode()) for record in records]
+    assert names == [(sequence, f"00000{i}") for sequence in SEQUENCES["train"][:2] for i in (1, 2)]
+    Path(builder.data_dir, "gopro_large-train.array_record-00001-of-00002").unlink()
+    with pytest.raises(InputError, match="cannot be read as prepared data"):
+        open_folder_of_records(Path(builder.data_dir))
+
+
+def test_two_processes_do_not_prepare_in_one_folder(gopro_part, tmp_path):
+    folder = tmp_path / "data" / "gopro_large" / "blur_256"
+    (folder / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
+    with _alone(folder), pytest.raises(InputError, match="another process is preparing data here"):
+        prepare(gopro_part, tmp_path / "data", "blur_256")
+    assert (folder / "incomplete.ABCDEF_1.0.0").exists()
+    prepare(gopro_part, tmp_path / "data", "blur_256")
+
+
 def test_a_config_is_never_chosen_silently(tmp_path):
     with pytest.raises(ValueError, match=r"name a config, one of blur_256, .*blur_gamma_256"):
         tfds.builder("gopro_large", data_dir=tmp_path)
@@ -133,46 +132,6 @@ def test_the_manual_directory_without_the_archive_is_named(tmp_path):
     builder = GoproLarge(config="blur_256", data_dir=tmp_path)
     with pytest.raises(InputError, match=r"manual: no GOPRO_Large.zip and no folder GOPRO_Large"):
         builder.download_and_prepare()
-
-
-def test_the_whole_data_set_is_told_from_a_part(tmp_path):
-    write_whole_listing(tmp_path / "whole")
-    pairs, missing = plan_pairs(Archive(tmp_path / "whole"), "blur", partial=False)
-    assert {split: len(found) for split, found in pairs.items()} == {"train": 2103, "test": 1111}
-    assert missing == []
-    names = [(pair.sequence, pair.frame) for pair in pairs["test"]]
-    assert names == sorted(names)
-    assert [len(sequences) for sequences in SEQUENCES.values()] == [22, 11]
-
-
-def test_what_is_missing_is_said(tmp_path):
-    write_whole_listing(tmp_path / "part", without=[("GOPR0372_07_01", 5), ("GOPR0372_07_01", 6)])
-    shutil.rmtree(tmp_path / "part" / "test" / "GOPR0854_11_00")
-    (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur").mkdir(parents=True)
-    (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur" / "1.png").touch()
-    with pytest.raises(InputError) as error:
-        plan_pairs(Archive(tmp_path / "part"), "blur", partial=False)
-    for words in (
-        "train: 2,101 pairs, expected 2,103",
-        "train/GOPR0372_07_01: 2 frame(s) missing in between: 000005, 000006",
-        "test: 1 of 11 sequences missing: GOPR0854_11_00",
-        "test: 1,010 pairs, expected 1,111",
-        "sequences that GOPRO_Large does not have: GOPR9999_00_00",
-        "pass --partial",
-    ):
-        assert words in str(error.value)
-    pairs, missing = plan_pairs(Archive(tmp_path / "part"), "blur", partial=True)
-    assert (len(pairs["train"]), len(pairs["test"])) == (2101, 1010)
-    assert "train: 2,101 pairs, expected 2,103" in missing
-
-
-def test_even_a_part_needs_both_twins_and_both_splits(gopro_part):
-    (gopro_part / "train" / "GOPR0372_07_00" / "blur" / "000002.png").unlink()
-    shutil.rmtree(gopro_part / "test")
-    with pytest.raises(InputError) as error:
-        plan_pairs(Archive(gopro_part), "blur", partial=True)
-    for words in ("train/GOPR0372_07_00: sharp/000002.png has no twin in blur/", "no pairs in test"):
-        assert words in str(error.value)
 
 
 def test_a_part_is_recorded_as_one_and_never_passed_off_as_the_whole(gopro_part, tmp_path):
@@ -235,68 +194,24 @@ def test_a_zip_that_is_cut_short_or_damaged_is_named(gopro_part, tmp_path):
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(gopro_part, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10**6))
-    with pytest.raises(InputError, match=r"0.0 GB needed for 8 pairs, 0.0 GB free"):
+    with pytest.raises(InputError, match=r"3 MB needed for 8 pairs, 1 MB free"):
         prepare(gopro_part, tmp_path / "data", "blur_256")
 
 
-def run_tool(*arguments, **options):
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def test_a_refused_source_leaves_nothing(gopro_part, tmp_path):
+    with pytest.raises(InputError, match="sequences missing"):
+        prepare(gopro_part, tmp_path / "data", "blur_256", partial=False)
+    assert not (tmp_path / "data").exists()
 
 
-def test_the_tool_prepares_and_says_what_it_made(gopro_part, tmp_path):
-    arguments = (
-        "--source",
-        gopro_part,
-        "--output",
-        tmp_path / "data",
-        "--blur",
-        "blur_gamma",
-        "--frames",
-        "256",
-        "full",
-    )
-    tool = run_tool(*arguments, "--partial")
-    said, errors = tool.communicate(timeout=300)
-    assert tool.returncode == 0, errors
-    assert "gopro_large/blur_gamma_256/1.0.0 is ready: 4 train, 4 test pairs" in said
-    assert "part of GOPRO_Large" in said
-    whole = run_tool(*arguments)
-    _, errors = whole.communicate(timeout=300)
-    assert whole.returncode == 1
-    assert "expected the whole" in errors
-    assert "Traceback" not in errors
+def test_a_disk_that_fills_up_is_said(gopro_part, tmp_path, monkeypatch):
+    class FullDisk(ArrayRecordWriter):
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device")
 
-
-def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path, read_only_folder):
-    (tmp_path / "file").touch()
-    for target in (read_only_folder, read_only_folder / "new", tmp_path / "file"):
-        tool = run_tool(*("--source", gopro_part, "--output", target, "--blur", "blur", "--frames", "256", "--partial"))
-        _, errors = tool.communicate(timeout=300)
-        assert tool.returncode == 1
-        assert "Traceback" not in errors
-        assert f"error: {target}" in errors
-        assert "cannot be written" in errors
-
-
-def test_interrupted_it_leaves_nothing_half_made(gopro_part, tmp_path):
-    """Enough frames for seconds of work, all the same file."""
-    save_noise(tmp_path / "noise.png", (700, 700))
-    for variant in ("blur", "sharp"):
-        for frame in range(100, 500):
-            (gopro_part / "train" / SEQUENCES["train"][0] / variant / f"{frame}.png").hardlink_to(
-                tmp_path / "noise.png"
-            )
-    tool = run_tool(
-        *("--source", gopro_part, "--output", tmp_path / "data", "--blur", "blur", "--frames", "256", "--partial")
-    )
-    while not list(tmp_path.glob("data/gopro_large/blur_256/incomplete*/*train*")):
-        assert tool.poll() is None, tool.communicate()
-        time.sleep(0.01)
-    tool.terminate()
-    _, errors = tool.communicate(timeout=300)
-    assert tool.returncode == 1
-    assert "nothing half made is left" in errors
+    monkeypatch.setattr("jaxdeblur.data.gopro.builder.ArrayRecordWriter", FullDisk)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.* make room"):
+        prepare(gopro_part, tmp_path / "data", "blur_256")
     assert not list((tmp_path / "data" / "gopro_large" / "blur_256").iterdir())
 
 

@@ -1,6 +1,7 @@
 """The networks: sizes, parameters, and PyTorch's own outputs for the same weights, kept in `golden/`."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -94,3 +95,101 @@ def test_every_parameter_reaches_the_output(name):
 
     silent = [name for name, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)) if not np.any(leaf)]
     assert not silent
+
+
+def abstract_variables(model):
+    return jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0))
+
+
+def train_forward(model, params, others, x):
+    """Return the prediction of a training step, and BatchNorm's statistics after it."""
+    return model.apply({**others, "params": params}, x, train=True, mutable=["batch_stats"])
+
+
+def equations(jaxpr):
+    """Yield all equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for item in value if isinstance(value, (tuple, list)) else [value]:
+                inner = getattr(item, "jaxpr", item)
+                if hasattr(inner, "eqns"):
+                    yield from equations(inner)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_convolutions_run_in_bfloat16_and_statistics_in_float32(name, remat):
+    """Forward and backward; sums over images (BatchNorm's) and the output are float32."""
+    model = build_model(name, **TINY[name], dtype="bfloat16", remat=remat)
+    variables, image = abstract_variables(model), jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    assert shapes_of(variables) == shapes_of(abstract_variables(build_model(name, **TINY[name])))
+    prediction, updates = jax.eval_shape(partial(train_forward, model), variables["params"], variables, image)
+    assert prediction.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, updates))} == {np.dtype(np.float32)}
+
+    def loss(params, others, x):
+        return jnp.mean(train_forward(model, params, others, x)[0])
+
+    found = [*equations(jax.make_jaxpr(jax.grad(loss))(variables["params"], variables, image).jaxpr)]
+    convolutions = [equation for equation in found if equation.primitive.name == "conv_general_dilated"]
+    forward = sum(name.endswith("kernel") for name in shapes_of(variables))
+    assert len(convolutions) >= 3 * forward - 1  # forward, and the gradients of kernel and input (not the image's)
+    assert {str(variable.aval.dtype) for equation in convolutions for variable in equation.invars} == {"bfloat16"}
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Of a tiny TransformNet."""
+    return jax.jit(partial(init_variables, build_model("transformnet", **TINY["transformnet"])))(jax.random.key(0))
+
+
+def test_bfloat16_is_close_to_float32(variables):
+    image, outputs = random_image(16, 16), []
+    models = [build_model("transformnet", **TINY["transformnet"], dtype=dtype) for dtype in ("float32", "bfloat16")]
+    for model in models:
+        outputs.append(jax.jit(partial(train_forward, model))(variables["params"], variables, image))
+    (exact, statistics), (rounded, rounded_statistics) = outputs
+    difference = np.abs(exact - rounded)
+    assert 1e-5 < difference.max() < 0.05
+    assert difference.mean() < 0.01
+    for one, other in zip(jax.tree.leaves(statistics), jax.tree.leaves(rounded_statistics), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0.02, atol=0.01)
+
+
+def saved_bytes(name, size, **options):
+    """Return the bytes per image that the forward pass leaves for the backward pass, weights not counted."""
+    model, batch = build_model(name, **options), 5  # by which arrays of images are told from kernels
+    variables, image = abstract_variables(model), jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    run = partial(jax.vjp, partial(train_forward, model), has_aux=True)
+    _, pull_back, _ = jax.eval_shape(run, variables["params"], variables, image)
+    images = [leaf for leaf in jax.tree.leaves(pull_back) if leaf.ndim == 4 and leaf.shape[0] == batch]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in images) / batch
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rematerialisation_saves_less(name):
+    """The networks of the recipes, at 256x256."""
+    plain, remat, half = (saved_bytes(name, 256, **options) for options in ({}, {"remat": True}, {"dtype": "bfloat16"}))
+    assert remat < 0.3 * plain
+    assert half < 0.8 * plain  # BatchNorm's insides stay float32
+
+
+def test_rematerialisation_changes_no_number():
+    """Gradients, statistics and initial weights, of a network with both kinds of parts that are computed anew."""
+    image, results = random_image(16, 16), []
+    for remat in (False, True):
+        model = build_model("transformnet", **TINY["transformnet"], remat=remat)
+
+        @jax.jit
+        def gradient(key, model=model):
+            def loss(params):
+                prediction, updates = train_forward(model, params, initial, image)
+                return jnp.mean(jnp.square(prediction)), updates
+
+            initial = init_variables(model, key)
+            return initial, jax.value_and_grad(loss, has_aux=True)(initial["params"])
+
+        results.append(gradient(jax.random.key(0)))
+    for plain, remat in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(remat, plain, rtol=1e-5, atol=1e-7)

@@ -21,7 +21,7 @@ from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.losses import mse
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
-from jaxdeblur.optimizer import create_optimizer
+from jaxdeblur.optimizer import create_optimizer, create_schedule
 from jaxdeblur.weights import fingerprint, from_torch, read_weights, to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[convert]'")
@@ -152,7 +152,8 @@ def batches(dtype):
 
 def train_ours(name, variables, optimizer, dtype):
     model = build_model(name)
-    tx, _ = create_optimizer(OPTIMIZERS[optimizer][0], {"name": "constant", "learning_rate": 1e-3}, STEPS)
+    schedule = create_schedule({"name": "constant", "learning_rate": 1e-3}, STEPS, STEPS)
+    tx = create_optimizer(OPTIMIZERS[optimizer][0], schedule, 0.0, None)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
 
     @jax.jit

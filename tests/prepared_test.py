@@ -82,9 +82,11 @@ def test_a_window_reads_only_the_tiles_it_touches(prepared, monkeypatch):
 
 def test_a_subset_is_of_those_pairs(prepared):
     source = open_form(prepared, "tiles")["train"]
-    some = source.subset([4, 1]).subset([1, 0])
+    some = source.select(lambda sequence, frame: frame != "000000").select(lambda sequence, frame: frame == "000001")
     assert some.names == [source.names[1], source.names[4]]
+    assert (some[1]["sequence"], some[1]["frame"]) == source.names[4] == ("GOPR0477_11_00", "000001")
     np.testing.assert_array_equal(some[1]["sharp"], source[4]["sharp"])
+    assert some.digests == [source.digests[1], source.digests[4]]
 
 
 @pytest.mark.parametrize("crop", [0, 100])
@@ -94,9 +96,9 @@ def test_batches_are_the_same_from_a_folder_and_from_every_form(prepared, crop):
     if crop:
         options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=True)
     sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)]
-    sources = [sources[0].subset([0, 1, 3, 4])]
     for form in ("tiles", "full") if crop else ("256", "tiles", "full"):
-        sources.append(open_form(prepared, form, resize=options.resize)["train"].subset([0, 1, 3, 4]))
+        sources.append(open_form(prepared, form, resize=options.resize)["train"])
+    sources = [source.select(lambda sequence, frame: frame != "000002") for source in sources]  # too small for the crop
     streams = [
         make_train_batches(
             source,
@@ -130,7 +132,7 @@ def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):
     shutil.rmtree(tmp_path / "gopro_large" / "blur_tiles")
     assert chosen(0) == "gopro_large/blur_full"
     shutil.rmtree(tmp_path / "gopro_large" / "blur_full")
-    with pytest.raises(InputError, match=r"holds blur_256; .* at full size needs blur_tiles or blur_full"):
+    with pytest.raises(InputError, match=r"holds blur_256 of .* at full size needs blur_tiles or blur_full"):
         chosen(0)
     with pytest.raises(InputError, match=r"data.blur='blur_gamma' .*needs blur_gamma_256 or .*--blur blur_gamma"):
         open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
@@ -196,8 +198,23 @@ def test_pairs_that_do_not_match_the_records_are_refused(prepared, tmp_path):
         open_form(tmp_path, "256", resize=256)
 
 
-def test_a_folder_of_files_is_not_prepared_data(prepared):
+def test_folders_are_what_their_names_say(prepared, tmp_path):
+    configs = tmp_path / "gopro_large"
+    shutil.copytree(prepared / "256" / "gopro_large" / "blur_256", configs / "blur_gamma_256")
+    with pytest.raises(InputError, match=r"holds blur_256, version 1\.0\.0"):
+        open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
+    (configs / "blur_gamma_256").rename(configs / "blur_256")
+    for other in ("2.0.0", "incomplete.ABCDEF_1.0.0"):
+        (configs / "blur_256" / "1.0.0").rename(configs / "blur_256" / other)
+        with pytest.raises(InputError, match=r"holds nothing of version 1\.0\.0"):
+            open_prepared(tmp_path, blur="blur", resize=256, resize_filter="bicubic")
+        (configs / "blur_256" / other).rename(configs / "blur_256" / "1.0.0")
+
+
+def test_a_folder_of_files_is_not_prepared_data(prepared, tmp_path):
     assert is_prepared(prepared / "256")
+    (tmp_path / "gopro_large" / "blur_256").mkdir(parents=True)
+    assert not is_prepared(tmp_path)
     assert not is_prepared(prepared / "GOPRO_Large")
 
 

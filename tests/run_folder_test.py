@@ -10,7 +10,7 @@ from jaxdeblur.run_folder import open_run_folder
 FACTS = {
     "data_sha256": {"train": "abc", "test": "t"},
     "pairs": {"train": 6},
-    "problems_skipped": {"train": 0},
+    "pairs_skipped": {"train": 0},
     "parameters": 3,
 }
 

@@ -21,14 +21,16 @@ def open_all(root, *, crop=0, resize=0, **more):
 class Named:
     """A source that has nothing but names."""
 
+    skipped = ()
+
     def __init__(self, names):
         self.names = names
 
     def __len__(self):
         return len(self.names)
 
-    def subset(self, indices):
-        return Named([self.names[i] for i in indices])
+    def select(self, keep):
+        return Named([name for name in self.names if keep(*name)])
 
 
 def test_whole_sequences_are_held_out(tiny_gopro):
@@ -66,6 +68,8 @@ def test_original_cuts_the_sorted_test_list_at_entry_500():
     train = Named([("t", "1")])
     found = split_pairs({"train": train, "test": test}, options(None, splits="original", validation_sequences=()))
     assert found["train"] is train
+    with pytest.raises(InputError, match=r"found 1,111 test pairs and a folder `validation`"):
+        split_pairs({"train": train, "test": test, "validation": train}, options(None, splits="original"))
     assert [found["validation"].names[i][1] for i in (0, -1)] == ["000000", "000499"]
     assert [found["test"].names[i][1] for i in (0, -1)] == ["000500", "001110"]
     assert (len(found["validation"]), len(found["test"])) == (500, 611)
@@ -87,7 +91,8 @@ def test_pairs_without_splits_are_drawn_by_sequence(tmp_path):
     assert [source.names for source in open_all(tmp_path, splits="drawn").values()] == [
         source.names for source in sources.values()
     ]
-    assert parts["test"] != {"s00", "s01"}  # drawn, not the first ones
+    # The two whose SHA-256 is least, and the next two: the same on every machine.
+    assert (parts["test"], parts["validation"]) == ({"s07", "s13"}, {"s08", "s15"})
 
 
 def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
@@ -95,12 +100,38 @@ def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
         save_pair(tmp_path, f"{frame}.png")
     sources = open_all(tmp_path, splits="drawn")
     assert [len(source) for source in sources.values()] == [4, 1, 1]
+    with pytest.raises(InputError, match=r"all 6 pairs are smaller than the crop of 100 .*stages\[i\].crop"):
+        open_all(tmp_path, splits="drawn", crop=100)
     assert "scenes may be in several splits" in capsys.readouterr().err
     for frame in range(2, 6):
         (tmp_path / "blur" / f"{frame}.png").unlink()
         (tmp_path / "sharp" / f"{frame}.png").unlink()
     with pytest.raises(InputError, match=r"needs 3 pairs at least; found 2"):
         open_all(tmp_path, splits="drawn")
+
+
+def test_pairs_left_out_are_counted_in_the_split_they_belong_to(tiny_gopro):
+    for name in ("train/scene_a/blur/000001", "train/scene_a/sharp/000002", "train/scene_v/sharp/000003"):
+        (tiny_gopro / f"{name}.png").write_bytes(b"")
+    shutil.rmtree(tiny_gopro / "test" / "scene_u" / "blur")
+    sources = open_all(tiny_gopro, skip_bad=True)
+    assert sources["train"].skipped == [("scene_a", "000001"), ("scene_a", "000002")]
+    assert sources["validation"].skipped == [("scene_v", "000003")]
+    assert sources["test"].skipped == [("scene_u", "000001"), ("scene_u", "000002")]
+
+
+def test_a_split_that_is_missing_is_named(tiny_gopro):
+    shutil.rmtree(tiny_gopro / "test")
+    with pytest.raises(InputError, match=r"GOPRO_Large has no folder test \(found: train\).*Add it\."):
+        open_all(tiny_gopro)
+
+
+def test_a_folder_inside_prepared_data_leads_to_the_right_one(tmp_path):
+    inside = tmp_path / "data" / "gopro_large" / "blur_256" / "1.0.0"
+    inside.mkdir(parents=True)
+    for folder in (inside, inside.parent, inside.parent.parent):
+        with pytest.raises(InputError, match=r"lies inside prepared data. Pass --config.data.root=.*/data\."):
+            open_all(folder)
 
 
 def test_wrong_folders_are_named(tiny_gopro, tmp_path):

@@ -1,5 +1,7 @@
 """Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -9,12 +11,13 @@ from jax.sharding import AxisType
 import jaxdeblur.train as train_module
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import check_batch_size, open_run
 from jaxdeblur.train import restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
-from jaxdeblur.train_step import batch_sharding, make_train_step, plan_stages, replicated
+from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
 
 STAGES = [
@@ -22,6 +25,9 @@ STAGES = [
         "epochs": 2,
         "crop": 32,
         "loss": "mse",
+        "accumulate": 1,
+        "clip_norm": 0.0,
+        "encoder": {"frozen_epochs": 0, "rate": 1.0},
         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
         "schedule": {"name": "constant", "learning_rate": 0.01},
     },
@@ -29,6 +35,9 @@ STAGES = [
         "epochs": 3,
         "crop": 0,
         "loss": "mae",
+        "accumulate": 1,
+        "clip_norm": 0.0,
+        "encoder": {"frozen_epochs": 0, "rate": 1.0},
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "schedule": {"name": "constant", "learning_rate": 0.5},
     },
@@ -84,6 +93,30 @@ def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, 
     rates = [line["train/learning_rate"] for line in log if "train/loss" in line]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2, 1e-2])
     assert run.total_steps == 9
+
+
+def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
+    """Through stops inside epochs of two stages, bit for bit; the best checkpoint holds what was scored."""
+    tiny_config.ema_decay = 0.8
+    tiny_config.model = {"name": "unet", "width": 4, "num_levels": 2, "num_blocks": 1}
+    _, whole, run = start(tiny_config, tmp_path / "whole")
+    for steps in (5, 2, 10**9):
+        _, parts, _ = start(tiny_config, tmp_path / "parts", steps)
+    assert parts == whole
+    log = log_without_clock(tmp_path / "whole")
+    assert log_without_clock(tmp_path / "parts") == log
+    scores = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
+    best, _, _ = load_network(tmp_path / "whole")
+    step = run.checkpoints.best_step
+    assert step == max(scores, key=lambda step: (scores[step], step))
+    assert run.score("validation", best).summary["psnr"] == pytest.approx(scores[step], abs=1e-5)
+    stage = run.stages[0 if step <= 6 else 1]
+    create = partial(create_train_state, run.model, stage.tx, ema=True)
+    state = run.checkpoints.restore(step, abstract(lambda: create(jax.random.key(0)), run.mesh))
+    assert fingerprint(jax.device_get(state.variables)) == fingerprint(best)
+    assert fingerprint(jax.device_get(state.params)) != fingerprint(best["params"])
+    raw = {"params": state.params, "batch_stats": state.batch_stats}
+    assert run.score("validation", raw).summary["psnr"] != pytest.approx(scores[step], abs=1e-5)
 
 
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
@@ -172,6 +205,14 @@ def test_batches_that_devices_cannot_share_are_refused():
         check_batch_size("data.batch_size", 6, 4)
     with pytest.raises(InputError, match=r"Set it to 4, or go on with fewer"):
         check_batch_size("data.batch_size", 2, 4)
+
+
+def test_micro_batches_that_devices_cannot_share_are_refused(tiny_config, tmp_path):
+    tiny_config.stages[1].accumulate = 2
+    with pytest.raises(
+        InputError, match=r"data.batch_size / stages\[1\].accumulate: 1 is no multiple of the 2 devices"
+    ):
+        open_run(tiny_config, tmp_path / "run", training=True)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):

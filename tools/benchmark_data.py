@@ -6,14 +6,15 @@ All routes run on the same cores, one after another in every round; what is prin
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from jaxdeblur.console import say
 from jaxdeblur.data import synthetic
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.folders import Pair, open_folder
 from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
@@ -53,6 +54,7 @@ def run_made_blur(root: Path, rounds: int) -> list[dict]:
     noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
     kinds = {
         "camera motion": (0, synthetic.Sensor(), ("blur",)),
+        "camera motion, both variants": (0, synthetic.Sensor(), ("blur", "blur_gamma")),
         "with saturation and noise": (0, noisy, ("blur",)),
         "with one moving region": (1, synthetic.Sensor(), ("blur",)),
         "both variants, one region, saturation and noise": (1, noisy, ("blur", "blur_gamma")),
@@ -82,7 +84,7 @@ def _pairs_per_second(batches: Iterator, seconds: float) -> float:
 
 def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
     files = open_folder(root / "train", "blur", skip_bad=False)
-    png_bytes = np.mean([pair.blur.stat().st_size + pair.sharp.stat().st_size for pair in files.pairs])
+    png_bytes = _png_bytes(files.pairs)
     routes = []
     for form in ("256", "tiles", "full"):
         GoproLarge(config=f"blur_{form}", data_dir=folder / form, source=root, partial=True).download_and_prepare()
@@ -116,9 +118,9 @@ def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iter
     try:
         import torch
     except ImportError:
+        say("PyTorch is not installed: its rows are left out.")
         return []
-    blurred = sorted((root / "train").glob("*/blur/*.png"))
-    png_bytes = 2 * np.mean([path.stat().st_size for path in blurred])
+    files = open_folder(root / "train", "blur", skip_bad=False).pairs
 
     def load(path: Path, box: tuple[int, int, int, int] | None) -> torch.Tensor:
         image = Image.open(path)
@@ -133,14 +135,19 @@ def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iter
             return 10**6  # one epoch without an end: new workers each epoch would cost the peer time
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-            path, box = blurred[index % len(blurred)], None
+            pair, box = files[index % len(files)], None
             if self.crops:
-                left, top = (int(torch.randint(0, side - SIDE + 1, ())) for side in Image.open(path).size)
+                top, left = (int(torch.randint(0, side - SIDE + 1, ())) for side in pair.size)
                 box = (left, top, left + SIDE, top + SIDE)
-            return load(path, box), load(path.parent.parent / "sharp" / path.name, box)
+            return load(pair.blur, box), load(pair.sharp, box)
 
     def start(crops: bool) -> Iterator:
         return iter(torch.utils.data.DataLoader(Pairs(crops), BATCH_SIZE, shuffle=True, num_workers=CORES))
 
     name = f"PyTorch DataLoader, {CORES} workers"
+    png_bytes = _png_bytes(files)
     return [(WHOLE, name, png_bytes, lambda: start(False)), (CROPS, name, png_bytes, lambda: start(True))]
+
+
+def _png_bytes(pairs: Sequence[Pair]) -> float:
+    return float(np.mean([pair.blur.stat().st_size + pair.sharp.stat().st_size for pair in pairs]))

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from jaxdeblur import weights
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import ENCODER, load_network, network_shapes
-from jaxdeblur.models import build_model
+from jaxdeblur.initial_weights import load_network, network_shapes
+from jaxdeblur.models import ENCODERS, build_model
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.
 DOWNLOADS = {"resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"}
@@ -75,7 +75,7 @@ def convert_to_jax(network: str, source: Path, output: Path) -> None:
     tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
     expected = network_shapes(build_model("resnetencdec" if network == "resnet50" else network))
     if network == "resnet50":
-        expected = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODER}
+        expected = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODERS["resnetencdec"]}
     variables = weights.from_torch(network, tensors, expected)
     metadata = {"network": network, "source": source.name, "source_sha256": weights.file_sha256(source)}
     output.parent.mkdir(parents=True, exist_ok=True)

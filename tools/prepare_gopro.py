@@ -36,21 +36,27 @@ def main() -> None:
     arguments = parse_arguments()
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur.data.gopro import GoproLarge
-    from jaxdeblur.data.gopro.forms import config_name
+    from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, config_name
+    from jaxdeblur.data.prepared import open_folder_of_records
 
+    source, output = arguments.source.expanduser(), arguments.output.expanduser()
+    if source.is_dir() and source.resolve() in (output.resolve(), *output.resolve().parents):
+        raise InputError(f"--output: {output} is or lies in --source, {source}. Choose another folder.")
     for frames in arguments.frames:
+        present = output / DATA_SET / config_name(arguments.blur, frames) / DATA_VERSION
+        if already := present.exists():
+            open_folder_of_records(present)  # nothing in it is missing or damaged
         builder = GoproLarge(
             config=config_name(arguments.blur, frames),
-            data_dir=arguments.output.expanduser(),
-            source=arguments.source.expanduser(),
+            data_dir=output,
+            source=source,
             partial=arguments.partial,
         )
-        present = builder.data_path.exists()
         builder.download_and_prepare()
         pairs = builder.info.metadata["pairs"]
         counts = ", ".join(f"{len(columns['frame']):,} {split}" for split, columns in pairs.items())
-        words = "is there already" if present else "is ready"
-        print(f"{builder.info.full_name} {words}: {counts} pairs, in {builder.data_dir}")
+        words = "is there already" if already else "is ready"
+        print(f"{builder.info.full_name} {words}: {counts} pairs. Train on it with --config.data.root={output}")
         if builder.info.metadata["partial"]:
             print("It is a part of GOPRO_Large:", *builder.info.metadata["missing"], sep="\n  - ")
 

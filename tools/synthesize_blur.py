@@ -14,10 +14,12 @@ is in two splits; two pictures of one thing are two scenes, so name such ones wi
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 
@@ -216,7 +218,13 @@ def _fixed(value: float | list[float]) -> float | tuple[float, ...]:
     return tuple(value) if isinstance(value, list) else value
 
 
+def stop(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, so that nothing half made is left."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     try:
         parsed = parse_arguments()
         describe(parsed.output, make_data_set(parsed))

@@ -6,7 +6,7 @@ formats and how they become uint8 RGB (H, W, 3) stand in `images.py`.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from jaxdeblur.data.images import SUFFIXES, read_image
 from jaxdeblur.data.layout import Layout, read_layout
 from jaxdeblur.data.scan import FileScan, scan_files
 from jaxdeblur.errors import InputError, list_problems
+
+SMALL = "smaller than the crop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +40,10 @@ class FolderSource:
         names: sequence and frame of each pair.
         sizes: (H, W) of each pair.
         digests: SHA-256 of each pair's blurred and sharp file.
-        skipped: a line for everything that was left out.
+        skipped: sequence and frame of each pair that was left out.
     """
 
-    def __init__(self, pairs: Sequence[Pair], skipped: Sequence[str] = ()):
+    def __init__(self, pairs: Sequence[Pair], skipped: Sequence[tuple[str, str]] = ()):
         self.pairs = list(pairs)
         self.names = [(pair.sequence, pair.frame) for pair in self.pairs]
         self.sizes = [pair.size for pair in self.pairs]
@@ -66,9 +68,10 @@ class FolderSource:
         cut = {key: image[window] for key, image in images.items()}
         return {**cut, "sequence": pair.sequence, "frame": pair.frame}
 
-    def subset(self, indices: Sequence[int]) -> "FolderSource":
-        """Return a source of some of the pairs."""
-        return FolderSource([self.pairs[i] for i in indices], self.skipped)
+    def select(self, keep: Callable[[str, str], bool]) -> "FolderSource":
+        """Return a source of the pairs, also of those left out, for whose sequence and frame `keep` is true."""
+        pairs = [pair for pair in self.pairs if keep(pair.sequence, pair.frame)]
+        return FolderSource(pairs, [name for name in self.skipped if keep(*name)])
 
     def fingerprint(self) -> str:
         """Return the `fingerprint` of these pairs."""
@@ -118,17 +121,14 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
         suffixes = ", ".join(sorted(layout.ignored))
         say(f"{folder}: ignored {layout.ignored.total()} file(s) that are no images by their suffix ({suffixes}).")
     if problems and not (skip_bad and pairs):
-        remedy = "Every blurred image needs a sharp one of the same name, size and orientation. Mend these files"
-        remedy += ", or train without them: --config.data.skip_bad=true." if pairs else "; no good pair is left."
-        heading = f"{folder}: {len(problems)} problem(s) with the image pairs:"
-        raise InputError(list_problems(heading, problems, remedy, shown=None))
+        raise InputError(_refusal(folder, problems, least_side, any_good=bool(pairs)))
     if not pairs:
         raise InputError(_nothing_found(folder, blur, layout))
+    skipped = sorted((layout.blur.keys() | layout.sharp.keys()) - {(pair.sequence, pair.frame) for pair in pairs})
     if problems:
-        left_out = len(layout.blur.keys() | layout.sharp.keys()) - len(pairs)
-        heading = f"{folder}: data.skip_bad leaves out {left_out} bad pair(s), {len(problems)} problem(s):"
+        heading = f"{folder}: data.skip_bad leaves out {len(skipped)} bad pair(s), {len(problems)} problem(s):"
         say(list_problems(heading, problems, f"{len(pairs)} good pairs are left."))
-    return FolderSource(pairs, problems)
+    return FolderSource(pairs, skipped)
 
 
 def _match(layout: Layout) -> tuple[dict[tuple[str, str], tuple[Path, Path]], list[str]]:
@@ -142,7 +142,7 @@ def _match(layout: Layout) -> tuple[dict[tuple[str, str], tuple[Path, Path]], li
             if len(files) > 1:
                 others = ", ".join(str(path) for path in files[1:])
                 problems.append(f"{files[0]}: has the same name as {others}; keep one of them")
-            elif files and not twins and layout.unreadable.isdisjoint(layout.twins[files[0]].parents):
+            elif files and not twins and layout.told.isdisjoint(layout.twins[files[0]].parents):
                 problems.append(f"{files[0]}: its twin {layout.twins[files[0]]} is missing")
     return matched, problems
 
@@ -162,8 +162,19 @@ def _check_pair(blurred: Path, blur_scan: FileScan, sharp: Path, sharp_scan: Fil
         problems.append(f"{blurred}: {found} pixels, but its twin {sharp} has {expected}")
     if min(*blur_scan.size, *sharp_scan.size) < least_side:
         smaller = min(blur_scan.size, sharp_scan.size, key=min)
-        problems.append(f"{blurred}: {_pixels(smaller)} pixels, smaller than the crop of {least_side}")
+        problems.append(f"{blurred}: {_pixels(smaller)} pixels, {SMALL} of {least_side}")
     return problems
+
+
+def _refusal(folder: Path, problems: list[str], least_side: int, *, any_good: bool) -> str:
+    small = [problem for problem in problems if SMALL in problem]
+    if not any_good and len(small) == len(problems):
+        return f"{folder}: all {len(small)} pairs are {SMALL} of {least_side} pixels. Lower stages[i].crop."
+    remedy = "Every blurred image needs a sharp one of the same name, size and orientation. Mend these files"
+    remedy += ", or lower stages[i].crop" if small else ""
+    remedy += ", or train without them: --config.data.skip_bad=true." if any_good else "; no good pair is left."
+    heading = f"{folder}: {len(problems)} problem(s) with the image pairs:"
+    return list_problems(heading, problems, remedy, shown=None)
 
 
 def _nothing_found(folder: Path, blur: str, layout: Layout) -> str:

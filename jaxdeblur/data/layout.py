@@ -29,7 +29,7 @@ class Layout:
         sharp: the same of the sharp ones.
         twins: by file, where its twin is expected.
         problems: a line for every folder that is wrong.
-        unreadable: those of them that could not be looked into.
+        told: those folders whose images need no line of their own.
         ignored: how many files with which suffixes were passed over for being no images.
     """
 
@@ -37,7 +37,7 @@ class Layout:
     sharp: dict[tuple[str, str], list[Path]]
     twins: dict[Path, Path]
     problems: list[str]
-    unreadable: set[Path]
+    told: set[Path]
     ignored: Counter[str]
 
 
@@ -63,9 +63,10 @@ def _visit(layout: Layout, root: Path, folder: Path, blur: str, above: frozenset
         absent = [f"`{name}`" for name in (blur, "sharp") if name not in folders]
         if absent:
             layout.problems.append(f"{folder}: no folder {' or '.join(absent)} (found: {', '.join(folders)})")
-        else:
-            _collect(layout, root, folder, (blur, "sharp"), Path(), above)
-            _collect(layout, root, folder, ("sharp", blur), Path(), above)
+            layout.told.add(folder)  # once is enough: not for every image in it
+        for kinds in ((blur, "sharp"), ("sharp", blur)):
+            if kinds[0] in folders:
+                _collect(layout, root, folder, kinds, Path(), above)
     for name, path in folders.items():
         if name not in (*BLUR_VARIANTS, "sharp"):
             _visit(layout, root, path, blur, above)
@@ -98,7 +99,7 @@ def _list(layout: Layout, folder: Path, above: frozenset) -> tuple[dict[str, Pat
         entries = [] if identity in above else sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         layout.problems.append(f"{folder}: cannot be read ({error.strerror})")
-        layout.unreadable.add(folder)
+        layout.told.add(folder)
         return {}, [], above
     for entry in entries:
         if entry.name.startswith("."):

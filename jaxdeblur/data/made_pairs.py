@@ -60,46 +60,63 @@ def write_data_set(
         InputError: the output exists or cannot be written, or scenes cannot be used (all of them are listed).
     """
     unfinished = clear_output(output)
+    facts: dict[str, Facts] = {scene.name: {"pairs": 0} for scene in scenes}
     try:
         unfinished.mkdir(parents=True)
+        problems = _make_scenes(unfinished, scenes, splits, make, facts, total=total, workers=workers)
+        if problems:
+            heading = f"{len(problems)} of {len(scenes)} scene(s) cannot be used:"
+            remedy = (
+                "Take them out of the folder or put good ones in their place; small or short ones need other settings."
+            )
+            raise InputError(list_problems(heading, problems, remedy))
+        made = {"version": code_version(), **about}
+        made |= {split: {name: facts[name] for name in facts if splits[name] == split} for split in SPLITS}
+        write_json(unfinished / "made.json", made)
+        unfinished.replace(output)
     except OSError as error:
-        raise InputError(f"{output}: cannot be made ({error.strerror}). Choose another --output.") from error
-    facts: dict[str, Facts] = {scene.name: {} for scene in scenes}
+        raise InputError(
+            f"{output}: cannot be made ({error.strerror or error}). Choose another --output, or make room."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return made
+
+
+def _make_scenes(
+    folder: Path,
+    scenes: Sequence[Scene],
+    splits: Mapping[str, str],
+    make: Callable[[Scene, Facts], Pairs],
+    facts: dict[str, Facts],
+    *,
+    total: int | None,
+    workers: int,
+) -> list[str]:
+    """Write the pairs of all scenes, count them in `facts`, and return a line for every scene that cannot be used."""
     stop = threading.Event()
 
     def finish(scene: Scene) -> str | None:
         noted = facts[scene.name]
-        folder = unfinished / splits[scene.name] / scene.name
         try:
-            noted["pairs"] = 0
             for pair in make(scene, noted):
                 if stop.is_set():
                     break
                 noted["pairs"] += 1
-                _write_pair(pair, folder, noted["pairs"])
+                _write_pair(pair, folder / splits[scene.name] / scene.name, noted["pairs"])
                 bar.update()
         except InputError as error:
             source = str(scene.source if isinstance(scene.source, Path) else scene.source[0].parent)
             return str(error) if str(error).startswith(source) else f"{source}: {error}"
         return None
 
-    with tqdm(total=total, desc="Blurring", unit="pair") as bar, ThreadPoolExecutor(workers) as pool:
+    with tqdm(total=total, desc="Blurring", unit="pair", disable=None) as bar, ThreadPoolExecutor(workers) as pool:
         try:
-            problems = [problem for problem in pool.map(finish, scenes) if problem]
+            return [problem for problem in pool.map(finish, scenes) if problem]
         except BaseException:  # an interrupt as well: threads do not end by themselves
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    if problems:
-        shutil.rmtree(unfinished)
-        heading = f"{len(problems)} of {len(scenes)} scene(s) cannot be used:"
-        remedy = "Take them out of the folder or put good ones in their place; small or short ones need other settings."
-        raise InputError(list_problems(heading, problems, remedy))
-    made = {"version": code_version(), **about}
-    made |= {split: {name: facts[name] for name in facts if splits[name] == split} for split in SPLITS}
-    write_json(unfinished / "made.json", made)
-    unfinished.replace(output)
-    return made
 
 
 def _write_pair(pair: dict[str, np.ndarray], folder: Path, number: int) -> None:

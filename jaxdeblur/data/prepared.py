@@ -1,6 +1,6 @@
 """Prepared data: GOPRO_Large as `tools/prepare_gopro.py` or TFDS wrote it, with random access to raw uint8 pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -8,11 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxdeblur.data.folders import fingerprint
-from jaxdeblur.data.gopro.forms import STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
+from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
 from jaxdeblur.errors import InputError
-
-DATA_SET = "gopro_large"
-
 
 Window = tuple[slice, slice]
 WHOLE: Window = np.s_[:, :]
@@ -25,11 +22,11 @@ class PreparedSource:
 
     Attributes:
         name: of the data set and its config.
-        skipped: pairs left out; none, since nothing damaged is ever prepared.
+        skipped: names of pairs left out; none, since nothing damaged is ever prepared.
         missing: what the whole data set has and this part of it has not, in lines; empty for the whole.
     """
 
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, folder: Path, split: str, records: Sequence[dict], metadata: dict, indices: Sequence[int]):
         self.name = f"{DATA_SET}/{folder.parent.name}"
@@ -80,9 +77,9 @@ class PreparedSource:
         """SHA-256 of the files that each pair was made from, blurred and sharp."""
         return self._select("blur_sha256", "sharp_sha256")
 
-    def subset(self, indices: Sequence[int]) -> "PreparedSource":
-        """Return a source of some of the pairs."""
-        chosen = [self._indices[i] for i in indices]
+    def select(self, keep: Callable[[str, str], bool]) -> "PreparedSource":
+        """Return a source of the pairs for whose sequence and frame `keep` is true."""
+        chosen = [i for i, name in zip(self._indices, self.names, strict=True) if keep(*name)]
         return type(self)(self._folder, self._split, self._records, self._metadata, chosen)
 
     def fingerprint(self) -> str:
@@ -131,7 +128,7 @@ def _overlap(start: int, length: int, low: int, high: int) -> tuple[slice, slice
 
 def is_prepared(root: Path) -> bool:
     """Return whether a folder holds prepared data."""
-    return (root / DATA_SET).is_dir()
+    return any((root / DATA_SET).glob("*/*/dataset_info.json"))
 
 
 def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> dict[str, PreparedSource]:
@@ -150,22 +147,31 @@ def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> 
     if (resize, resize_filter) == (STORED_SIDE, STORED_FILTER):
         forms.insert(0, "256")
     wanted = [config_name(blur, form) for form in forms]
-    found = {path.parent.parent.name: path.parent for path in (root / DATA_SET).glob("*/*/dataset_info.json")}
+    files = (root / DATA_SET).glob(f"*/{DATA_VERSION}/dataset_info.json")
+    found = {path.parent.parent.name: path.parent for path in files}
     name = next((name for name in wanted if name in found), None)
     if name is None:
         size = f"resized to {resize} ({resize_filter})" if resize else "at full size"
+        listed = ", ".join(sorted(found)) or "nothing"
         raise InputError(
-            f"data.root: {root} holds {', '.join(sorted(found)) or 'nothing finished'}; data.blur={blur!r} {size} "
-            f"needs {' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change "
+            f"data.root: {root} holds {listed} of version {DATA_VERSION}; data.blur={blur!r} {size} needs "
+            f"{' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change "
             "data.blur, data.resize or data.resize_filter."
         )
-    return _open_splits(found[name])
+    return open_folder_of_records(found[name])
 
 
-def _open_splits(folder: Path) -> dict[str, PreparedSource]:
+def open_folder_of_records(folder: Path) -> dict[str, PreparedSource]:
+    """Return the `train` and `test` that one folder, `<root>/gopro_large/<config>/<version>`, holds.
+
+    Raises:
+        InputError: something in it is missing, damaged or of another kind than the folder's name says.
+    """
     sources = {}
     try:
         builder = tfds.builder_from_directory(folder)
+        if (builder.builder_config.name, str(builder.version)) != (folder.parent.name, folder.name):
+            raise ValueError(f"holds {builder.builder_config.name}, version {builder.version}")
         kind = TiledSource if builder.builder_config.name.endswith("tiles") else PreparedSource
         for split in ("train", "test"):
             metadata, records = builder.info.metadata, builder.as_data_source(split)

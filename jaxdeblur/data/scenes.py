@@ -17,15 +17,8 @@ from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.errors import InputError, list_problems
 
 SPLITS = ("train", "validation", "test")
-VIDEOS = (
-    ".avi",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mts",
-    ".webm",
-)  # of file names, in lower case; upper case is as good
+# Ends of file names, in lower case; upper case is as good.
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mts", ".webm")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from jaxdeblur.console import say
 from jaxdeblur.data.folders import FolderSource, open_folder
 from jaxdeblur.data.gopro.archive import NUM_PAIRS
-from jaxdeblur.data.prepared import DATA_SET, PreparedSource, is_prepared, open_prepared
+from jaxdeblur.data.gopro.forms import DATA_SET
+from jaxdeblur.data.prepared import PreparedSource, is_prepared, open_prepared
 from jaxdeblur.errors import InputError
 
 PairSource = FolderSource | PreparedSource
@@ -104,11 +105,8 @@ def hold_out(source: PairSource, sequences: Sequence[str]) -> tuple[PairSource, 
         raise InputError(f"data.validation_sequences: {', '.join(missing) or 'empty'}; {found} in train/. {remedy}")
     if len({*sequences}) == len(present):
         raise InputError(f"data.validation_sequences: all sequences of train/ are held out. {remedy}")
-    training, validation = (
-        source.subset([i for i, (sequence, _) in enumerate(source.names) if (sequence in sequences) == held_out])
-        for held_out in (False, True)
-    )
-    return training, validation
+    training = source.select(lambda sequence, frame: sequence not in sequences)
+    return training, source.select(lambda sequence, frame: sequence in sequences)
 
 
 def name_data_set(root: Path, source: PairSource) -> str:
@@ -123,6 +121,8 @@ def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderS
     root = options.root
     if not root.is_dir():
         raise InputError(f"data.root: {root} is no folder; expected {LAYOUT}. Pass --config.data.root=PATH.")
+    if inside := next((path for path in (root, *root.resolve().parents[:2]) if path.name == DATA_SET), None):
+        raise InputError(f"data.root: {root} lies inside prepared data. Pass --config.data.root={inside.parent}.")
     found = sorted(path.name for path in root.iterdir() if path.is_dir())
     if options.splits == "drawn":
         folders = {"all": root}
@@ -132,9 +132,10 @@ def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderS
         folders = {name: root / name for name in ("train", "validation", "test") if name in found}
         if absent := [name for name in ("train", "test") if name not in folders]:
             listed = ", ".join(found[:10]) or "none"
+            remedy = "For pairs without splits, set --config.data.splits=drawn." if len(absent) == 2 else "Add it."
             raise InputError(
                 f"data.root: {root} has no folder {' and no '.join(absent)} (found: {listed}); expected {LAYOUT}. "
-                "For pairs without splits, set --config.data.splits=drawn."
+                f"{remedy}"
             )
     sources, problems = {}, []
     for split, folder in folders.items():
@@ -152,25 +153,34 @@ def _split_original(found: dict[str, PairSource]) -> dict[str, PairSource]:
     test = found["test"]
     if len(test) != NUM_PAIRS["test"] or "validation" in found:
         extra = " and a folder `validation`" if "validation" in found else ""
+        extra += f", {len(test.skipped)} left out as bad" if test.skipped else ""
         raise InputError(
             f"data.splits: 'original' cuts the {NUM_PAIRS['test']:,} test pairs of GOPRO_Large at entry "
             f"{ORIGINAL_VALIDATION}; found {len(test):,} test pairs{extra}. Set it to 'official'."
         )
-    cut = ORIGINAL_VALIDATION
-    return {"train": found["train"], "validation": test.subset(range(cut)), "test": test.subset(range(cut, len(test)))}
+    first = {*sorted(test.names)[:ORIGINAL_VALIDATION]}
+    return {
+        "train": found["train"],
+        "validation": test.select(lambda *name: name in first),
+        "test": test.select(lambda *name: name not in first),
+    }
 
 
 def _split_drawn(source: PairSource) -> dict[str, PairSource]:
-    groups = [sequence for sequence, _ in source.names]
-    if len({*groups}) < 3:
+    by_sequence = len({sequence for sequence, _ in source.names}) >= 3
+    if not by_sequence:
         say("data.splits: fewer than 3 sequences, so single pairs are drawn, and scenes may be in several splits.")
-        groups = [f"{sequence}/{frame}" for sequence, frame in source.names]
-    drawn = sorted({*groups}, key=lambda group: hashlib.sha256(group.encode()).digest())
+
+    def group(sequence: str, frame: str) -> str:
+        return sequence if by_sequence else f"{sequence}/{frame}"
+
+    groups = {group(*name) for name in source.names}
+    drawn = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
     if len(drawn) < 3:
         raise InputError(f"data.splits: 'drawn' needs 3 pairs at least; found {len(drawn)}. Add pairs.")
     share = max(1, round(len(drawn) / 10))
-    split_of = dict(zip(drawn, ["test"] * share + ["validation"] * share + ["train"] * len(drawn), strict=False))
+    parts = {"test": {*drawn[:share]}, "validation": {*drawn[share : 2 * share]}}
     return {
-        split: source.subset([i for i, group in enumerate(groups) if split_of[group] == split])
-        for split in ("train", "validation", "test")
+        "train": source.select(lambda *name: group(*name) not in parts["test"] | parts["validation"]),
+        **{split: source.select(lambda *name, part=part: group(*name) in part) for split, part in parts.items()},
     }

@@ -2,15 +2,21 @@
 
 import flax.linen as nn
 
+from jaxdeblur.models import resnetencdec
 from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
 
 MODELS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet, "unet": UNet}
 
+# Of networks that have an encoder, which can be filled, frozen and trained at a rate of its own: its name among the
+# variables, as in params/backbone/conv1/kernel.
+ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 
 def build_model(name: str, **options: object) -> nn.Module:
-    """Return the network called `name` with the given attributes.
+    """Return the network called `name` with the given attributes, `dtype` (a name will do) and `remat` among them.
 
     Raises:
         KeyError: no network has that name.

@@ -1,9 +1,11 @@
 """Layers that PyTorch has and flax.linen lacks, with PyTorch's numbers. NHWC throughout.
 
 Each layer's test compares it with the plain definition (a transposed convolution, an interpolation), so a reader can
-trust the faster form used here.
+trust the faster form used here. `dtype` is what a layer computes in, None that of its input; parameters and running
+statistics are float32 whatever it is, and BatchNorm takes the batch's mean and variance in float32.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 # PyTorch's momentum 0.1 is flax's 0.9: flax weighs the old value, PyTorch the new one.
 BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
@@ -27,15 +30,33 @@ def conv(
     use_bias: bool,
     name: str,
     kernel_init: nn.initializers.Initializer = PYTORCH_INIT,
+    dtype: DTypeLike | None = None,
 ) -> nn.Conv:
-    """Return a convolution with PyTorch's symmetric padding of kernel // 2.
+    """Return a convolution with PyTorch's symmetric padding of kernel // 2, computed in `dtype`.
 
     `SAME` would pad a strided convolution on the right only and sample other pixels.
     """
     padding = ((kernel // 2, kernel // 2),) * 2
     return nn.Conv(
-        features, (kernel, kernel), (stride, stride), padding, use_bias=use_bias, kernel_init=kernel_init, name=name
+        features,
+        (kernel, kernel),
+        (stride, stride),
+        padding,
+        use_bias=use_bias,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        name=name,
     )
+
+
+def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
+    """Return a block whose activations are computed anew in the backward pass: less memory, about a forward more work.
+
+    The names of its parameters stay. It is called as block(...)(*arrays, train), `train` the last of its arguments.
+    """
+    arguments = list(inspect.signature(block.__call__).parameters)
+    static = (arguments.index("train"),) if "train" in arguments else ()
+    return nn.remat(block, static_argnums=static)
 
 
 def depth_to_space(x: jax.Array) -> jax.Array:
@@ -71,6 +92,7 @@ class ConvTranspose2x(nn.Module):
     features: int
     kernel_size: int
     use_bias: bool
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -87,10 +109,11 @@ class ConvTranspose2x(nn.Module):
         else:
             raise ValueError(f"kernel_size is {size}; the sub-pixel form is written for 2 and 3")
         phases = phases.reshape(*phases.shape[:3], 4 * self.features)
+        x, phases = nn.dtypes.promote_dtype(x, phases, dtype=self.dtype)
         x = jax.lax.conv_general_dilated(x, phases, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         x = depth_to_space(x)  # (B, 2 H, 2 W, features)
         if self.use_bias:
-            x = x + self.param("bias", nn.initializers.zeros, (self.features,))
+            x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return x
 
 

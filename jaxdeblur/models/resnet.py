@@ -4,9 +4,10 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
-from jaxdeblur.models.layers import BatchNorm
+from jaxdeblur.models.layers import BatchNorm, rematerialised
 
 # torchvision's initialisation: He et al. 2015 (arXiv 1502.01852), counted from the outputs.
 conv = partial(layers.conv, use_bias=False, kernel_init=nn.initializers.variance_scaling(2, "fan_out", "normal"))
@@ -17,18 +18,20 @@ class Bottleneck(nn.Module):
 
     planes: int
     stride: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = partial(BatchNorm, use_running_average=not train)
-        y = conv(self.planes, 1, name="conv1")(x)
+        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        layer = partial(conv, dtype=self.dtype)
+        y = layer(self.planes, 1, name="conv1")(x)
         y = nn.relu(norm(name="bn1")(y))
-        y = conv(self.planes, 3, self.stride, name="conv2")(y)
+        y = layer(self.planes, 3, self.stride, name="conv2")(y)
         y = nn.relu(norm(name="bn2")(y))
-        y = conv(4 * self.planes, 1, name="conv3")(y)
+        y = layer(4 * self.planes, 1, name="conv3")(y)
         y = norm(name="bn3")(y)
         if x.shape != y.shape:
-            x = conv(4 * self.planes, 1, self.stride, name="downsample_conv")(x)
+            x = layer(4 * self.planes, 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x)
         return nn.relu(x + y)
 
@@ -39,21 +42,27 @@ class ResNet(nn.Module):
     Attributes:
         width: channels of the stem; 64 in ResNet-50.
         stage_sizes: bottlenecks per stage; (3, 4, 6, 3) in ResNet-50.
+        dtype: what it computes in; None: the images' type.
+        remat: keep only the bottlenecks' inputs for the backward pass, and compute the rest of them anew there.
     """
 
     width: int
     stage_sizes: tuple[int, int, int, int]
+    dtype: DTypeLike | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """Return the stages' outputs c2 to c5, at 1/4, 1/8, 1/16 and 1/32 of the input's sides, rounded up."""
-        x = conv(self.width, 7, 2, name="conv1")(x)  # (B, H/2, W/2, 64)
-        x = nn.relu(BatchNorm(use_running_average=not train, name="bn1")(x))
+        bottleneck = rematerialised(Bottleneck) if self.remat else Bottleneck
+        x = conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)  # (B, H/2, W/2, 64)
+        x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype, name="bn1")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # (B, H/4, W/4, 64)
         features = []
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = Bottleneck(self.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x, train)
+                name = f"layer{stage + 1}_{block}"
+                x = bottleneck(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
             features.append(x)  # (B, H/(4 2^stage), W/(4 2^stage), 256 2^stage)
         return features

@@ -8,6 +8,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxdeblur.models.layers import (
     BatchNorm,
@@ -15,21 +16,25 @@ from jaxdeblur.models.layers import (
     at_multiple_of,
     conv,
     fit_to,
+    rematerialised,
     upsample_bilinear_2x,
 )
 from jaxdeblur.models.resnet import ResNet
+
+ENCODER = "backbone"  # its name among the variables; what torchvision's ResNet-50 fills
 
 
 class DoubleConv(nn.Module):
     """Twice: 3x3 convolution, BatchNorm, ReLU."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         for i in (1, 2):
-            x = conv(self.features, 3, use_bias=True, name=f"conv{i}")(x)
-            x = nn.relu(BatchNorm(use_running_average=not train, name=f"bn{i}")(x))
+            x = conv(self.features, 3, use_bias=True, dtype=self.dtype, name=f"conv{i}")(x)
+            x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype, name=f"bn{i}")(x))
         return x
 
 
@@ -37,22 +42,24 @@ class UpWithSkip(nn.Module):
     """Double the sides, halve the channels, fit to the skip's size, concatenate [skip, up], DoubleConv."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
-        x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, name="up")(x)
+        x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, dtype=self.dtype, name="up")(x)
         x = fit_to(x, *skip.shape[1:3])
-        return DoubleConv(self.features, name="conv")(jnp.concatenate([skip, x], axis=-1), train)
+        return DoubleConv(self.features, self.dtype, name="conv")(jnp.concatenate([skip, x], axis=-1), train)
 
 
 class UpBilinear(nn.Module):
     """Double the sides bilinearly, DoubleConv."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return DoubleConv(self.features, name="conv")(upsample_bilinear_2x(x), train)
+        return DoubleConv(self.features, self.dtype, name="conv")(upsample_bilinear_2x(x), train)
 
 
 class ResnetEncDec(nn.Module):
@@ -61,21 +68,30 @@ class ResnetEncDec(nn.Module):
     Attributes:
         width: channels of the encoder's stem.
         stage_sizes: bottlenecks in the encoder's four stages.
+        dtype: what it computes in; None: the images' type, which its output always has.
+        remat: compute the activations inside bottlenecks and decoder stages anew in the backward pass.
     """
 
     width: int = 64
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
+    dtype: DTypeLike | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
         return at_multiple_of(4, partial(self._forward, train=train), x)
 
-    def _forward(self, x: jax.Array, train: bool) -> jax.Array:
-        c2, c3, c4, c5 = ResNet(self.width, self.stage_sizes, name="backbone")(x, train)
-        x = UpWithSkip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
-        x = UpWithSkip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
-        x = UpWithSkip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
-        x = UpBilinear(2 * self.width, name="up4")(x, train)  # (B, H/2, W/2, 128)
-        x = UpBilinear(self.width, name="up5")(x, train)  # (B, H, W, 64)
-        return nn.sigmoid(conv(3, 1, use_bias=True, name="outc")(x))
+    def _forward(self, image: jax.Array, train: bool) -> jax.Array:
+        with_skip, bilinear = (
+            partial(rematerialised(block) if self.remat else block, dtype=self.dtype)
+            for block in (UpWithSkip, UpBilinear)
+        )
+        c2, c3, c4, c5 = ResNet(self.width, self.stage_sizes, self.dtype, self.remat, name=ENCODER)(image, train)
+        x = with_skip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
+        x = with_skip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
+        x = with_skip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
+        x = bilinear(2 * self.width, name="up4")(x, train)  # (B, H/2, W/2, 128)
+        x = bilinear(self.width, name="up5")(x, train)  # (B, H, W, 64)
+        x = conv(3, 1, use_bias=True, dtype=self.dtype, name="outc")(x)
+        return nn.sigmoid(x.astype(image.dtype))

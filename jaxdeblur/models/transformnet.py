@@ -7,21 +7,23 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
-from jaxdeblur.models.layers import BatchNorm, ConvTranspose2x, at_multiple_of, conv
+from jaxdeblur.models.layers import BatchNorm, ConvTranspose2x, at_multiple_of, conv, rematerialised
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions added to the input; no ReLU after the addition."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = partial(BatchNorm, use_running_average=not train)
-        y = conv(self.features, 3, use_bias=False, name="conv1")(x)
+        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
+        y = conv(self.features, 3, use_bias=False, dtype=self.dtype, name="conv1")(x)
         y = nn.relu(norm(name="bn1")(y))
-        y = conv(self.features, 3, use_bias=False, name="conv2")(y)
+        y = conv(self.features, 3, use_bias=False, dtype=self.dtype, name="conv2")(y)
         return x + norm(name="bn2")(y)
 
 
@@ -31,28 +33,47 @@ class TransformNet(nn.Module):
     Attributes:
         width: channels after the first layer; the bottleneck has four times as many.
         num_blocks: residual blocks at a quarter of the resolution.
+        dtype: what it computes in; None: the images' type, which its output always has.
+        remat: compute the activations inside residual blocks, and inside the layers before them and after them, anew
+            in the backward pass.
     """
 
     width: int = 32
     num_blocks: int = 5
+    dtype: DTypeLike | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
         return at_multiple_of(4, partial(self._forward, train=train), x)
 
-    def _forward(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = partial(BatchNorm, use_running_average=not train)
-        x = conv(self.width, 9, use_bias=True, name="conv1")(x)
-        x = nn.relu(norm(name="bn1")(x))
-        x = conv(2 * self.width, 3, 2, use_bias=True, name="conv2")(x)  # (B, H/2, W/2, 64)
-        x = nn.relu(norm(name="bn2")(x))
-        x = conv(4 * self.width, 3, 2, use_bias=True, name="conv3")(x)  # (B, H/4, W/4, 128)
-        x = nn.relu(norm(name="bn3")(x))
+    def _forward(self, image: jax.Array, train: bool) -> jax.Array:
+        block = rematerialised(ResidualBlock) if self.remat else ResidualBlock
+        down, up = (nn.remat(part, static_argnums=2) if self.remat else part for part in (_down, _up))
+        x = down(self, image, train)  # (B, H/4, W/4, 128)
         for i in range(self.num_blocks):
-            x = ResidualBlock(4 * self.width, name=f"res_block{i}")(x, train)
-        x = ConvTranspose2x(2 * self.width, 3, use_bias=False, name="conv4")(x)  # (B, H/2, W/2, 64)
-        x = nn.relu(norm(name="bn4")(x))
-        x = ConvTranspose2x(self.width, 3, use_bias=False, name="conv5")(x)  # (B, H, W, 32)
-        x = nn.relu(norm(name="bn5")(x))
-        return nn.sigmoid(conv(3, 9, use_bias=True, name="conv6")(x))
+            x = block(4 * self.width, self.dtype, name=f"res_block{i}")(x, train)
+        x = up(self, x, train)  # (B, H, W, 32)
+        x = conv(3, 9, use_bias=True, dtype=self.dtype, name="conv6")(x)
+        return nn.sigmoid(x.astype(image.dtype))
+
+
+def _down(net: TransformNet, x: jax.Array, train: bool) -> jax.Array:
+    norm = partial(BatchNorm, use_running_average=not train, dtype=net.dtype)
+    layer = partial(conv, use_bias=True, dtype=net.dtype)
+    x = layer(net.width, 9, name="conv1")(x)
+    x = nn.relu(norm(name="bn1")(x))
+    x = layer(2 * net.width, 3, 2, name="conv2")(x)  # (B, H/2, W/2, 64)
+    x = nn.relu(norm(name="bn2")(x))
+    x = layer(4 * net.width, 3, 2, name="conv3")(x)  # (B, H/4, W/4, 128)
+    return nn.relu(norm(name="bn3")(x))
+
+
+def _up(net: TransformNet, x: jax.Array, train: bool) -> jax.Array:
+    norm = partial(BatchNorm, use_running_average=not train, dtype=net.dtype)
+    layer = partial(ConvTranspose2x, kernel_size=3, use_bias=False, dtype=net.dtype)
+    x = layer(2 * net.width, name="conv4")(x)  # (B, H/2, W/2, 64)
+    x = nn.relu(norm(name="bn4")(x))
+    x = layer(net.width, name="conv5")(x)  # (B, H, W, 32)
+    return nn.relu(norm(name="bn5")(x))

@@ -9,9 +9,10 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
-from jaxdeblur.models.layers import at_multiple_of, depth_to_space, space_to_depth
+from jaxdeblur.models.layers import at_multiple_of, depth_to_space, rematerialised, space_to_depth
 
 conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.he_normal())
 zero_conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.zeros)
@@ -21,11 +22,12 @@ class PlainBlock(nn.Module):
     """Residual block without normalisation; its second convolution starts at zero (as in Fixup, arXiv 1901.09321)."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = nn.gelu(conv(self.features, 3, name="conv1")(x))
-        return x + zero_conv(self.features, 3, name="conv2")(y)
+        y = nn.gelu(conv(self.features, 3, dtype=self.dtype, name="conv1")(x))
+        return x + zero_conv(self.features, 3, dtype=self.dtype, name="conv2")(y)
 
 
 class UNet(nn.Module):
@@ -35,11 +37,15 @@ class UNet(nn.Module):
         width: channels at half the resolution; doubled at each level below.
         num_levels: resolutions it works at: 1/2, 1/4, ... of the input's.
         num_blocks: residual blocks per level on the way down, and again on the way up.
+        dtype: what it computes in; None: the images' type, which its output always has.
+        remat: compute the activations inside residual blocks anew in the backward pass.
     """
 
     width: int = 32
     num_levels: int = 3
     num_blocks: int = 2
+    dtype: DTypeLike | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -48,20 +54,22 @@ class UNet(nn.Module):
         return at_multiple_of(2**self.num_levels, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:
-        x, skips = image, []
+        x, skips, layer = image, [], partial(conv, dtype=self.dtype)
         for level in range(self.num_levels):
             features = self.width * 2**level
-            x = conv(features, 3 if level == 0 else 1, name=f"down{level}")(space_to_depth(x))
+            x = layer(features, 3 if level == 0 else 1, name=f"down{level}")(space_to_depth(x))
             x = self._blocks(x, features, f"encoder{level}")  # (B, H/2^(level+1), W/2^(level+1), features)
             skips.append(x)
         x = skips.pop()
         for level in reversed(range(self.num_levels - 1)):
             features = self.width * 2**level
-            x = conv(4 * features, 1, name=f"up{level}")(x)
+            x = layer(4 * features, 1, name=f"up{level}")(x)
             x = self._blocks(skips.pop() + depth_to_space(x), features, f"decoder{level}")
-        return image + depth_to_space(zero_conv(12, 3, name="output")(x))  # (B, H, W, 3)
+        x = zero_conv(12, 3, dtype=self.dtype, name="output")(x)
+        return image + depth_to_space(x).astype(image.dtype)  # (B, H, W, 3)
 
     def _blocks(self, x: jax.Array, features: int, name: str) -> jax.Array:
+        block = rematerialised(PlainBlock) if self.remat else PlainBlock
         for i in range(self.num_blocks):
-            x = PlainBlock(features, name=f"{name}_{i}")(x)
+            x = block(features, self.dtype, name=f"{name}_{i}")(x)
         return x

@@ -4,6 +4,7 @@ Inside are `{train,test}/<sequence>/{blur,blur_gamma,sharp}/<frame>.png`, below 
 """
 
 import dataclasses
+import os
 import re
 import zipfile
 import zlib
@@ -52,7 +53,7 @@ class Archive:
         self.source = source
         self._zip = None
         if source.is_dir():
-            self.sizes = {p.relative_to(source).as_posix(): p.stat().st_size for p in source.rglob("*") if p.is_file()}
+            self.sizes = _list_folder(source)
             return
         if not source.is_file():
             raise InputError(f"{source}: no such file or folder; expected GOPRO_Large.zip or the folder of its files.")
@@ -75,6 +76,21 @@ class Archive:
             return self._zip.read(name) if self._zip else (self.source / name).read_bytes()
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"cannot be read ({error})") from error
+
+
+def _list_folder(folder: Path) -> dict[str, int]:
+    """Return the sizes of all files below a folder by name; links are followed, each folder is visited once."""
+    sizes, seen = {}, set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        paths = [Path(parent) / name for name in files]
+        sizes |= {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths if path.is_file()}
+    return sizes
 
 
 def plan_pairs(archive: Archive, blur: str, *, partial: bool) -> tuple[dict[str, list[PairFiles]], list[str]]:
@@ -108,7 +124,9 @@ def plan_pairs(archive: Archive, blur: str, *, partial: bool) -> tuple[dict[str,
     empty = [split for split, found in pairs.items() if not found]
     if empty and (partial or not listing):
         expected = f"{{train,test}}/<sequence>/{{{blur},sharp}}/<frame>.png"
-        problems.append(f"no pairs in {' and '.join(empty)}: expected {expected}")
+        names = sorted(archive.sizes)
+        found = ", ".join(names[:3]) + (f", ... ({len(names)} files)" if len(names) > 3 else "")
+        problems.append(f"no pairs in {' and '.join(empty)}: expected {expected}; found {found or 'nothing'}")
     if problems or (missing and not partial):
         problems += [] if partial else missing
         remedy = "Use the complete archive of the data set's authors" + (
@@ -123,7 +141,8 @@ def _list_images(archive: Archive) -> tuple[Listing, list[str]]:
     listing: Listing = defaultdict(lambda: {"blur": {}, "blur_gamma": {}, "sharp": {}})
     problems = []
     for name in archive.sizes:
-        if name.startswith("__MACOSX/") or not (match := MEMBER.search(name)):
+        # Some programs on Windows write backslashes into zips.
+        if name.startswith("__MACOSX/") or not (match := MEMBER.search(name.replace("\\", "/"))):
             continue
         split, sequence, variant, frame = match.groups()
         files = listing[split.lower(), sequence][variant.lower()]

@@ -5,6 +5,7 @@ Images are uint8 RGB, (H, W, 3). TensorFlow is not needed.
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import io
 import os
@@ -21,7 +22,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, PairFiles, plan_pairs
-from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, FORMS, STORED_SIDE, config_name, read_pair
+from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, DATA_VERSION, FORMS, STORED_SIDE, config_name, read_pair
 from jaxdeblur.errors import InputError, list_problems
 
 SHARD_BYTES = 2**28  # TFDS keeps a shard's examples in memory until its file is closed
@@ -48,14 +49,20 @@ class GoproConfig(tfds.core.BuilderConfig):
     form: str
 
 
+Plan = tuple[Archive, dict[str, list[PairFiles]], list[str]]
+
+
 class _RawWriter(tfds.core.ExampleWriter):
     """Writes records uncompressed: raw pixels shrink by a third at best, and reading them takes four times as long."""
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
         writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
-        for _, record in examples:
-            writer.write(record)
-        writer.close()
+        try:
+            for _, record in examples:
+                writer.write(record)
+            writer.close()
+        except RuntimeError as error:  # what its C++ raises, for a full disk for instance
+            raise OSError(f"{path}: {error}") from error
 
 
 # TFDS's usual builder, GeneratorBasedBuilder, sorts a split in memory, all 12 GB of it, where order is to be kept.
@@ -68,8 +75,8 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         **kwargs: `config`, `data_dir` and `version`, as for any TFDS builder.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Raw uint8 pixels."}  # noqa: RUF012  TFDS reads it from the class
+    VERSION = tfds.core.Version(DATA_VERSION)
+    RELEASE_NOTES = {DATA_VERSION: "Raw uint8 pixels."}  # noqa: RUF012  TFDS reads it from the class
     BUILDER_CONFIGS = [  # noqa: RUF012
         GoproConfig(name=config_name(blur, form), description=f"`{blur}`; {words}", blur=blur, form=form)
         for blur in ("blur", "blur_gamma")
@@ -83,6 +90,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
     def __init__(self, *, source: Path | str | None = None, partial: bool = False, **kwargs: Any):
         self._source = Path(source) if source else None
         self._partial = partial
+        self._plan: Plan | None = None
         self._problems: list[str] = []
         if kwargs.get("config") is None:  # TFDS would take the first one
             raise ValueError(f"gopro_large: name a config, one of {', '.join(self.builder_configs)}")
@@ -99,10 +107,14 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             raise ValueError(f"file_format: {file_format!r}; raw pixels are stored as 'array_record' only")
         if self.data_path.exists():
             self._check_present()
+            return
+        if self._source:  # before TFDS makes its first folder
+            self._plan = self._make_plan(self._source)
         try:
-            for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
-                shutil.rmtree(leftover)
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of downloads; there are none
+            with _alone(Path(self.data_path).parent), contextlib.redirect_stdout(io.StringIO()):
+                for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
+                    shutil.rmtree(leftover)
+                # What TFDS prints is of downloads; there are none.
                 super().download_and_prepare(file_format=file_format, **kwargs)
         except OSError as error:
             raise InputError(
@@ -144,18 +156,18 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         super()._download_and_prepare(dl_manager, download_config)
         self._bar.close()
         if self._problems:
-            heading = f"{self._archive.source}: {len(self._problems)} problem(s) with the images:"
+            heading = f"{self._plan[0].source}: {len(self._problems)} problem(s) with the images:"
             raise InputError(list_problems(heading, self._problems, "Download or unpack it again.", shown=None))
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
-        archive = self._archive = Archive(self._source or _find_source(Path(dl_manager.manual_dir)))
-        pairs, missing = plan_pairs(archive, self.builder_config.blur, partial=self._partial)
+        self._plan = self._plan or self._make_plan(_find_source(Path(dl_manager.manual_dir)))
+        archive, pairs, missing = self._plan
         self._check_space(sum(map(len, pairs.values())))
         self._problems = []
         self.info.metadata.update(
             partial=bool(missing),
             missing=missing,
-            files_sha256=_files_sha256(archive, pairs),
+            listing_sha256=_listing_sha256(archive, pairs),
             pairs={split: {key: [] for key in PER_PAIR} for split in SEQUENCES},
         )
         total = sum(map(len, pairs.values()))
@@ -188,16 +200,16 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             for i, image in enumerate(images):
                 yield position * 10**6 + i, {**image, **names, "position": position}
 
+    def _make_plan(self, source: Path) -> Plan:
+        archive = Archive(source)
+        return archive, *plan_pairs(archive, self.builder_config.blur, partial=self._partial)
+
     def _check_space(self, num_pairs: int) -> None:
-        needed, free = (
-            num_pairs * BYTES_PER_PAIR[self.builder_config.form],
-            shutil.disk_usage(self.data_path.parent).free,
-        )
+        needed = num_pairs * BYTES_PER_PAIR[self.builder_config.form]
+        free = shutil.disk_usage(self.data_path.parent).free
         if needed > free:
-            raise InputError(
-                f"{self.data_path.parent}: {needed / 1e9:.1f} GB needed for {num_pairs:,} pairs, {free / 1e9:.1f} GB "
-                "free. Make room or choose another disk."
-            )
+            found = f"{needed / 1e6:,.0f} MB needed for {num_pairs:,} pairs, {free / 1e6:,.0f} MB free"
+            raise InputError(f"{self.data_path.parent}: {found}. Make room or choose another disk.")
 
     def _check_present(self) -> None:
         """Refuse to pass off what is there as what was asked for."""
@@ -206,10 +218,27 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         if metadata["partial"] and not self._partial:
             raise InputError(f"{self.data_dir}: holds a part of the data set; expected the whole. {remedy}")
         if self._source:
-            archive = Archive(self._source)
-            pairs, _ = plan_pairs(archive, self.builder_config.blur, partial=self._partial)
-            if _files_sha256(archive, pairs) != metadata["files_sha256"]:
+            archive, pairs, _ = self._make_plan(self._source)
+            if _listing_sha256(archive, pairs) != metadata["listing_sha256"]:
                 raise InputError(f"{self.data_dir}: was made from other files than those of {self._source}. {remedy}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from preparing data in the same folder.
+
+    Raises:
+        InputError: another one is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"{folder}: another process is preparing data here. Wait for it, or stop it.") from error
+    finally:
+        os.close(descriptor)
 
 
 def _find_source(manual_dir: Path) -> Path:
@@ -219,7 +248,7 @@ def _find_source(manual_dir: Path) -> Path:
     raise InputError(f"{manual_dir}: no GOPRO_Large.zip and no folder GOPRO_Large. Put one there.")
 
 
-def _files_sha256(archive: Archive, pairs: dict[str, list[PairFiles]]) -> str:
+def _listing_sha256(archive: Archive, pairs: dict[str, list[PairFiles]]) -> str:
     """Return a digest of the names and sizes of the files in use."""
     digest = hashlib.sha256()
     for split, found in pairs.items():

@@ -11,6 +11,7 @@ from jaxdeblur.data.gopro.archive import Archive, PairFiles
 from jaxdeblur.data.images import examine_image, resize_image
 from jaxdeblur.errors import InputError
 
+DATA_SET, DATA_VERSION = "gopro_large", "1.0.0"
 STORED_SIDE, STORED_FILTER = 256, "bicubic"
 TILE = 128  # side in pixels; tiles at the right and the lower edge may be smaller
 FORMS = {

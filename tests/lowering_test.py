@@ -1,0 +1,66 @@
+"""The programs of a run lower for GPUs and TPUs at the published size, without such a device and without a compiler."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxdeblur.evaluate import make_forward
+from jaxdeblur.models import ENCODERS, build_model
+from jaxdeblur.train_state import create_train_state, init_variables
+from jaxdeblur.train_step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages
+
+ORIGINAL = {
+    "epochs": 2,
+    "crop": 0,
+    "loss": "mse",
+    "accumulate": 1,
+    "clip_norm": 0.0,
+    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+    "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+    "schedule": {"name": "constant", "learning_rate": 1e-3},
+}
+EVERYTHING = {
+    **ORIGINAL,
+    "loss": "psnr",
+    "accumulate": 2,
+    "clip_norm": 1.0,
+    "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 1, "unit": "epochs"},
+}
+FROZEN = {"frozen_epochs": 1, "rate": 0.1}
+
+
+def operand_types(program, platform):
+    """Return the element types of all operands and results of the convolutions in the lowered program."""
+    text = program.lower(lowering_platforms=(platform,)).as_text()
+    types = [line.rsplit(" : ", 1)[1] for line in text.splitlines() if "stablehlo.convolution" in line]
+    return {tensor.split(">")[0].rsplit("x", 1)[1] for line in types for tensor in line.split("tensor<")[1:]}
+
+
+@pytest.mark.parametrize(
+    ("network", "dtype", "everything"),
+    [
+        ("transformnet", "float32", False),
+        ("transformnet", "bfloat16", True),
+        ("transformnet", "bfloat16", False),
+        ("resnetencdec", "float32", False),
+        ("resnetencdec", "bfloat16", False),
+        ("resnetencdec", "bfloat16", True),
+    ],
+)
+def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
+    """The original's step, and one with all that may be added to it; all convolutions in the type asked for."""
+    mesh, model = create_mesh(), build_model(network, dtype=dtype, remat=everything)
+    stage = EVERYTHING if everything else ORIGINAL
+    if everything and network in ENCODERS:
+        stage = {**stage, "encoder": FROZEN}
+    decay = 0.999 if everything else 0.0
+    (stage,) = plan_stages([stage], 100, encoder=ENCODERS.get(network, ""), ema_decay=decay)
+    state = abstract(lambda: create_train_state(model, stage.tx, jax.random.key(0), ema=everything), mesh)
+    images = jax.ShapeDtypeStruct((16, 256, 256, 3), jnp.uint8, sharding=batch_sharding(mesh))
+    programs = [make_train_step(stage, mesh).trace(state, {"blur": images, "sharp": images})]
+    if not everything:
+        variables = abstract(lambda: init_variables(model, jax.random.key(0)), mesh)
+        programs.append(make_forward(model).trace(variables, images))
+    for program in programs:
+        for platform in ("cuda", "tpu"):
+            assert operand_types(program, platform) == {{"float32": "f32", "bfloat16": "bf16"}[dtype]}
