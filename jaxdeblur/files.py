@@ -1,6 +1,7 @@
 """Small things about files: JSON read and written whole, and which code is running."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ def write_json(path: Path, tree: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
     temporary.replace(path)
+
+
+def user_cache_folder() -> Path:
+    """Return where this package may keep what it can make again: `$XDG_CACHE_HOME/jaxdeblur`, or below `~/.cache`.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "jaxdeblur"
 
 
 def code_version() -> str:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from jaxdeblur.console import say
 from jaxdeblur.data.images import examine_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import user_cache_folder
 
 # What is a good image depends on these two: results of others are not taken over.
 READER = f"rule 1, Pillow {PIL.__version__}"
@@ -87,9 +88,7 @@ def cache_file(folder: Path) -> Path:
     Raises:
         RuntimeError: there is no home folder.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "jaxdeblur" / "scans" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.json"
+    return user_cache_folder() / "scans" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.json"
 
 
 def _stamp(path: Path) -> tuple[int, int] | FileScan:

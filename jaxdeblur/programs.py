@@ -1,0 +1,79 @@
+"""Compiled programs: where they are kept, what compiling took, how much they compute and how fast devices could."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdeblur.files import user_cache_folder
+
+# Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
+# in: JAX computes float32 convolutions in TF32 on NVIDIA GPUs since Ampere, and in bfloat16 on TPUs, unless
+# jax_default_matmul_precision says otherwise.
+PEAK_FLOPS = {
+    "NVIDIA A100": {"float32": 156e12, "bfloat16": 312e12},
+    "NVIDIA H100 PCIe": {"float32": 378e12, "bfloat16": 756e12},
+    "NVIDIA H100": {"float32": 494.5e12, "bfloat16": 989e12},
+    "NVIDIA H200": {"float32": 494.5e12, "bfloat16": 989e12},
+    "TPU v4": {"float32": 275e12, "bfloat16": 275e12},
+    "TPU v5 lite": {"float32": 197e12, "bfloat16": 197e12},
+    "TPU v5": {"float32": 459e12, "bfloat16": 459e12},
+    "TPU v6 lite": {"float32": 918e12, "bfloat16": 918e12},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function compiled for arguments of fixed shapes and places.
+
+    Attributes:
+        call: the function.
+        compile_seconds: what compiling it took, or reading it from the cache.
+        flops: floating-point operations of one call on one device, as the compiler counts them; 0 if it does not.
+    """
+
+    call: Callable
+    compile_seconds: float
+    flops: float
+
+
+def use_compilation_cache(folder: str) -> Path:
+    """Keep compiled programs on disk, so that the second start of a run does not compile them again.
+
+    Args:
+        folder: where to; "" for JAX_COMPILATION_CACHE_DIR, or jaxdeblur/programs in the user's cache folder.
+    """
+    if folder:
+        path = Path(folder).expanduser()
+    elif "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        path = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    else:
+        path = user_cache_folder() / "programs"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    return path
+
+
+def compile_program(function: Any, *arguments: Any) -> Program:
+    """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them."""
+    start = time.perf_counter()
+    compiled = function.lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    analysis = compiled.cost_analysis() or {}
+    return Program(compiled, seconds, float(analysis.get("flops", 0.0)))
+
+
+def peak_flops(device: jax.Device, dtype: str) -> float | None:
+    """Return the peak FLOP/s of a device at a precision, or None where it is not known."""
+    # The longest name that fits: "NVIDIA H100 PCIe" before "NVIDIA H100".
+    names = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
+    return PEAK_FLOPS[max(names, key=len)][dtype] if names else None
+
+
+def memory_in_use(device: jax.Device) -> dict[str, int]:
+    """Return a device's memory in use and at its peak, in bytes; nothing where it does not say, as on CPUs."""
+    stats = device.memory_stats() or {}
+    return {key: stats[key] for key in ("bytes_in_use", "peak_bytes_in_use") if key in stats}

@@ -1,0 +1,53 @@
+"""Compiled programs: what they compute is counted, and where they are kept is the user's choice."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdeblur.programs import PEAK_FLOPS, compile_program, memory_in_use, peak_flops, use_compilation_cache
+
+
+def test_a_compiled_program_is_the_function_and_knows_its_operations():
+    program = compile_program(jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), float), jnp.ones((16, 4)))
+    left = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+    np.testing.assert_allclose(program.call(left, np.ones((16, 4), np.float32)), left @ np.ones((16, 4)), rtol=1e-5)
+    assert program.flops == pytest.approx(2 * 8 * 16 * 4, rel=0.1)
+    assert program.compile_seconds > 0
+
+
+@pytest.fixture
+def restored_cache():
+    before = jax.config.jax_compilation_cache_dir
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_programs_are_kept_where_the_user_says(tmp_path, monkeypatch, restored_cache):
+    assert use_compilation_cache(str(tmp_path / "mine")) == tmp_path / "mine"
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
+    assert use_compilation_cache("") == tmp_path / "jax"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert use_compilation_cache("") == tmp_path / "jaxdeblur" / "programs"
+
+
+def test_peaks_are_known_by_the_longest_name_that_fits():
+    def device(kind):
+        return types.SimpleNamespace(device_kind=kind)
+
+    assert peak_flops(device("NVIDIA H100 80GB HBM3"), "bfloat16") == 989e12
+    assert peak_flops(device("NVIDIA H100 PCIe"), "bfloat16") == 756e12
+    assert peak_flops(device("TPU v5 lite"), "float32") == 197e12
+    assert peak_flops(jax.devices()[0], "float32") is None
+    assert all(peaks.keys() == {"float32", "bfloat16"} for peaks in PEAK_FLOPS.values())
+
+
+def test_a_device_that_does_not_say_its_memory_says_nothing():
+    assert memory_in_use(jax.devices("cpu")[0]) == {}
+    stats = {"bytes_in_use": 5, "peak_bytes_in_use": 7, "num_allocs": 1}
+    device = types.SimpleNamespace(memory_stats=lambda: stats)
+    assert memory_in_use(device) == {"bytes_in_use": 5, "peak_bytes_in_use": 7}
