@@ -20,6 +20,8 @@ def get_config(variant: str = "default") -> ConfigDict:
         raise ValueError(f"configs/resnetencdec.py has the variants {', '.join(VARIANTS)}, not {variant!r}")
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of images and the augmentation
+    # Folder for compiled programs; "": JAX_COMPILATION_CACHE_DIR if that is set, else ~/.cache/jaxdeblur/programs.
+    config.compilation_cache = ""
 
     config.model = ConfigDict()
     config.model.name = "resnetencdec"

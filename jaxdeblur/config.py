@@ -62,6 +62,7 @@ FIELDS: dict[str, Check] = {
     "ema_decay": _number(float, 0, 1),
     "start.network": _type(str, "a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
+    "compilation_cache": _type(str, "a path, or '' for the usual place"),
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
     "data.splits": _one_of(SPLITS),

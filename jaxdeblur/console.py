@@ -93,7 +93,7 @@ class ProgressBar:
 
 
 class SpeedMeter:
-    """Images per second of training alone: `restart` after validation or a line of the log."""
+    """Speed of training alone: `restart` after validation or a line of the log."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
@@ -101,7 +101,14 @@ class SpeedMeter:
 
     def restart(self) -> None:
         """Start counting anew."""
-        self._start, self._steps = time.monotonic(), 0
+        self._start, self._steps, self._waited = time.monotonic(), 0, 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what passes inside as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._waited += time.monotonic() - start
 
     def count(self) -> None:
         """Count one step."""
@@ -110,7 +117,17 @@ class SpeedMeter:
     @property
     def images_per_second(self) -> float:
         """Since the last restart."""
-        return self._steps * self._batch_size / max(time.monotonic() - self._start, 1e-9)
+        return self.steps_per_second * self._batch_size
+
+    @property
+    def steps_per_second(self) -> float:
+        """Since the last restart."""
+        return self._steps / max(time.monotonic() - self._start, 1e-9)
+
+    @property
+    def data_wait(self) -> float:
+        """Seconds per step, since the last restart."""
+        return self._waited / max(self._steps, 1)
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from jaxdeblur.console import SpeedMeter
 from jaxdeblur.files import user_cache_folder
 
 # Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
@@ -71,6 +72,25 @@ def peak_flops(device: jax.Device, dtype: str) -> float | None:
     # The longest name that fits: "NVIDIA H100 PCIe" before "NVIDIA H100".
     names = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
     return PEAK_FLOPS[max(names, key=len)][dtype] if names else None
+
+
+def speeds(program: Program, meter: SpeedMeter, dtype: str) -> dict[str, float]:
+    """Return what a training log says of speed, by name.
+
+    `steps_per_s`; `data_wait_s` and `compile_s` in seconds, the former per step; and where the device says or is known,
+    `mfu`, the share of its peak FLOP/s, and `memory_gb`, its peak so far in 10^9 bytes.
+    """
+    device = jax.local_devices()[0]
+    values = {
+        "steps_per_s": meter.steps_per_second,
+        "data_wait_s": meter.data_wait,
+        "compile_s": program.compile_seconds,
+    }
+    if program.flops and (peak := peak_flops(device, dtype)):
+        values["mfu"] = program.flops * meter.steps_per_second / peak
+    if memory := memory_in_use(device):
+        values["memory_gb"] = memory["peak_bytes_in_use"] / 1e9
+    return {f"speed/{name}": value for name, value in values.items()}
 
 
 def memory_in_use(device: jax.Device) -> dict[str, int]:

@@ -18,6 +18,7 @@ from jaxdeblur.files import code_version, read_json
 from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
+from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.report import write_report
 from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train import Run, restore_or_create, train
@@ -88,6 +89,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         InputError: something that the user can mend is wrong.
     """
     check_config(config)
+    use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)
     for field in ("data", "evaluation") if training else ("evaluation",):
         check_batch_size(f"{field}.batch_size", plain[field]["batch_size"], jax.device_count())
@@ -129,6 +131,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         data_set=facts["data_set"],
         splits=config.data.splits,
         blur=config.data.blur,
+        dtype=config.compute.dtype,
         options=options,
         seed=config.seed,
         batch_size=config.data.batch_size,

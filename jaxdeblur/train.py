@@ -23,6 +23,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.finite import check_finite, fetch_losses, not_finite
 from jaxdeblur.initial_weights import InitialWeights, fill
 from jaxdeblur.metric_log import MetricLog
+from jaxdeblur.programs import compile_program, speeds
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage, init_variables
 from jaxdeblur.train_step import Stage, abstract, batch_sharding, make_train_step, replicated, to_devices
 
@@ -37,6 +38,7 @@ class Run:
     data_set: str
     splits: str
     blur: str
+    dtype: str  # that the network computes in
     options: InputOptions
     seed: int
     batch_size: int
@@ -165,7 +167,7 @@ def train_stage(
     """
     train_step, sharding = make_train_step(stage, run.mesh), batch_sharding(run.mesh)
     batches = run.train_batches(stage, first_step=int(state.step))
-    meter = SpeedMeter(run.batch_size)
+    meter, program = SpeedMeter(run.batch_size), None
     pending: list[jax.Array] = []  # at most one step in flight, so that fetching its loss never stalls the device
     batch, error = next_batch(batches)
     _, failed = processes.vote(False, error is not None)()
@@ -175,9 +177,11 @@ def train_stage(
             raise error or InputError("Another process cannot go on; its own message says why. All steps are saved.")
         placed = to_devices(batch, sharding)
         if step < stage.end_step:
-            batch, error = next_batch(batches)
+            with meter.waiting():
+                batch, error = next_batch(batches)
         verdict = processes.vote(stop, error is not None)
-        state, loss = train_step(state, placed)
+        program = program or compile_program(train_step, state, placed)
+        state, loss = program.call(state, placed)
         pending.append(loss)
         losses += fetch_losses(pending[:-1], stage, step - 1)
         pending = pending[-1:]
@@ -190,7 +194,7 @@ def train_stage(
             losses += fetch_losses(pending, stage, step)
             pending = []
         if line_due:
-            log_training(run, stage, step, losses, meter, bar)
+            log_training(run, stage, step, losses, speeds(program, meter, run.dtype), meter, bar)
             losses = []
         if epoch_ends:
             finish_epoch(run, stage, state, losses)
@@ -230,7 +234,15 @@ def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) 
         save(run, stage, state, progress["losses"], psnr)
 
 
-def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: SpeedMeter, bar: ProgressBar) -> None:
+def log_training(
+    run: Run,
+    stage: Stage,
+    step: int,
+    losses: list[float],
+    speed_values: dict[str, float],
+    meter: SpeedMeter,
+    bar: ProgressBar,
+) -> None:
     """Write the mean loss of the steps since the last line, the learning rate and the speed."""
     speed = meter.images_per_second
     left = (run.total_steps - step) * run.batch_size / speed
@@ -238,6 +250,7 @@ def log_training(run: Run, stage: Stage, step: int, losses: list[float], meter: 
         "train/loss": float(np.mean(losses)),
         "train/learning_rate": stage.learning_rate(step - 1),
         "train/images_per_s": speed,
+        **speed_values,
     }
     if run.log:
         run.log.scalars(step, stage.index, step / run.steps_per_epoch, values)

@@ -80,3 +80,15 @@ def test_speed_counts_images_since_the_last_restart(monkeypatch):
     meter.restart()
     meter.count()
     assert meter.images_per_second == 8
+
+
+def test_waiting_for_data_is_counted_per_step(monkeypatch):
+    now = iter([0.0, 1.0, 1.5, 2.0, 2.25, 4.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    meter = SpeedMeter(8)
+    for _ in range(2):
+        with meter.waiting():
+            pass
+        meter.count()
+    assert meter.data_wait == 0.375
+    assert meter.steps_per_second == 0.5

@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdeblur.programs import PEAK_FLOPS, compile_program, memory_in_use, peak_flops, use_compilation_cache
+from jaxdeblur.programs import (
+    PEAK_FLOPS,
+    Program,
+    compile_program,
+    memory_in_use,
+    peak_flops,
+    speeds,
+    use_compilation_cache,
+)
 
 
 def test_a_compiled_program_is_the_function_and_knows_its_operations():
@@ -44,6 +52,20 @@ def test_peaks_are_known_by_the_longest_name_that_fits():
     assert peak_flops(device("TPU v5 lite"), "float32") == 197e12
     assert peak_flops(jax.devices()[0], "float32") is None
     assert all(peaks.keys() == {"float32", "bfloat16"} for peaks in PEAK_FLOPS.values())
+
+
+def test_speeds_are_shares_of_what_is_known(monkeypatch):
+    meter = types.SimpleNamespace(steps_per_second=4.0, data_wait=0.01)
+    program = Program(None, compile_seconds=7.0, flops=1e12)
+    found = speeds(program, meter, "float32")
+    assert found == {"speed/steps_per_s": 4.0, "speed/data_wait_s": 0.01, "speed/compile_s": 7.0}
+    device = types.SimpleNamespace(
+        device_kind="NVIDIA A100-SXM4-80GB", memory_stats=lambda: {"bytes_in_use": 1, "peak_bytes_in_use": 3 * 10**9}
+    )
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    found = speeds(program, meter, "bfloat16")
+    assert found["speed/mfu"] == pytest.approx(4e12 / 312e12)
+    assert found["speed/memory_gb"] == 3.0
 
 
 def test_a_device_that_does_not_say_its_memory_says_nothing():

@@ -71,7 +71,7 @@ def start(config, workdir, steps=10**9):
 
 def log_without_clock(workdir):
     return [
-        {key: value for key, value in line.items() if key not in ("wall_s", "train/images_per_s")}
+        {key: value for key, value in line.items() if not key.startswith(("wall_s", "train/images_per_s", "speed/"))}
         for line in read_metrics(workdir / "metrics.jsonl")
     ]
 
