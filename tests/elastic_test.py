@@ -28,6 +28,7 @@ from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, p
 
 constant, sgd = {"name": "constant", "learning_rate": 1.0}, {"name": "sgd", "momentum": 0.0}
 stage = {"epochs": 1, "crop": 0, "loss": "mse", "optimizer": sgd, "schedule": constant}
+stage |= {"accumulate": 1, "clip_norm": 0.0, "encoder": {"frozen_epochs": 0, "rate": 1.0}}
 mesh, stage = create_mesh(), plan_stages([stage], 1)[0]
 model = build_model("transformnet", width=4, num_blocks=1)
 make = lambda key: create_train_state(model, stage.tx, key)
