@@ -15,6 +15,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.seed = 0  # of the initial weights, the order of images and the augmentation
     # Folder for compiled programs; "": JAX_COMPILATION_CACHE_DIR if that is set, else ~/.cache/jaxdeblur/programs.
     config.compilation_cache = ""
+    config.profile_steps = 0  # training steps of each start to trace for TensorBoard's profiler and Perfetto
 
     config.model = ConfigDict()
     config.model.name = "unet"

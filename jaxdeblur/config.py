@@ -63,6 +63,7 @@ FIELDS: dict[str, Check] = {
     "start.network": _type(str, "a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
     "compilation_cache": _type(str, "a path, or '' for the usual place"),
+    "profile_steps": _number(int, 0),
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
     "data.splits": _one_of(SPLITS),
@@ -103,8 +104,13 @@ NAMED_CHECKS = {
 NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat")
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: ConfigDict, *, num_devices: int = 1, training: bool = True) -> None:
     """Refuse a config with unknown, missing or wrong fields.
+
+    Args:
+        config: the whole config.
+        num_devices: devices that share each batch.
+        training: whether they share training batches, too, or only those of evaluation.
 
     Raises:
         InputError: lists every problem.
@@ -128,6 +134,7 @@ def check_config(config: ConfigDict) -> None:
         for key, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             problems += _check_options(stage.get(key), table, f"stages[{i}].{key}")
     problems += _check_together(tree)
+    problems += _check_shares(tree, num_devices, training=training)
     if problems:
         remedy = "Mend the config file, or set the field on the command line, as in --config.data.batch_size=8."
         raise InputError(list_problems(f"The config has {len(problems)} problem(s):", problems, remedy))
@@ -179,6 +186,28 @@ def _check_together(tree: dict) -> list[str]:
         if isinstance(stage, dict):
             found = _check_stage_together(flatten(stage), without_encoder, batch_size)
             problems += [f"stages[{i}].{problem}" for problem in found]
+    return problems
+
+
+def _check_shares(tree: dict, num_devices: int, *, training: bool) -> list[str]:
+    """Return the batches that devices cannot share evenly; a wrong field, which is named elsewhere, is no batch."""
+    flat = flatten(tree)
+    batches = {"evaluation.batch_size": flat.get("evaluation.batch_size")}
+    if training:
+        whole = batches["data.batch_size"] = flat.get("data.batch_size")
+        parts = {
+            f"stages[{i}].accumulate": flat.get(f"stages[{i}].accumulate") for i in range(len(tree.get("stages", [])))
+        }
+        good = not any(map(_number(int, 1), (whole, *parts.values())))
+        batches |= {f"data.batch_size / {name}": whole // part for name, part in parts.items() if good and part > 1}
+    problems = []
+    for name, size in batches.items():
+        if not _number(int, 1)(size) and size % num_devices:
+            nearest = [str(n) for n in (size // num_devices * num_devices, -(-size // num_devices) * num_devices) if n]
+            problems.append(
+                f"{name}: found {size}, which the {num_devices} devices cannot share evenly; expected "
+                f"{' or '.join(nearest)}, or fewer devices (CUDA_VISIBLE_DEVICES)"
+            )
     return problems
 
 

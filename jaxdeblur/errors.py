@@ -1,5 +1,8 @@
 """The one exception that means: the user can mend this."""
 
+from collections.abc import Callable
+from typing import Any
+
 
 class InputError(Exception):
     """A mistake in the input: a path, a file, a config field, a full disk.
@@ -16,3 +19,20 @@ def list_problems(heading: str, problems: list[str], remedy: str, shown: int | N
         lines.append(f"  ... and {len(problems) - shown} more")
     lines.append(remedy)
     return "\n".join(lines)
+
+
+def raise_together(*checks: Callable[[], Any]) -> list[Any]:
+    """Run all checks and return what they return.
+
+    Raises:
+        InputError: with the messages of all checks that failed.
+    """
+    results, messages = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except InputError as error:
+            messages.append(str(error))
+    if messages:
+        raise InputError("\n".join(messages))
+    return results

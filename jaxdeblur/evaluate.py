@@ -60,7 +60,11 @@ def make_predict(model: nn.Module, batch_sharding: jax.sharding.Sharding) -> Pre
 
 def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
     """Return the program of `make_predict`, which takes and returns arrays on devices."""
-    return jax.jit(lambda variables, blur: model.apply(variables, to_float(blur), train=False))
+
+    def forward(variables: Any, blur: jax.Array) -> jax.Array:
+        return model.apply(variables, to_float(blur), train=False)
+
+    return jax.jit(forward)
 
 
 def evaluate(

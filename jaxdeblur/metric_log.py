@@ -8,6 +8,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.histograms import Histogram
 
 
 class MetricLog:
@@ -26,7 +27,8 @@ class MetricLog:
         self._wall_before = kept[-1]["wall_s"] if kept else 0.0
         self._start = time.monotonic()
         self._file = self.path.open("a")
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+        self.tensorboard_folder = folder / "tensorboard"
+        self._tensorboard = SummaryWriter(str(self.tensorboard_folder), purge_step=resume_step + 1)
 
     def scalars(self, step: int, stage: int, epoch: float, values: dict[str, float]) -> None:
         """Write one line and the same values to TensorBoard."""
@@ -42,6 +44,23 @@ class MetricLog:
         for i, image in enumerate(images):
             self._tensorboard.add_image(f"{name}/{i}", image, step, dataformats="HWC")
         self._tensorboard.flush()
+
+    def histograms(self, step: int, histograms: list[Histogram]) -> None:
+        """Show histograms in TensorBoard; their sums are estimated from the middles of bins."""
+        for found in histograms:
+            edges = found.edges
+            middles = (edges[:-1] + edges[1:]) / 2
+            self._tensorboard.add_histogram_raw(
+                found.name,
+                min=found.low,
+                max=found.high,
+                num=int(found.counts.sum()),
+                sum=float(found.counts @ middles),
+                sum_squares=float(found.counts @ middles**2),
+                bucket_limits=edges[1:].tolist(),
+                bucket_counts=found.counts.tolist(),
+                global_step=step,
+            )
 
     def close(self) -> None:
         """Flush and close both files."""

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from jaxdeblur.console import SpeedMeter
+from jaxdeblur.console import SpeedMeter, say
 from jaxdeblur.files import user_cache_folder
 
 # Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
@@ -65,6 +66,41 @@ def compile_program(function: Any, *arguments: Any) -> Program:
     seconds = time.perf_counter() - start
     analysis = compiled.cost_analysis() or {}
     return Program(compiled, seconds, float(analysis.get("flops", 0.0)))
+
+
+class StepTrace:
+    """A trace of some training steps for TensorBoard's profiler (XProf) and Perfetto.
+
+    The first two steps of a start are left out: they wait for what every later one has ready.
+    """
+
+    def __init__(self, folder: Path | None, num_steps: int):
+        """Trace `num_steps` steps into `folder`, where TensorBoard looks for the run; none without a folder."""
+        self._folder, self._left_out = folder, 2
+        self._left = num_steps if folder else 0
+        self._tracing = False
+
+    @contextmanager
+    def step(self, number: int) -> Iterator[None]:
+        """Take one step inside."""
+        if self._left and self._left_out:
+            self._left_out -= 1
+        elif self._left and not self._tracing:
+            jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+            self._tracing = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=number):
+            yield
+        if self._tracing:
+            self._left -= 1
+            if not self._left:
+                self.close()
+
+    def close(self) -> None:
+        """End a trace that is under way, and write it."""
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
+            say(f"A trace of training steps is in {self._folder / 'plugins' / 'profile'}.")
 
 
 def peak_flops(device: jax.Device, dtype: str) -> float | None:

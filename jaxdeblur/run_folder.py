@@ -19,7 +19,16 @@ from jaxdeblur.files import code_version, read_json, write_json
 
 # Fields that may change between two starts of a run: they do not change what is learned. The data's folder may move;
 # the training pairs in it may not (`data_sha256` in run.json).
-HARMLESS = ("compilation_cache", "data.root", "data.skip_bad", "data.num_threads", "evaluation.", "checkpoint.", "log.")
+HARMLESS = (
+    "compilation_cache",
+    "profile_steps",
+    "data.root",
+    "data.skip_bad",
+    "data.num_threads",
+    "evaluation.",
+    "checkpoint.",
+    "log.",
+)
 
 
 def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:

@@ -16,11 +16,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.evaluate import to_float
+from jaxdeblur.histograms import Counts, count_values
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
 from jaxdeblur.train_state import TrainState, average
 
-TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array]]
+TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array, Counts]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Stage:
     """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1.
 
     Attributes:
+        steps_per_epoch: whole batches in the training images.
         crop: side in pixels of its random crops; 0 for whole frames.
         tx: the optimizer.
         frozen_tx: the optimizer of the steps in which the encoder is frozen; its state is that of `tx`.
@@ -40,6 +42,7 @@ class Stage:
     crop: int
     first_step: int
     end_step: int
+    steps_per_epoch: int
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     tx: optax.GradientTransformation
     frozen_tx: optax.GradientTransformation
@@ -51,6 +54,10 @@ class Stage:
     def learning_rate(self, step: int) -> float:
         """Return the learning rate that step `step` is taken with."""
         return float(self.schedule(step - self.first_step))
+
+    def ends_epoch(self, step: Any) -> Any:
+        """Return whether an epoch has ended when `step` steps of the run are done; `step` may be an array."""
+        return (step - self.first_step) % self.steps_per_epoch == 0
 
 
 def create_mesh() -> jax.sharding.Mesh:
@@ -129,6 +136,7 @@ def _plan_stage(
         crop=stage["crop"],
         first_step=first_step,
         end_step=first_step + length,
+        steps_per_epoch=steps_per_epoch,
         loss=LOSSES[stage["loss"]],
         tx=tx,
         frozen_tx=frozen_tx,
@@ -146,11 +154,14 @@ def make_train_step(stage: Stage, mesh: jax.sharding.Mesh) -> TrainStep:
     the gradient are those of the whole batch on any number of devices. Gradient accumulation works through the batch
     in micro-batches, each of them shared by all devices; BatchNorm then normalises by each micro-batch's statistics.
 
+    Beside the state and the loss it returns histograms of the new `weights` and of the `gradients` before any
+    clipping, in the last step of every epoch; in others they are all zero and cost nothing.
+
     While the encoder is frozen no gradient of it is computed: it gets no update, its optimizer state rests, and it does
     not count in the global norm. Its BatchNorm goes on as in training: by the batch's statistics, taking them in.
     """
 
-    def update(state: TrainState, batch: dict[str, jax.Array], *, frozen: bool) -> tuple[TrainState, jax.Array]:
+    def update(state: TrainState, batch: dict[str, jax.Array], *, frozen: bool) -> tuple[TrainState, jax.Array, Any]:
         held = {name: tree for name, tree in state.params.items() if frozen and name == stage.encoder.name}
         trained = {name: tree for name, tree in state.params.items() if name not in held}
 
@@ -177,15 +188,24 @@ def make_train_step(stage: Stage, mesh: jax.sharding.Mesh) -> TrainStep:
         state = state.replace(
             step=state.step + 1, params=params, opt_state=opt_state, batch_stats=batch_stats, ema_params=ema_params
         )
-        return state, loss
+        return state, loss, grads
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array, Counts]:
         if stage.encoder is None or stage.encoder.frozen_steps == 0:
-            return update(state, batch, frozen=False)
-        is_frozen = state.step < stage.first_step + stage.encoder.frozen_steps
-        return jax.lax.cond(is_frozen, partial(update, frozen=True), partial(update, frozen=False), state, batch)
+            state, loss, grads = update(state, batch, frozen=False)
+        else:
+            is_frozen = state.step < stage.first_step + stage.encoder.frozen_steps
+            both = (partial(update, frozen=True), partial(update, frozen=False))
+            state, loss, grads = jax.lax.cond(is_frozen, *both, state, batch)
+        return state, loss, _count_if(stage.ends_epoch(state.step), {"weights": state.params, "gradients": grads})
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def _count_if(wanted: jax.Array, tree: Any) -> Counts:
+    """Return the histograms of a tree, or zeros where they are not wanted."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(count_values, tree))
+    return jax.lax.cond(wanted, count_values, lambda _: zeros, tree)
 
 
 def _accumulate(

@@ -120,6 +120,26 @@ def test_values_that_would_fail_later_are_refused_now(tiny_config):
         check_config({})
 
 
+def test_batches_that_devices_cannot_share_are_refused_with_all_else(tiny_config):
+    tiny_config.data.batch_size = 6
+    tiny_config.stages[1].accumulate = 3
+    check_config(tiny_config, num_devices=2)
+    tiny_config.evaluation.batch_size = 2
+    tiny_config.seed = -1
+    with pytest.raises(InputError) as error:
+        check_config(tiny_config, num_devices=4)
+    for words in (
+        "The config has 4 problem(s)",
+        "seed: found -1",
+        "data.batch_size: found 6, which the 4 devices cannot share evenly; expected 4 or 8, or fewer devices",
+        "data.batch_size / stages[1].accumulate: found 2, which the 4 devices cannot share evenly; expected 4, or",
+        "evaluation.batch_size: found 2",
+    ):
+        assert words in str(error.value)
+    with pytest.raises(InputError, match=r"has 2 problem"):  # scoring shares no training batch
+        check_config(tiny_config, num_devices=4, training=False)
+
+
 def refused(config):
     with pytest.raises(InputError) as error:
         check_config(config)

@@ -19,7 +19,7 @@ from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
-from jaxdeblur.run import open_run
+from jaxdeblur.run_setup import open_run
 from jaxdeblur.weights import fingerprint
 
 ROOT = Path(__file__).parent.parent

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from jaxdeblur.histograms import NUM_BINS, Histogram
 from jaxdeblur.metric_log import MetricLog, read_metrics
 
 
@@ -63,11 +65,19 @@ def read_events(folder):
             place += 16 + length
 
 
-def test_tensorboard_holds_scalars_and_images(tmp_path):
+def test_tensorboard_holds_scalars_images_and_histograms(tmp_path):
     log = MetricLog(tmp_path, resume_step=0)
+    counts = np.zeros(NUM_BINS, np.int32)
+    counts[[0, -1]] = 3, 1
+    log.histograms(3, [Histogram("weights/conv1/kernel", counts, low=-1.5, high=1.5)])  # bins of 0.1
     log.scalars(3, 0, 1.5, {"validation/psnr": 25.5})
     log.images(3, "strips", [np.zeros((4, 12, 3), np.uint8)])
     log.close()
     values = {v.tag: v for event in read_events(tmp_path / "tensorboard") for v in event.summary.value}
     assert values["validation/psnr"].simple_value == 25.5
     assert (values["strips/0"].image.height, values["strips/0"].image.width) == (4, 12)
+    histogram = values["weights/conv1/kernel"].histo
+    assert (histogram.min, histogram.max, histogram.num) == (-1.5, 1.5, 4)
+    assert (histogram.sum, histogram.sum_squares) == (pytest.approx(-2 * 1.45), pytest.approx(4 * 1.45**2))
+    assert list(histogram.bucket) == counts.tolist()
+    assert list(histogram.bucket_limit) == pytest.approx(np.linspace(-1.4, 1.5, NUM_BINS))

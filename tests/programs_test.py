@@ -1,5 +1,7 @@
 """Compiled programs: what they compute is counted, and where they are kept is the user's choice."""
 
+import gzip
+import json
 import types
 
 import jax
@@ -10,6 +12,7 @@ import pytest
 from jaxdeblur.programs import (
     PEAK_FLOPS,
     Program,
+    StepTrace,
     compile_program,
     memory_in_use,
     peak_flops,
@@ -73,3 +76,18 @@ def test_a_device_that_does_not_say_its_memory_says_nothing():
     stats = {"bytes_in_use": 5, "peak_bytes_in_use": 7, "num_allocs": 1}
     device = types.SimpleNamespace(memory_stats=lambda: stats)
     assert memory_in_use(device) == {"bytes_in_use": 5, "peak_bytes_in_use": 7}
+
+
+def test_a_trace_ends_with_its_run(tmp_path):
+    """Of ten steps that are asked for, only three are taken; the first two of them are left out."""
+    trace = StepTrace(tmp_path, 10)
+    for number in (7, 8):
+        with trace.step(number):
+            jnp.ones(3).block_until_ready()
+    assert not list(tmp_path.iterdir())
+    with trace.step(9):
+        jnp.ones(3).block_until_ready()
+    trace.close()
+    (path,) = tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["9"]

@@ -53,18 +53,19 @@ UNET = build_model("unet", width=4, num_levels=2, num_blocks=1)
 
 
 def take_steps(model, count, stage, *, ema_decay=0.0, **options):
-    """Return the losses and the states on the host, the initial one first, of steps on one batch over two devices."""
+    """Return the losses, states and histograms on the host of steps on one batch over two devices; states from 0 on."""
     mesh = create_mesh()
     (planned,) = plan_stages([stage], 2, ema_decay=ema_decay, **options)
     create = partial(create_train_state, model, planned.tx, ema=ema_decay > 0)
     state = jax.jit(create, out_shardings=replicated(mesh))(jax.random.key(0))
     batch = jax.device_put(BATCH, batch_sharding(mesh))
-    losses, states, step = [], [jax.device_get(state)], make_train_step(planned, mesh)
+    losses, states, histograms, step = [], [jax.device_get(state)], [], make_train_step(planned, mesh)
     for _ in range(count):
-        state, loss = step(state, batch)
+        state, loss, found = step(state, batch)
         losses.append(float(loss))
         states.append(jax.device_get(state))
-    return losses, states
+        histograms.append(jax.device_get(found))
+    return losses, states, histograms
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,29 @@ def assert_equal(ours, theirs):
     assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def extremes(*trees):
+    """Return least and largest values of all tensors, (tensors, 2)."""
+    return [(leaf.min(), leaf.max()) for leaf in jax.tree.leaves(trees)]
+
+
+def test_histograms_are_counted_in_the_last_step_of_an_epoch(plain):
+    """An epoch is two steps. With SGD of rate 0.5 the gradient is twice the step back."""
+    _, states, histograms = plain
+    assert [found.counts.any() for found in histograms] == [False, True, False, True]
+    back = jax.tree.map(lambda before, after: 2 * (before - after), states[1].params, states[2].params)
+    found = np.stack([histograms[1].low, histograms[1].high], axis=1)
+    np.testing.assert_allclose(found, extremes(back, states[2].params), atol=1e-6)
+
+
+def test_histograms_are_of_gradients_before_clipping():
+    _, _, histograms = take_steps(UNET, 2, {**STAGE, "clip_norm": 1e-3})
+    gradients = histograms[1].high[: histograms[1].high.size // 2]
+    assert np.abs(gradients).max() > 2e-3
+
+
 def test_accumulation_equals_the_big_batch(plain):
     """Without BatchNorm, to rounding."""
-    losses, states = take_steps(UNET, 2, {**STAGE, "accumulate": 2})
+    losses, states, _ = take_steps(UNET, 2, {**STAGE, "accumulate": 2})
     assert losses == pytest.approx(plain[0][:2], rel=1e-6)
     assert losses[1] != pytest.approx(losses[0], rel=1e-3)  # the first step moved the weights
     assert_close(states[2].params, plain[1][2].params, rtol=0, atol=1e-6)
@@ -94,7 +115,7 @@ def test_accumulation_equals_the_big_batch(plain):
 def test_batch_norm_sees_each_micro_batch_by_itself():
     """What parts accumulation from the big batch: statistics of images 0 and 2, then of 1 and 3; the rest is a mean."""
     model, mean, expected = EncoderDecoder(), np.zeros(4), []
-    losses, (before, after) = take_steps(model, 1, {**STAGE, "loss": "psnr", "accumulate": 2})
+    losses, (before, after), _ = take_steps(model, 1, {**STAGE, "loss": "psnr", "accumulate": 2})
     forward = jax.jit(lambda x: model.apply(before.variables, x, train=True, mutable=["batch_stats"])[0])
     for part in (SHARP[0::2], SHARP[1::2]):
         blur, sharp = (part // 2) / np.float32(255), part / np.float32(255)
@@ -109,7 +130,7 @@ def test_batch_norm_sees_each_micro_batch_by_itself():
 
 def test_the_average_of_the_parameters_by_numpy(plain):
     """mean = 0.75 mean + 0.25 new, from the initial weights on; it is what is scored, and it changes no step."""
-    _, states = take_steps(UNET, 4, STAGE, ema_decay=0.75)
+    _, states, _ = take_steps(UNET, 4, STAGE, ema_decay=0.75)
     mean = jax.tree.map(np.float64, states[0].params)
     assert_equal(states[0].ema_params, states[0].params)
     for state, other in zip(states[1:], plain[1][1:], strict=True):
@@ -145,7 +166,7 @@ def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
     """Frozen in the first of two epochs of two steps: bit for bit, moments too; its BatchNorm follows the images."""
     stage = {**STAGE, "epochs": 2, "optimizer": ADAM, "encoder": {"frozen_epochs": 1, "rate": 0.5}, "clip_norm": 100.0}
     stage["schedule"] = {"name": "step", "learning_rate": 1e-3, "factor": 0.1, "every": 1, "unit": "epochs"}
-    _, states = take_steps(EncoderDecoder(), 3, stage, ema_decay=0.5, encoder="backbone")
+    _, states, _ = take_steps(EncoderDecoder(), 3, stage, ema_decay=0.5, encoder="backbone")
     start, _, frozen, moved = states
     encoder = [state.params["backbone"] for state in states]
     assert_equal(encoder[2], encoder[0])
@@ -165,7 +186,7 @@ def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
 
 def test_the_encoders_first_step_is_its_rate_times_as_large():
     model, part = EncoderDecoder(), {**STAGE, "encoder": {"frozen_epochs": 0, "rate": 0.25}}
-    (_, (start, apart)), (_, (_, alike)) = (take_steps(model, 1, s, encoder="backbone") for s in (part, STAGE))
+    (_, (start, apart), _), (_, (_, alike), _) = (take_steps(model, 1, s, encoder="backbone") for s in (part, STAGE))
     steps = jax.tree.map(lambda old, new: new - old, start.params, apart.params)
     whole = jax.tree.map(lambda old, new: new - old, start.params, alike.params)
     assert_close(steps["decoder"], whole["decoder"], rtol=1e-6, atol=0)
@@ -188,7 +209,7 @@ def test_all_state_is_float32_whatever_the_network_computes_in(network):
     (stage,) = plan_stages([{**STAGE, "optimizer": ADAM, "accumulate": 2}], 2, ema_decay=0.9)
     state = jax.eval_shape(lambda: create_train_state(model, stage.tx, jax.random.key(0), ema=True))
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.uint8)
-    after, loss = jax.eval_shape(make_train_step(stage, mesh), state, {"blur": images, "sharp": images})
+    after, loss, _ = jax.eval_shape(make_train_step(stage, mesh), state, {"blur": images, "sharp": images})
     assert loss.dtype == np.float32
     for found in (state, after):
         assert {leaf.dtype for leaf in jax.tree.leaves(found) if leaf.ndim} == {np.dtype(np.float32)}

@@ -8,13 +8,13 @@ import pytest
 from conftest import replace_unseen
 from jax.sharding import AxisType
 
-import jaxdeblur.train as train_module
+from jaxdeblur import run_setup
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
-from jaxdeblur.run import check_batch_size, open_run
+from jaxdeblur.run_setup import open_run
 from jaxdeblur.train import restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
@@ -122,8 +122,8 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
     """Each apart: the weights before any step, and the seed that the batches are drawn with."""
     seen = []
-    make = train_module.make_train_batches
-    monkeypatch.setattr(train_module, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
+    make = run_setup.make_train_batches
+    monkeypatch.setattr(run_setup, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first", training=True))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)
@@ -155,7 +155,7 @@ def train_on(devices, steps, batch, stage):
     create = jax.jit(lambda key: create_train_state(MODEL, stage.tx, key), out_shardings=replicated(mesh))
     state, step, losses = create(jax.random.key(0)), make_train_step(stage, mesh), []
     for _ in range(steps):
-        state, loss = step(state, jax.device_put(batch, batch_sharding(mesh)))
+        state, loss, _ = step(state, jax.device_put(batch, batch_sharding(mesh)))
         losses.append(float(loss))
     return losses, jax.device_get(state.variables)
 
@@ -199,20 +199,19 @@ def test_a_step_by_hand(batch, stage, loss):
     np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * features.var(axis=(0, 1, 2)), rtol=1e-4)
 
 
-def test_batches_that_devices_cannot_share_are_refused():
-    check_batch_size("data.batch_size", 6, 2)
-    with pytest.raises(InputError, match=r"data.batch_size: 6 is no multiple of the 4 devices. Set it to 4 or 8"):
-        check_batch_size("data.batch_size", 6, 4)
-    with pytest.raises(InputError, match=r"Set it to 4, or go on with fewer"):
-        check_batch_size("data.batch_size", 2, 4)
-
-
-def test_micro_batches_that_devices_cannot_share_are_refused(tiny_config, tmp_path):
-    tiny_config.stages[1].accumulate = 2
-    with pytest.raises(
-        InputError, match=r"data.batch_size / stages\[1\].accumulate: 1 is no multiple of the 2 devices"
-    ):
+def test_what_does_not_fit_the_data_is_said_at_once(tiny_config, tmp_path):
+    """Six training pairs of 16x16: both crops, and a warm-up as long as its stage."""
+    schedule = {"name": "cosine", "learning_rate": 1e-3, "warmup": 6, "unit": "steps"}
+    tiny_config.stages[0].schedule = schedule
+    tiny_config.stages[0].crop, tiny_config.stages[1].crop = 17, 18
+    with pytest.raises(InputError) as error:
         open_run(tiny_config, tmp_path / "run", training=True)
+    for words in (
+        "stages[0].crop: 17 is larger than data.resize, 16",
+        "stages[1].crop: 18 is larger",
+        "stages[0].schedule.warmup: 6 steps, but its stage has only 6 steps",
+    ):
+        assert words in str(error.value)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):

@@ -104,20 +104,23 @@ def check_sizes(source: PairSource, resize: int, crops: Sequence[int]) -> None:
         crops: side in pixels of each stage's crops; 0 for none.
 
     Raises:
-        InputError: names the field and the sizes.
+        InputError: names the fields and the sizes.
     """
     sizes = {(resize, resize)} if resize else {*source.sizes}
     smallest = min(min(size) for size in sizes)
     words = f"data.resize, {resize}" if resize else f"the smallest training image, {smallest} pixels"
+    problems = []
     for i, crop in enumerate(crops):
         if crop > smallest:
-            raise InputError(f"stages[{i}].crop: {crop} is larger than {words}. Lower it.")
+            problems.append(f"stages[{i}].crop: {crop} is larger than {words}. Lower it.")
         if not crop and len(sizes) > 1:
             found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)[:5])
-            raise InputError(
+            problems.append(
                 f"Training images have {len(sizes)} sizes ({found}{', ...' if len(sizes) > 5 else ''}) and cannot "
                 f"share a batch. Set stages[{i}].crop or data.resize."
             )
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _read_options(num_threads: int) -> grain.ReadOptions:

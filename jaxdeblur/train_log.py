@@ -1,0 +1,66 @@
+"""What a run tells of its training: lines of the log and on the terminal, strips of images, histograms.
+
+PSNR is in dB.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxdeblur import evaluate
+from jaxdeblur.console import ProgressBar, SpeedMeter, say
+from jaxdeblur.finite import not_finite
+from jaxdeblur.histograms import Counts, name_histograms
+from jaxdeblur.run_setup import Run
+from jaxdeblur.train_step import Stage
+
+
+def log_training(
+    run: Run,
+    stage: Stage,
+    step: int,
+    losses: list[float],
+    speed_values: dict[str, float],
+    meter: SpeedMeter,
+    bar: ProgressBar,
+) -> None:
+    """Write the mean loss of the steps since the last line, the learning rate and the speed."""
+    speed = meter.images_per_second
+    left = (run.total_steps - step) * run.batch_size / speed
+    values = {
+        "train/loss": float(np.mean(losses)),
+        "train/learning_rate": stage.learning_rate(step - 1),
+        "train/images_per_s": speed,
+        **speed_values,
+    }
+    if run.log:
+        run.log.scalars(step, stage.index, step / run.steps_per_epoch, values)
+    bar.show(f"step {step}/{run.total_steps}, loss {values['train/loss']:.5f}, {speed:.1f} images/s", left)
+    meter.restart()
+
+
+def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluation) -> float:
+    """Log the scores of the validation split, with sample images, and return the mean PSNR per image.
+
+    Raises:
+        InputError: the scores are not finite.
+    """
+    summary = result.summary
+    if not math.isfinite(summary["psnr"]):
+        raise not_finite("The network's output is no longer finite after", stage, step)
+    values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
+    values["validation/identity_psnr"] = summary["identity"]["psnr"]
+    epoch = step / run.steps_per_epoch
+    if run.log:
+        run.log.scalars(step, stage.index, epoch, values)
+        run.log.images(step, "blur_prediction_sharp", [evaluate.strip(sample) for sample in result.samples])
+    gain = summary["psnr"] - summary["identity"]["psnr"]
+    say(f"epoch {epoch:g}: validation PSNR {summary['psnr']:.2f} dB, {gain:+.2f} dB against the blurred input")
+    return summary["psnr"]
+
+
+def log_histograms(run: Run, step: int, params: dict[str, Any], counts: Counts) -> None:
+    """Show the weights and the gradients of every tensor in TensorBoard."""
+    if run.log:
+        run.log.histograms(step, name_histograms(counts, {"weights": params, "gradients": params}))

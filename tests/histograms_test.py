@@ -1,0 +1,53 @@
+"""Histograms counted on the device are NumPy's."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdeblur.histograms import MOST_VALUES, NUM_BINS, count_values, name_histograms
+
+RNG = np.random.default_rng(0)
+
+
+def count(tree):
+    """Return the histograms of a tree of arrays by name."""
+    return {found.name: found for found in name_histograms(jax.device_get(jax.jit(count_values)(tree)), tree)}
+
+
+def test_counts_are_numpys():
+    """Tensors of less than a row of the table, of a row exactly, and of many; each has its own extremes."""
+    shapes = {"small": (7,), "row": (256,), "kernel": (3, 3, 8, 16), "long": (1000,)}
+    tree = {name: RNG.normal(i, i + 1, shape).astype(np.float32) for i, (name, shape) in enumerate(shapes.items())}
+    found = count(tree)
+    assert set(found) == set(shapes)
+    for name, values in tree.items():
+        expected, edges = np.histogram(values.astype(np.float64), NUM_BINS)
+        # A value on an edge may fall to either side: float32 divides otherwise.
+        assert np.abs(np.cumsum(found[name].counts) - np.cumsum(expected)).max() <= 1, name
+        assert found[name].counts.sum() == values.size
+        np.testing.assert_allclose(found[name].edges, edges, atol=1e-5)
+        assert (found[name].low, found[name].high) == (values.min(), values.max())
+
+
+def test_equal_values_fill_one_bin_and_others_than_numbers_none():
+    tree = {"equal": np.array([2.0, 2.0, np.nan, np.inf, 2.0], np.float32), "nothing": np.full(3, np.nan, np.float32)}
+    found = count(tree)
+    assert list(found) == ["equal"]
+    assert found["equal"].counts.sum() == found["equal"].counts.max() == 3
+    assert (found["equal"].low, found["equal"].high) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("channels", [8, 64])
+def test_a_part_of_a_large_tensor_meets_all_channels(channels):
+    """Channels of which each has one value: all have about their share of what is counted."""
+    values = np.broadcast_to(np.arange(channels, dtype=np.float32), (8 * MOST_VALUES // channels, channels))
+    counts = count({"kernel": values})["kernel"].counts
+    assert MOST_VALUES / 2 < counts.sum() <= MOST_VALUES
+    bins = np.minimum(np.arange(channels) * NUM_BINS // (channels - 1), NUM_BINS - 1)
+    share = np.bincount(bins, minlength=NUM_BINS) / channels
+    np.testing.assert_allclose(counts / counts.sum(), share, atol=1e-3)
+
+
+def test_names_are_paths():
+    tree = {"b": {"bias": np.arange(6.0)}, "a": {"kernel": np.arange(4.0)}}
+    assert {name: found.counts.sum() for name, found in count(tree).items()} == {"a/kernel": 4, "b/bias": 6}
