@@ -1,6 +1,5 @@
 """Histograms of weights and gradients, counted on the device, so that not the values but their counts are fetched."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-NUM_BINS = 30  # as many as TensorBoard draws
+from jaxdeblur.metric_log import NUM_BINS, Histogram
+
 # The shape of a histogram needs no more, and all values of a large network would need its size in memory anew.
 MOST_VALUES = 1 << 16
 _WIDTH = 256  # of the table's rows; the last row of each tensor is filled up
@@ -27,21 +27,6 @@ class Counts:
     counts: jax.Array
     low: jax.Array
     high: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Histogram:
-    """One tensor's: `counts`, (NUM_BINS,), in equal bins between its extremes; values not finite are in none."""
-
-    name: str
-    counts: np.ndarray
-    low: float
-    high: float
-
-    @property
-    def edges(self) -> np.ndarray:
-        """Of the bins, (NUM_BINS + 1,)."""
-        return np.linspace(self.low, self.high, NUM_BINS + 1)
 
 
 def count_values(tree: Any) -> Counts:

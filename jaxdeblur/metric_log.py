@@ -1,5 +1,6 @@
 """A run's log: `metrics.jsonl`, one JSON object a line, and the same in TensorBoard."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -8,7 +9,23 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.histograms import Histogram
+
+NUM_BINS = 30  # as many as TensorBoard draws
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """One tensor's: `counts`, (NUM_BINS,), in equal bins between its extremes; values not finite are in none."""
+
+    name: str
+    counts: np.ndarray
+    low: float
+    high: float
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Of the bins, (NUM_BINS + 1,)."""
+        return np.linspace(self.low, self.high, NUM_BINS + 1)
 
 
 class MetricLog:

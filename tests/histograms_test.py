@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdeblur.histograms import MOST_VALUES, NUM_BINS, count_values, name_histograms
+from jaxdeblur.histograms import MOST_VALUES, count_values, name_histograms
+from jaxdeblur.metric_log import NUM_BINS
 
 RNG = np.random.default_rng(0)
 

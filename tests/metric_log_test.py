@@ -7,8 +7,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from jaxdeblur.histograms import NUM_BINS, Histogram
-from jaxdeblur.metric_log import MetricLog, read_metrics
+from jaxdeblur.metric_log import NUM_BINS, Histogram, MetricLog, read_metrics
 
 
 def write(folder, steps, *, resume_step=0):
