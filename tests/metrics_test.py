@@ -118,7 +118,9 @@ def test_which_similarity_takes_which_image():
     found = metrics.image_metrics(PREDICTION, SHARP)
     clipped, target = np.clip(PREDICTION, 0, 1), SHARP / 255.0
     assert found["ssim"] == pytest.approx(similarity_of_scikit_image(clipped, target), abs=1e-9)
-    assert found["ssim_matlab"] == pytest.approx(similarity_of_a_volume(np.round(clipped * 255) / 255, target), abs=1e-9)
+    assert found["ssim_matlab"] == pytest.approx(
+        similarity_of_a_volume(np.round(clipped * 255) / 255, target), abs=1e-9
+    )
 
 
 def test_an_image_smaller_than_the_window_has_no_ssim():
