@@ -1,7 +1,8 @@
 """LPIPS, the learned perceptual distance of Zhang et al. 2018 (CVPR), version 0.1 on AlexNet, for weights one brings.
 
-Images are RGB in [0, 1]. Less is better; equal images have 0, up to float32's rounding (under 1e-12). The weights are two published files in one
-`.safetensors`: torchvision's AlexNet, of which only the features count, and `alex.pth` of the authors' repository:
+Images are RGB in [0, 1]. Less is better; equal images have 0, up to float32's rounding (under 1e-12). The weights are
+two published files in one `.safetensors`: torchvision's AlexNet, of which only the features count, and `alex.pth` of
+the authors' repository (lpips/weights/v0.1):
 
     python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth alexnet-owt-7be5be79.pth FILE
 """
