@@ -91,10 +91,14 @@ def test_the_interval_is_the_same_at_every_call_and_shifts_with_the_values():
 
 def test_sequences_that_agree_fall_back_to_student():
     """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
-    found = statistics.interval([0.1] * 14 + [0.5, 0.5], [name for name in "abcdefgh" for _ in range(2)])
+    found = statistics.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
     assert (found["method"], found["resamples"]) == ("student_t", 0)
     low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
     assert (found["low"], found["high"]) == pytest.approx((low, high))
+    # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
+    lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
+    names = [name for name, length in lengths.items() for _ in range(length)]
+    assert statistics.interval([0.1] * 37 + [0.5] * 4, names)["method"] == "student_t"
     same = statistics.interval([0.25] * 16, [name for name in "abcdefgh" for _ in range(2)])
     assert (same["low"], same["mean"], same["high"]) == (0.25, 0.25, 0.25)
 
