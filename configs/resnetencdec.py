@@ -83,6 +83,9 @@ def get_config(variant: str = "default") -> ConfigDict:
     )
 
     config.evaluation = ConfigDict()
+    # By name: "256" is whole frames resized to 256x256 (any side), "full" as they are. The first validates training.
+    config.evaluation.protocols = ("256",)
+    config.evaluation.lpips = ""  # file of LPIPS's weights; "": not measured
     config.evaluation.batch_size = 16  # images scored at once; does not change the scores
     config.evaluation.sample_count = 8  # images kept to look at
 

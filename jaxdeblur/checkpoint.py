@@ -57,6 +57,11 @@ class Checkpoints:
         return self._manager.latest_step()
 
     @property
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
+    @property
     def best_step(self) -> int | None:
         """The step with the highest validation PSNR; None before the first validation."""
         scores = {step: self.validation_psnr(step) for step in self._manager.all_steps()}

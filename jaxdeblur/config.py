@@ -43,6 +43,14 @@ def _names(value: Any) -> str | None:
     return None if is_list else "expected a tuple of names with at least one"
 
 
+def _protocols(value: Any) -> str | None:
+    names = value if isinstance(value, (tuple, list)) else ()
+    good = [name == "full" or (isinstance(name, str) and name.isdecimal() and int(name) >= 16) for name in names]
+    if names and all(good) and len({*names}) == len(names):
+        return None
+    return "expected a tuple of names, each once: 'full', or the side to resize to, of at least 16, as '256'"
+
+
 def _four_integers(value: Any) -> str | None:
     is_list = isinstance(value, (tuple, list)) and len(value) == 4 and not any(_number(int, 1)(item) for item in value)
     return None if is_list else "expected a tuple of four integers of at least 1"
@@ -74,6 +82,8 @@ FIELDS: dict[str, Check] = {
     "data.flip_and_turn": _type(bool, "True or False"),
     "data.batch_size": _number(int, 1),
     "data.num_threads": _number(int, 1, 1025),
+    "evaluation.protocols": _protocols,
+    "evaluation.lpips": _type(str, "a path, or '' for none"),
     "evaluation.batch_size": _number(int, 1),
     "evaluation.sample_count": _number(int, 1),
     "checkpoint.keep_latest": _number(int, 1),

@@ -34,5 +34,5 @@ def raise_together(*checks: Callable[[], Any]) -> list[Any]:
         except InputError as error:
             messages.append(str(error))
     if messages:
-        raise InputError("\n".join(messages))
+        raise InputError("\n".join(dict.fromkeys(messages)))
     return results

@@ -5,21 +5,35 @@ dB; metrics are those of `metrics.py`.
 """
 
 import dataclasses
+import datetime
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from jaxdeblur import metrics, statistics
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.files import code_version, write_json
+from jaxdeblur.inference import to_uint8
 
 Predict = Callable[[Any, np.ndarray], np.ndarray]
+PICTURES = ("blur", "prediction", "sharp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What is measured of an image besides errors.
+
+    Attributes:
+        similarity: both kinds of SSIM.
+        lpips: from (prediction, sharp) to LPIPS; None where its weights are not at hand.
+    """
+
+    similarity: bool
+    lpips: metrics.Score | None
 
 
 @dataclasses.dataclass
@@ -28,7 +42,8 @@ class Evaluation:
 
     Attributes:
         images: one record each: `sequence`, `frame`, the metrics, and `identity` with the blurred input's.
-        samples: some of the images themselves: `sequence`, `frame`, and uint8 `blur`, `prediction`, `sharp`.
+        samples: some of the images themselves: `sequence`, `frame`, `why` they were kept (`spread`, `best`, `median`,
+            `worst`), and uint8 `blur`, `prediction`, `sharp`.
     """
 
     images: list[dict]
@@ -45,27 +60,6 @@ class Evaluation:
         }
 
 
-def to_float(images: jax.Array) -> jax.Array:
-    """Return uint8 images as float32 in [0, 1]."""
-    return images.astype(jnp.float32) / 255.0
-
-
-def make_predict(model: nn.Module, batch_sharding: jax.sharding.Sharding) -> Predict:
-    """Return a compiled function from (variables, uint8 batch (B, H, W, 3)) to float32 predictions, unclipped."""
-
-    forward = make_forward(model)
-    return lambda variables, blur: np.asarray(forward(variables, jax.device_put(blur, batch_sharding)))
-
-
-def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
-    """Return the program of `make_predict`, which takes and returns arrays on devices."""
-
-    def forward(variables: Any, blur: jax.Array) -> jax.Array:
-        return model.apply(variables, to_float(blur), train=False)
-
-    return jax.jit(forward)
-
-
 def evaluate(
     predict: Predict,
     variables: Any,
@@ -74,6 +68,8 @@ def evaluate(
     num_pairs: int,
     batch_size: int,
     sample_count: int,
+    measures: Measures,
+    num_threads: int,
     first: int = 0,
 ) -> Evaluation:
     """Score every pair.
@@ -85,18 +81,34 @@ def evaluate(
         num_pairs: how many pairs the split has.
         batch_size: images predicted at once; the last batch is filled up, never dropped.
         sample_count: images to keep, evenly spaced over the split.
+        measures: what is measured besides errors.
+        num_threads: threads that measure, while the next batch is predicted.
         first: place in the split of the first of `pairs`, which may be a part of it.
     """
     wanted = set(np.linspace(0, num_pairs - 1, min(sample_count, num_pairs)).round().astype(int).tolist())
-    result = Evaluation([], [])
-    for batch in _batches_of_one_size(pairs, batch_size):
-        blur = np.stack([pair["blur"] for pair in batch] + [batch[-1]["blur"]] * (batch_size - len(batch)))
-        predictions = predict(variables, blur)[: len(batch)]
-        for pair, prediction in zip(batch, predictions, strict=True):
-            if first + len(result.images) in wanted:
-                result.samples.append({**pair, "prediction": to_uint8(prediction)})
-            result.images.append(_record(pair, prediction))
+    result, waiting, place = Evaluation([], []), [], first
+    with ThreadPoolExecutor(num_threads) as threads:
+        for batch in _batches_of_one_size(pairs, batch_size):
+            blur = np.stack([pair["blur"] for pair in batch] + [batch[-1]["blur"]] * (batch_size - len(batch)))
+            predictions = predict(variables, blur)[: len(batch)]
+            # Measured while the next batch is predicted; not more than one batch waits, for the sake of memory.
+            result.images += [record.result() for record in waiting]
+            waiting = [
+                threads.submit(_record, *of_image, measures) for of_image in zip(batch, predictions, strict=True)
+            ]
+            for pair, prediction in zip(batch, predictions, strict=True):
+                if place in wanted:
+                    result.samples.append({**pair, "why": ["spread"], "prediction": to_uint8(prediction)})
+                place += 1
+        result.images += [record.result() for record in waiting]
     return result
+
+
+def find_extremes(images: list[dict]) -> dict[str, tuple[str, str]]:
+    """Return sequence and frame of the images with the `best`, the `median` and the `worst` PSNR gain."""
+    ordered = sorted(images, key=lambda image: image["psnr"] - image["identity"]["psnr"])
+    chosen = {"best": ordered[-1], "median": ordered[len(ordered) // 2], "worst": ordered[0]}
+    return {why: (image["sequence"], image["frame"]) for why, image in chosen.items()}
 
 
 def join_parts(parts: Iterable[Evaluation]) -> Evaluation:
@@ -108,14 +120,9 @@ def join_parts(parts: Iterable[Evaluation]) -> Evaluation:
     return whole
 
 
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Return a float image in [0, 1] as uint8: clipped, rounded to the nearest level; NaN is shown black."""
-    return np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def strip(sample: dict) -> np.ndarray:
     """Return blur, prediction and sharp of a sample side by side, uint8 (H, 3 W, 3)."""
-    return np.concatenate([sample["blur"], sample["prediction"], sample["sharp"]], axis=1)
+    return np.concatenate([sample[key] for key in PICTURES], axis=1)
 
 
 def make_protocol(
@@ -127,10 +134,11 @@ def make_protocol(
     blur: str,
     num_images: int,
     num_skipped: int,
+    weights: str,
     weights_sha256: str,
-    checkpoint_step: int,
+    checkpoint_step: int | None,
 ) -> dict:
-    """Return what one must know to compare the numbers: data, resolution, weights and code."""
+    """Return what one must know to compare the numbers: data, resolution, weights, code and date."""
     return {
         "data_set": data_set,
         "split": split,
@@ -140,9 +148,11 @@ def make_protocol(
         "resize_filter": options.resize_filter if options.resize else "none",
         "number_of_images": num_images,
         "pairs_skipped": num_skipped,
+        "weights": weights,
         "weights_sha256": weights_sha256,
         "checkpoint_step": checkpoint_step,
         "code_version": code_version(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -151,8 +161,8 @@ def evaluation_path(folder: Path, protocol: dict) -> Path:
     return folder / f"{protocol['split']}-{protocol['resolution']}.json"
 
 
-def write_evaluation(path: Path, protocol: dict, result: Evaluation) -> None:
-    """Write `protocol`, `summary`, `images` and `samples` as JSON, and the sample images into a folder beside it.
+def write_evaluation(path: Path, protocol: dict, result: Evaluation, speed: dict[str, Any]) -> None:
+    """Write `protocol`, `summary`, `speed`, `images` and `samples` as JSON, and the sample images beside it.
 
     `samples` names the images' files, relative to the JSON's folder.
     """
@@ -160,12 +170,12 @@ def write_evaluation(path: Path, protocol: dict, result: Evaluation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for i, sample in enumerate(result.samples):
-        files = {key: f"{folder.name}/{i:03d}-{key}.png" for key in ("blur", "prediction", "sharp")}
+        files = {key: f"{folder.name}/{i:03d}-{key}.png" for key in PICTURES}
         for key, file in files.items():
             Image.fromarray(sample[key]).save(path.parent / file)
-        samples.append({"sequence": sample["sequence"], "frame": sample["frame"], "files": files})
-    record = {"protocol": protocol, "summary": result.summary, "images": result.images, "samples": samples}
-    write_json(path, record)
+        samples.append({**{key: sample[key] for key in ("sequence", "frame", "why")}, "files": files})
+    record = {"protocol": protocol, "summary": result.summary, "speed": speed, "images": result.images}
+    write_json(path, {**record, "samples": samples})
 
 
 def _batches_of_one_size(pairs: Iterable[dict], batch_size: int) -> Iterable[list[dict]]:
@@ -179,10 +189,11 @@ def _batches_of_one_size(pairs: Iterable[dict], batch_size: int) -> Iterable[lis
         yield batch
 
 
-def _record(pair: dict, prediction: np.ndarray) -> dict:
+def _record(pair: dict, prediction: np.ndarray, measures: Measures) -> dict:
+    how = {"similarity": measures.similarity, "lpips": measures.lpips}
     return {
         "sequence": pair["sequence"],
         "frame": pair["frame"],
-        **metrics.image_metrics(prediction, pair["sharp"]),
-        "identity": metrics.image_metrics(pair["blur"] / 255.0, pair["sharp"]),
+        **metrics.image_metrics(prediction, pair["sharp"], **how),
+        "identity": metrics.image_metrics(pair["blur"] / 255.0, pair["sharp"], **how),
     }

@@ -7,7 +7,7 @@ the authors' repository (lpips/weights/v0.1):
     python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth alexnet-owt-7be5be79.pth FILE
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.metrics import Score
 from jaxdeblur.weights import check_fit, read_weights
 
 NETWORK = "lpips_alex"
@@ -37,8 +38,6 @@ SHAPES = {
 LEAST_SIDE = 31
 # ImageNet's mean and standard deviation for values in [-1, 1], rounded as the authors have them.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-
-Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 def read_lpips(path: Path) -> Score:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,12 @@ _HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
 )
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train, then evaluate; or evaluate a trained run")
 
+_CHECKPOINTS = flags.DEFINE_string(
+    "checkpoints", None, "With --mode evaluate: 'best' (the default), 'all', to choose the best of them, or a step"
+)
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "With --mode evaluate: run or .safetensors to score, into a --workdir that holds no run"
+)
 
 # What absl and ml_collections raise for mistakes on the command line and in config files.
 _MISTAKES = (
@@ -67,6 +74,11 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
         )
     if all(given) and not _PROCESS_ID.value < _PROCESS_COUNT.value:
         sys.exit(f"error: --process_id: {_PROCESS_ID.value}, expected 0 to {_PROCESS_COUNT.value - 1}")
+    for flag in (_CHECKPOINTS, _WEIGHTS):
+        if flag.value is not None and _MODE.value != "evaluate":
+            sys.exit(f"error: --{flag.name} is for --mode evaluate")
+    if _CHECKPOINTS.value and (_WEIGHTS.value or not re.fullmatch(r"best|all|\d+", _CHECKPOINTS.value)):
+        sys.exit("error: --checkpoints: expected best, all or a step, and no --weights beside it")
     if config is None:
         sys.exit("error: --config is missing; for example --config configs/transformnet.py")
     return rest
@@ -80,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur import processes
     from jaxdeblur.console import speak_no_more
-    from jaxdeblur.run import evaluate_again, train_and_evaluate
+    from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 
     several = _DISTRIBUTED.value or _COORDINATOR.value is not None
     source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")
@@ -91,7 +103,12 @@ def main(arguments: Sequence[str]) -> None:
             processes.join(*place, heartbeat_timeout=_HEARTBEAT_TIMEOUT.value)
             if not processes.is_primary():
                 speak_no_more()
-        {"train": train_and_evaluate, "evaluate": evaluate_again}[_MODE.value](_CONFIG.value, workdir)
+        if _MODE.value == "train":
+            train_and_evaluate(_CONFIG.value, workdir)
+        elif _WEIGHTS.value:
+            evaluate_weights(_CONFIG.value, workdir, Path(_WEIGHTS.value).expanduser())
+        else:
+            evaluate_run(_CONFIG.value, workdir, _CHECKPOINTS.value or "best")
     except (Exception, KeyboardInterrupt) as error:
         words = explain(error, workdir)
         if several:

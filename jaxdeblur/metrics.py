@@ -5,15 +5,17 @@ divided by 255. PSNR is in dB with a data range of 1; SSIM has none, and is 1 fo
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+Score = Callable[[np.ndarray, np.ndarray], float]
 
 # Identical images have infinite PSNR, which would make every mean infinite: a mean squared error counts as at least
 # this much, so that the highest PSNR is 100 dB.
 MSE_FLOOR = 1e-10
-IMAGE_METRICS = ("psnr", "psnr_uint8", "ssim", "ssim_matlab", "mae", "mse")
-METRICS = ("psnr", "psnr_uint8", "psnr_batch16", "ssim", "ssim_matlab", "mae", "mse")
+IMAGE_METRICS = ("psnr", "psnr_uint8", "ssim", "ssim_matlab", "lpips", "mae", "mse")
+METRICS = ("psnr", "psnr_uint8", "psnr_batch16", "ssim", "ssim_matlab", "lpips", "mae", "mse")
 POOL_SIZE = 16
 
 # The window and the constants (K L)^2, L = 1, of Wang et al. 2004, section III.C.
@@ -30,18 +32,23 @@ def psnr_from_mse(mse: float) -> float:
     return float(-10.0 * np.log10(max(mse, MSE_FLOOR)))
 
 
-def image_metrics(prediction: np.ndarray, sharp: np.ndarray) -> dict[str, float | None]:
-    """Return the metrics of one image, those of `IMAGE_METRICS`.
+def image_metrics(
+    prediction: np.ndarray, sharp: np.ndarray, *, similarity: bool = True, lpips: Score | None = None
+) -> dict[str, float | None]:
+    """Return the metrics of one image, those of `IMAGE_METRICS`; None for one that is not measured.
 
     Args:
         prediction: (H, W, 3) float.
         sharp: (H, W, 3) uint8.
+        similarity: measure both kinds of SSIM, which takes 20 times as long as all errors together.
+        lpips: from these two to LPIPS, as `lpips.read_lpips` returns it.
 
     Returns:
         psnr: on the clipped float prediction, in dB; identical images count as 100 dB (`MSE_FLOOR`).
         psnr_uint8: on the prediction rounded to the nearest of 256 levels, as a saved file would hold it, in dB.
         ssim: `ssim` of the clipped float prediction; None for an image with a side under 11 pixels.
         ssim_matlab: `ssim_matlab` of the rounded prediction.
+        lpips: as `lpips` says.
         mae: mean absolute error of the clipped float prediction.
         mse: mean squared error of the clipped float prediction.
     """
@@ -55,8 +62,9 @@ def image_metrics(prediction: np.ndarray, sharp: np.ndarray) -> dict[str, float 
     return {
         "psnr": psnr_from_mse(mse),
         "psnr_uint8": psnr_from_mse(float(np.mean(np.square(rounded - target)))),
-        "ssim": ssim(clipped, target),
-        "ssim_matlab": ssim_matlab(rounded, target),
+        "ssim": ssim(clipped, target) if similarity else None,
+        "ssim_matlab": ssim_matlab(rounded, target) if similarity else None,
+        "lpips": lpips(prediction, sharp) if lpips else None,
         "mae": float(np.mean(np.abs(error))),
         "mse": mse,
     }
@@ -98,7 +106,7 @@ def summarize(images: Sequence[dict[str, float | None]]) -> dict[str, float | No
     psnr_batch16 is how the PyTorch original scores: the mean squared error of 16 consecutive images taken together,
     turned into dB, then averaged over these batches. The last batch may be smaller; it counts like the others. Images
     are taken to be of one size. PSNR, pooled too, is 100 dB at most (`MSE_FLOOR`). A metric that some image does not
-    have, `ssim` of one that is too small, has no mean: None.
+    have, as `ssim` of one that is too small, has no mean: None.
     """
     errors = [image["mse"] for image in images]
     pooled = [psnr_from_mse(float(np.mean(errors[i : i + POOL_SIZE]))) for i in range(0, len(errors), POOL_SIZE)]

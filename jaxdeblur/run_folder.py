@@ -71,6 +71,8 @@ def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> dict[str
     """Return the facts of the run's start."""
     before, now = flatten(read_json(folder / "config.json")), flatten(tree)
     kept = read_json(folder / "run.json")
+    for fields in (before, now):  # the first protocol is that of validation, by which the best checkpoint is chosen
+        fields["first of evaluation.protocols"] = next(iter(fields.get("evaluation.protocols", [])), "absent")
     # Validation and test images may change, say when a damaged one was taken out: they are scored anew.
     before["training pairs"], now["training pairs"] = kept["data_sha256"]["train"], facts["data_sha256"]["train"]
     problems = [

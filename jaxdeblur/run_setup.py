@@ -14,28 +14,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxdeblur import evaluate, processes
+from jaxdeblur import processes
 from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
 from jaxdeblur.config import check_config, flatten, to_plain
-from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_eval_pairs, make_train_batches, steps_per_epoch
-from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_sources
-from jaxdeblur.errors import raise_together
+from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
+from jaxdeblur.data.sources import PairSource
+from jaxdeblur.errors import InputError, raise_together
+from jaxdeblur.evaluate import Evaluation
 from jaxdeblur.files import code_version
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
+from jaxdeblur.judge import Judge, open_data, open_judge
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train_state import init_variables
-from jaxdeblur.train_step import (
-    Stage,
-    abstract,
-    batch_sharding,
-    create_local_mesh,
-    create_mesh,
-    plan_stages,
-    replicated,
-)
+from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
+from jaxdeblur.weights import Shapes
 
 
 @dataclasses.dataclass
@@ -44,22 +39,16 @@ class Run:
 
     model: nn.Module
     stages: list[Stage]
-    sources: dict[str, PairSource]  # train, validation, test
-    data_set: str
-    splits: str
-    blur: str
+    source: PairSource  # training pairs
     dtype: str  # that the network computes in
     options: InputOptions
     seed: int
     batch_size: int
     num_threads: int
-    eval_batch_size: int
-    sample_count: int
     log_every_steps: int
     profile_steps: int
     mesh: jax.sharding.Mesh
-    local_mesh: jax.sharding.Mesh  # this process's own devices
-    predict: evaluate.Predict
+    judge: Judge
     initial: InitialWeights | None  # None: the run goes on from a checkpoint
     checkpoints: Checkpoints
     initial_words: str = ""  # what the run started from, as its checkpoints say
@@ -82,7 +71,7 @@ class Run:
     def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Return this process's part of the batches of a stage, from the one of `first_step` on."""
         return make_train_batches(
-            self.sources["train"],
+            self.source,
             self.options,
             crop=stage.crop,
             batch_size=self.batch_size,
@@ -93,23 +82,9 @@ class Run:
             process_count=jax.process_count(),
         )
 
-    def score(self, split: str, variables: Any) -> evaluate.Evaluation:
-        """Score a split with the given weights: every process its share, on its own devices."""
-        source = self.sources[split]
-        first, end = processes.share(len(source))
-        own = processes.local_copy(variables, replicated(self.local_mesh))
-        parts = processes.exchange(
-            lambda: evaluate.evaluate(
-                self.predict,
-                own,
-                make_eval_pairs(source, self.options, num_threads=self.num_threads, first=first, end=end),
-                num_pairs=len(source),
-                batch_size=self.eval_batch_size // jax.process_count(),
-                sample_count=self.sample_count,
-                first=first,
-            )
-        )
-        return evaluate.join_parts(parts)
+    def validate(self, variables: Any) -> Evaluation:
+        """Score the validation split by the first protocol, with what is measured quickly."""
+        return self.judge.score(self.judge.protocols[0], "validation", variables, quick=True)
 
 
 def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
@@ -125,35 +100,30 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     plain = to_plain(config)
     options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "flip_and_turn")})
     crops = [stage["crop"] for stage in plain["stages"]]
-    root, sources = open_data(plain["data"], largest_crop=max(crops))
-    _, stages = raise_together(
-        lambda: check_sizes(sources["train"], options.resize, crops), lambda: fit_stages(plain, sources["train"])
-    )
     model = build_model(**plain["model"], **plain["compute"])
+    sources = open_data(plain["data"], resize=options.resize, crop=max(crops))
+    if "train" not in sources:
+        raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
+    source, judge = sources["train"], open_judge(plain, model, opened={options.resize: sources})
+    _, stages = raise_together(lambda: check_sizes(source, options.resize, crops), lambda: fit_stages(plain, source))
     checkpoints_folder = workdir / "checkpoints"
-    initial = open_start(config, workdir, model, data_facts(root, sources, stages))
+    facts = {**data_facts(judge.data_set, sources), "steps_per_epoch": stages[0].steps_per_epoch}
+    initial = open_start(config, workdir, model, facts)
     if training:
         processes.on_primary(lambda: set_damaged_aside(checkpoints_folder))
-    local_mesh = create_local_mesh()
     return Run(
         model=model,
         stages=stages,
-        sources=sources,
-        data_set=name_data_set(root, sources["train"]),
-        splits=config.data.splits,
-        blur=config.data.blur,
+        source=source,
         dtype=config.compute.dtype,
         options=options,
         seed=config.seed,
         batch_size=config.data.batch_size,
         num_threads=config.data.num_threads,
-        eval_batch_size=config.evaluation.batch_size,
-        sample_count=config.evaluation.sample_count,
         log_every_steps=config.log.every_steps,
         profile_steps=config.profile_steps,
         mesh=create_mesh(),
-        local_mesh=local_mesh,
-        predict=evaluate.make_predict(model, batch_sharding(local_mesh)),
+        judge=judge,
         initial=initial,
         checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
     )
@@ -170,14 +140,13 @@ def fit_stages(plain: dict[str, Any], source: PairSource) -> list[Stage]:
     return plan_stages(plain["stages"], epoch_steps, encoder=encoder, ema_decay=plain["ema_decay"])
 
 
-def data_facts(root: Path, sources: dict[str, PairSource], stages: list[Stage]) -> dict[str, Any]:
+def data_facts(data_set: str, sources: dict[str, PairSource]) -> dict[str, Any]:
     """Return what the run folder keeps of the data."""
     return {
-        "data_set": name_data_set(root, sources["train"]),
+        "data_set": data_set,
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
         "pairs_skipped": {split: len(source.skipped) for split, source in sources.items()},
-        "steps_per_epoch": stages[0].steps_per_epoch,
     }
 
 
@@ -194,13 +163,19 @@ def open_start(config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[
     start = to_plain(config)["start"]
     initial = None if has_checkpoint else read_initial_weights(config.model.name, start, shapes)
     facts = {
-        "network": config.model.name,
-        "parameters": sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/")),
+        **network_facts(config, shapes),
+        "trained": True,
         "initial_weights": initial.description if initial else "",
         **facts,
     }
     agree_on_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
     return initial
+
+
+def network_facts(config: ConfigDict, shapes: Shapes) -> dict[str, Any]:
+    """Return what the run folder keeps of the network."""
+    parameters = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/"))
+    return {"network": config.model.name, "parameters": parameters}
 
 
 def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
@@ -214,15 +189,3 @@ def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *,
     shared = {key: value for key, value in flatten({**to_plain(config), **facts}).items() if key not in own}
     processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
     processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))
-
-
-def open_data(data: dict[str, Any], *, largest_crop: int) -> tuple[Path, dict[str, PairSource]]:
-    """Return the data's folder and the sources of `train`, `validation` and `test`, by the config's fields `data`.
-
-    Raises:
-        InputError: a folder, a file, a pair or a split is wrong.
-    """
-    root = Path(data["root"]).expanduser()
-    options = DataOptions(root, **{key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")})
-    sources = open_sources(options, resize=data["resize"], resize_filter=data["resize_filter"], crop=largest_crop)
-    return root, sources

@@ -150,7 +150,7 @@ def finish_epoch(run: Run, stage: Stage, state: TrainState, histograms: Counts, 
     """Validate and save; when an image cannot be read, save all the same, before the error goes on."""
     log_histograms(run, int(state.step), state.params, histograms)
     try:
-        result = run.score("validation", state.variables)
+        result = run.validate(state.variables)
     except InputError:
         save(run, stage, state, losses, None)
         raise
@@ -161,7 +161,7 @@ def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) 
     """Catch up on the validation of an epoch at whose end an image could not be read."""
     stage, step = run.stages[progress["stage"]], progress["step"]
     if step > stage.first_step and stage.ends_epoch(step) and run.checkpoints.validation_psnr(step) is None:
-        psnr = log_validation(run, stage, step, run.score("validation", state.variables))
+        psnr = log_validation(run, stage, step, run.validate(state.variables))
         run.checkpoints.delete(step)
         save(run, stage, state, progress["losses"], psnr)
 

@@ -160,7 +160,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
                     }
                 ),
             ),
-            "evaluation": {"batch_size": 4, "sample_count": 2},
+            "evaluation": {"protocols": ("16",), "lpips": "", "batch_size": 4, "sample_count": 2},
             "checkpoint": {"keep_latest": 2},
             "log": {"every_steps": 2},
         }

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxdeblur import evaluate
 from jaxdeblur.data.pipeline import InputOptions
+from jaxdeblur.inference import to_uint8
 from jaxdeblur.metrics import METRICS, image_metrics
 
 RNG = np.random.default_rng(0)
@@ -36,7 +37,14 @@ def darken(seen):
 def score(pairs, batch_size, *, sample_count=3):
     seen = []
     result = evaluate.evaluate(
-        darken(seen), None, pairs, num_pairs=len(pairs), batch_size=batch_size, sample_count=sample_count
+        darken(seen),
+        None,
+        pairs,
+        num_pairs=len(pairs),
+        batch_size=batch_size,
+        sample_count=sample_count,
+        measures=evaluate.Measures(similarity=True, lpips=None),
+        num_threads=2,
     )
     return result, seen
 
@@ -72,7 +80,7 @@ def test_samples_are_spread_over_the_split():
     result, _ = score(make_pairs([(8, 8)] * 9), 2, sample_count=3)
     assert [sample["frame"] for sample in result.samples] == ["0", "4", "8"]
     sample = result.samples[1]
-    np.testing.assert_array_equal(sample["prediction"], evaluate.to_uint8(sample["blur"] / np.float32(255) - 0.1))
+    np.testing.assert_array_equal(sample["prediction"], to_uint8(sample["blur"] / np.float32(255) - 0.1))
     parts = np.split(evaluate.strip(sample), 3, axis=1)
     for part, key in zip(parts, ("blur", "prediction", "sharp"), strict=True):
         np.testing.assert_array_equal(part, sample[key])
@@ -80,7 +88,7 @@ def test_samples_are_spread_over_the_split():
 
 def test_saved_images_are_clipped_and_rounded():
     image = np.array([-0.1, 0.6 / 255, 254.4 / 255, 1.1])
-    np.testing.assert_array_equal(evaluate.to_uint8(image), [0, 1, 254, 255])
+    np.testing.assert_array_equal(to_uint8(image), [0, 1, 254, 255])
 
 
 def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
@@ -94,11 +102,12 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
         blur="blur",
         num_images=3,
         num_skipped=2,
+        weights="a file",
         weights_sha256="w",
         checkpoint_step=7,
     )
     path = evaluate.evaluation_path(tmp_path, protocol)
-    evaluate.write_evaluation(path, protocol, result)
+    evaluate.write_evaluation(path, protocol, result, {"images_per_s": 2.0})
     record = json.loads((tmp_path / "test-full.json").read_text())
     assert path.name == "test-full.json"
     assert record["protocol"]["resize_filter"] == "none"
@@ -109,7 +118,9 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
         "blur_variant",
         "resolution",
         "number_of_images",
+        "weights",
         "weights_sha256",
+        "date",
         "code_version",
     } <= {*record["protocol"]}
     assert {*METRICS} <= record["summary"].keys()

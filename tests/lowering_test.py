@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxdeblur.evaluate import make_forward
+from jaxdeblur.inference import make_forward
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages

@@ -9,7 +9,7 @@ from train_test import log_without_clock, start
 from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
 from jaxdeblur.errors import InputError
 from jaxdeblur.manifest import find_damage
-from jaxdeblur.run import evaluate_again
+from jaxdeblur.run import evaluate_run
 from jaxdeblur.train_step import abstract, create_mesh
 
 
@@ -124,7 +124,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(tiny_config, tmp_path):
     best = folder / str(run.checkpoints.best_step)
     truncate(best)
     with pytest.raises(InputError, match=rf"{best}: this checkpoint is damaged: weights/"):
-        evaluate_again(tiny_config, tmp_path / "run")
+        evaluate_run(tiny_config, tmp_path / "run", "best")
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tiny_config, tmp_path):

@@ -43,7 +43,7 @@ def test_shapes_must_agree():
 def test_pooled_psnr_by_hand():
     """17 images: 16 of which the MSE averages 0.01 (20 dB), and a last batch of one at 0.1 (10 dB): 15 dB."""
     errors = [0.005, 0.015] * 8 + [0.1]
-    others = {"psnr_uint8": 0.0, "ssim": 0.5, "ssim_matlab": 0.5, "mae": 0.1}
+    others = {"psnr_uint8": 0.0, "ssim": 0.5, "ssim_matlab": 0.5, "lpips": None, "mae": 0.1}
     images = [{"mse": e, "psnr": metrics.psnr_from_mse(e), **others} for e in errors]
     summary = metrics.summarize(images)
     assert summary["psnr_batch16"] == pytest.approx(15)
@@ -148,3 +148,13 @@ def test_similarity_of_real_frames(real_gopro):
         assert found[-1]["ssim_matlab"] == pytest.approx(similarity_of_a_volume(blur, sharp), abs=1e-9)
     assert found
     assert all(0 < image["ssim"] < 1 and image["ssim"] != image["ssim_matlab"] for image in found)
+
+
+def test_what_takes_long_is_measured_where_it_is_wanted():
+    found = metrics.image_metrics(
+        PREDICTION, SHARP, similarity=False, lpips=lambda prediction, sharp: float(prediction[0, 0, 0] * sharp.shape[1])
+    )
+    assert (found["ssim"], found["ssim_matlab"]) == (None, None)
+    assert found["lpips"] == PREDICTION[0, 0, 0] * 30
+    assert found["psnr"] == metrics.image_metrics(PREDICTION, SHARP)["psnr"]
+    assert metrics.image_metrics(PREDICTION, SHARP)["lpips"] is None

@@ -161,8 +161,8 @@ def test_a_metric_that_an_image_lacks_is_named():
     images[2]["ssim"] = None
     with pytest.raises(InputError, match=r"1 image\(s\) without ssim:\n  - b/0\n"):
         statistics.gain_over_identity(images, "ssim")
-    with pytest.raises(InputError, match=r"4 image\(s\) without lpips"):
-        statistics.gain_over_identity(images, "lpips")
+    with pytest.raises(InputError, match=r"4 image\(s\) without vif"):
+        statistics.gain_over_identity(images, "vif")
     assert statistics.per_sequence(images)[1]["ssim"] is None
 
 

@@ -18,7 +18,7 @@ from jaxdeblur.errors import InputError
 
 PairSource = FolderSource | PreparedSource
 
-SPLITS = ("official", "original", "drawn")
+SPLITS = ("official", "original", "drawn", "none")
 LAYOUT = "prepared data, or the folder that holds `train` and `test`"
 ORIGINAL_VALIDATION = 500  # entries of the sorted test list
 
@@ -30,7 +30,7 @@ class DataOptions:
     Attributes:
         root: folder of the data.
         blur: name of the blurred images: 'blur' or 'blur_gamma'.
-        splits: 'official', 'original' or 'drawn', see `split_pairs`.
+        splits: 'official', 'original', 'drawn' or 'none', see `split_pairs`.
         validation_sequences: sequences of `train` that 'official' sets aside.
         skip_bad: go on without bad pairs instead of refusing the data.
     """
@@ -57,8 +57,10 @@ def open_sources(options: DataOptions, *, resize: int, resize_filter: str, crop:
     root = options.root
     if is_prepared(root):
         found = open_prepared(root, blur=options.blur, resize=resize, resize_filter=resize_filter)
-        if options.splits == "drawn":
-            raise InputError("data.splits: 'drawn', but prepared data has splits. Set it to 'official' or 'original'.")
+        if options.splits in ("drawn", "none"):
+            raise InputError(
+                f"data.splits: {options.splits!r}, but prepared data has splits. Set it to 'official' or 'original'."
+            )
     else:
         found = _open_folders(options, least_side=0 if resize else crop)
     return split_pairs(found, options)
@@ -73,6 +75,7 @@ def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str,
       validation and 500 to 1110 for test, as in the project whose published numbers this reproduces. Scenes are shared.
     - drawn: for pairs without `train` and `test`. A tenth of the sequences each, at least one, for test and for
       validation, drawn by the hash of their names; with fewer than 3 sequences, of the pairs instead.
+    - none: for pairs without `train` and `test` that are scored and not trained on: all of them are `test`.
 
     Raises:
         InputError: the data does not have what the rule needs.
@@ -81,6 +84,8 @@ def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str,
         return _split_original(found)
     if options.splits == "drawn":
         return _split_drawn(found["all"])
+    if options.splits == "none":
+        return {"test": found["all"]}
     if "validation" in found:
         say(f"{options.root}: has pairs for validation of its own; data.validation_sequences is not used.")
         return {split: found[split] for split in ("train", "validation", "test")}
@@ -124,15 +129,21 @@ def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderS
     if inside := next((path for path in (root, *root.resolve().parents[:2]) if path.name == DATA_SET), None):
         raise InputError(f"data.root: {root} lies inside prepared data. Pass --config.data.root={inside.parent}.")
     found = sorted(path.name for path in root.iterdir() if path.is_dir())
-    if options.splits == "drawn":
+    if options.splits in ("drawn", "none"):
         folders = {"all": root}
         if {"train", "test"} & {*found}:
-            raise InputError(f"data.splits: 'drawn', but {root} has splits ({', '.join(found)}). Set 'official'.")
+            raise InputError(
+                f"data.splits: {options.splits!r}, but {root} has splits ({', '.join(found)}). Set 'official'."
+            )
     else:
         folders = {name: root / name for name in ("train", "validation", "test") if name in found}
         if absent := [name for name in ("train", "test") if name not in folders]:
             listed = ", ".join(found[:10]) or "none"
-            remedy = "For pairs without splits, set --config.data.splits=drawn." if len(absent) == 2 else "Add it."
+            remedy = (
+                "For pairs without splits, set --config.data.splits=drawn; only to score them, =none."
+                if len(absent) == 2
+                else "Add it."
+            )
             raise InputError(
                 f"data.root: {root} has no folder {' and no '.join(absent)} (found: {listed}); expected {LAYOUT}. "
                 f"{remedy}"

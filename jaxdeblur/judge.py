@@ -1,0 +1,214 @@
+"""Judging a network: which pairs by which protocols, what is written, and what is noted when the test split is seen.
+
+A protocol is named by its resolution: `256` is the whole frame resized to 256x256, `full` the frame as it is.
+"""
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxdeblur import evaluate, processes, weights
+from jaxdeblur.console import say
+from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
+from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_sources
+from jaxdeblur.errors import raise_together
+from jaxdeblur.evaluate import Evaluation, Measures
+from jaxdeblur.files import read_json, write_json
+from jaxdeblur.inference import Predictor
+from jaxdeblur.lpips import read_lpips
+from jaxdeblur.train_step import batch_sharding, create_local_mesh, replicated
+
+SCORED_SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How pairs are prepared, and which they are by split: `validation`, if there is one, and `test`."""
+
+    options: InputOptions
+    sources: dict[str, PairSource]
+
+    @property
+    def name(self) -> str:
+        """`full`, or the side in pixels that whole frames are resized to."""
+        return str(self.options.resize) if self.options.resize else "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Variables of a network, and what records say of them.
+
+    Attributes:
+        variables: whole on every device.
+        words: where they come from.
+        step: of the checkpoint; None for a file.
+    """
+
+    variables: Any
+    words: str
+    step: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """All that scoring needs. The first protocol is that of validation while training."""
+
+    protocols: tuple[Protocol, ...]
+    predict: Predictor
+    local_mesh: jax.sharding.Mesh  # this process's own devices
+    data_set: str
+    splits: str
+    blur: str
+    batch_size: int
+    sample_count: int
+    num_threads: int
+    lpips: evaluate.metrics.Score | None
+
+    def score(self, protocol: Protocol, split: str, variables: Any, *, quick: bool = False) -> Evaluation:
+        """Score a split with the given weights: every process its share, on its own devices.
+
+        `quick` leaves out what takes long to measure: SSIM and LPIPS.
+        """
+        source = protocol.sources[split]
+        first, end = processes.share(len(source))
+        own = processes.local_copy(variables, replicated(self.local_mesh))
+        self.predict.restart()
+        parts = processes.exchange(
+            lambda: evaluate.evaluate(
+                self.predict,
+                own,
+                make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=first, end=end),
+                num_pairs=len(source),
+                batch_size=self.batch_size // jax.process_count(),
+                sample_count=self.sample_count,
+                measures=Measures(similarity=not quick, lpips=None if quick else self.lpips),
+                num_threads=self.num_threads,
+                first=first,
+            )
+        )
+        return evaluate.join_parts(parts)
+
+    def add_extremes(self, protocol: Protocol, split: str, variables: Any, result: Evaluation) -> None:
+        """Add the images with the best, the median and the worst gain to the samples; in one process alone."""
+        wanted = evaluate.find_extremes(result.images)
+        source = protocol.sources[split].select(lambda *name: name in wanted.values())
+        found = evaluate.evaluate(
+            self.predict,
+            processes.local_copy(variables, replicated(self.local_mesh)),
+            make_eval_pairs(source, protocol.options, num_threads=self.num_threads),
+            num_pairs=len(source),
+            batch_size=self.batch_size // jax.process_count(),
+            sample_count=len(source),
+            measures=Measures(similarity=False, lpips=None),
+            num_threads=self.num_threads,
+        )
+        samples = {(sample["sequence"], sample["frame"]): sample for sample in result.samples}
+        for sample in found.samples:
+            name = (sample["sequence"], sample["frame"])
+            known = samples.setdefault(name, {**sample, "why": []})
+            known["why"] += [why for why, chosen in wanted.items() if chosen == name]
+        result.samples[:] = samples.values()
+
+    def protocol_record(self, protocol: Protocol, split: str, chosen: Weights, sha256: str) -> dict[str, Any]:
+        """Return what a record says of how its numbers came to be."""
+        source = protocol.sources[split]
+        return evaluate.make_protocol(
+            protocol.options,
+            data_set=self.data_set,
+            split=split,
+            splits=self.splits,
+            blur=self.blur,
+            num_images=len(source),
+            num_skipped=len(source.skipped),
+            weights=chosen.words,
+            weights_sha256=sha256,
+            checkpoint_step=chosen.step,
+        )
+
+
+def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dict[str, PairSource]]) -> Judge:
+    """Open the data of all protocols of a config; `opened` is what is open already, by the side frames are resized to.
+
+    Raises:
+        InputError: a folder, a file, a pair, a split or the weights of LPIPS are wrong.
+    """
+    data, evaluation = plain["data"], plain["evaluation"]
+    sides = [0 if name == "full" else int(name) for name in evaluation["protocols"]]
+    missing = [side for side in dict.fromkeys(sides) if side not in opened]
+    found = raise_together(*(partial(open_data, data, resize=side, crop=0) for side in missing))
+    opened = {**opened, **dict(zip(missing, found, strict=True))}
+    protocols = tuple(
+        Protocol(
+            InputOptions(side, data["resize_filter"], flip_and_turn=False),
+            {split: opened[side][split] for split in SCORED_SPLITS if split in opened[side]},
+        )
+        for side in sides
+    )
+    local_mesh = create_local_mesh()
+    return Judge(
+        protocols=protocols,
+        predict=Predictor(model, batch_sharding(local_mesh)),
+        local_mesh=local_mesh,
+        data_set=name_data_set(Path(data["root"]).expanduser(), protocols[0].sources["test"]),
+        splits=data["splits"],
+        blur=data["blur"],
+        batch_size=evaluation["batch_size"],
+        sample_count=evaluation["sample_count"],
+        num_threads=data["num_threads"],
+        lpips=read_lpips(Path(evaluation["lpips"]).expanduser()) if evaluation["lpips"] else None,
+    )
+
+
+def open_data(data: dict[str, Any], *, resize: int, crop: int) -> dict[str, PairSource]:
+    """Return the sources of all splits, by the config's fields `data`, for frames resized and cropped like this.
+
+    Raises:
+        InputError: a folder, a file, a pair or a split is wrong.
+    """
+    root = Path(data["root"]).expanduser()
+    options = DataOptions(root, **{key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")})
+    return open_sources(options, resize=resize, resize_filter=data["resize_filter"], crop=crop)
+
+
+def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:
+    """Score weights on all splits by all protocols and write the records; what is scored already stays unless `again`.
+
+    Args:
+        judge: what to score on.
+        folder: where the records go.
+        chosen: the weights.
+        history: file that each scoring of the test split is noted in.
+        again: score anew what the records hold already.
+    """
+    sha256 = weights.fingerprint(jax.device_get(chosen.variables))
+    for protocol in judge.protocols:
+        for split in protocol.sources:
+            record = judge.protocol_record(protocol, split, chosen, sha256)
+            path = evaluate.evaluation_path(folder, record)
+            if not again and processes.on_primary(lambda: _is_scored(path, sha256)):  # noqa: B023 -- called at once
+                continue
+            images = f"the {len(protocol.sources[split])} {split} images"
+            say(f"Scoring {chosen.words} on {images}, protocol {protocol.name}.")
+            if split == "test":
+                processes.on_primary(lambda: _note_test(history, record))  # noqa: B023 -- called at once
+            result = judge.score(protocol, split, chosen.variables)
+            speed = judge.predict.speed
+            if processes.is_primary():
+                judge.add_extremes(protocol, split, chosen.variables, result)
+                evaluate.write_evaluation(path, record, result, speed)
+
+
+def _is_scored(path: Path, weights_sha256: str) -> bool:
+    return path.exists() and read_json(path)["protocol"]["weights_sha256"] == weights_sha256
+
+
+def _note_test(history: Path, record: dict[str, Any]) -> None:
+    """Note that the test split is about to be seen: choosing by what it says would make it a validation split."""
+    before = read_json(history) if history.exists() else []
+    kept = ("date", "resolution", "checkpoint_step", "weights_sha256")
+    history.parent.mkdir(parents=True, exist_ok=True)
+    write_json(history, [*before, {key: record[key] for key in kept}])

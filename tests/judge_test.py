@@ -1,0 +1,180 @@
+"""Runs and files of weights are judged by named protocols, and each look at the test split is noted."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from conftest import make_tiny_config, save_pair, write_pairs
+from PIL import Image
+
+from jaxdeblur import weights
+from jaxdeblur.config import to_plain
+from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import load_network
+from jaxdeblur.judge import open_judge
+from jaxdeblur.metrics import image_metrics
+from jaxdeblur.models import build_model
+from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
+from jaxdeblur.train_step import replicated
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of the data, a trained run's, and its config; test images are of 32x32 pixels and of 32x40."""
+    folder = tmp_path_factory.mktemp("judged")
+    root = folder / "GOPRO_Large"
+    for split, sequence, frames in (("train", "scene_a", 6), ("train", "scene_v", 3), ("test", "scene_t", 3)):
+        write_pairs(root, split, sequence, frames)
+    write_pairs(root, "test", "scene_u", 4, side=40)
+    config = make_tiny_config(root)
+    config.evaluation.protocols = ("16", "full")
+    config.checkpoint.keep_latest = 3
+    train_and_evaluate(config, folder / "run")
+    return root, folder / "run", config
+
+
+def copy(run, tmp_path):
+    """Return a copy of a run that a test may write to, under the same name."""
+    return shutil.copytree(run, tmp_path / run.name)
+
+
+def read(run, name):
+    return json.loads((run / "eval" / name).read_text())
+
+
+def test_training_ends_with_all_protocols_and_one_look_at_the_test_split(trained):
+    _, run, _ = trained
+    names = {path.name for path in (run / "eval").glob("*.json")}
+    assert names == {f"{s}-{p}.json" for s in ("test", "validation") for p in ("16", "full")} | {"test_history.json"}
+    history = read(run, "test_history.json")
+    protocol = read(run, "test-16.json")["protocol"]
+    assert [entry["resolution"] for entry in history] == ["16", "full"]
+    assert {entry["weights_sha256"] for entry in history} == {protocol["weights_sha256"]}
+    assert history[0]["date"] == protocol["date"]
+    assert protocol["weights"] == f"run run, step {protocol['checkpoint_step']}"
+
+
+def test_full_is_the_frame_as_it_is_and_16_the_whole_frame_resized(trained):
+    root, run, _ = trained
+    for name, size in (("test-full.json", None), ("test-16.json", (16, 16))):
+        images = read(run, name)["images"]
+        assert len(images) == 7
+        for image in images:
+            folder = root / "test" / image["sequence"]
+            blur, sharp = (Image.open(folder / kind / f"{image['frame']}.png") for kind in ("blur", "sharp"))
+            if size:
+                blur, sharp = (photo.resize(size, Image.Resampling.BICUBIC) for photo in (blur, sharp))
+            expected = image_metrics(np.asarray(blur) / 255, np.asarray(sharp))
+            assert image["identity"] == expected
+            assert image["ssim"] is not None
+            assert image["lpips"] is None
+
+
+def test_best_median_and_worst_are_kept_beside_the_spread(trained):
+    record = read(trained[1], "test-full.json")
+    gains = {(i["sequence"], i["frame"]): i["psnr"] - i["identity"]["psnr"] for i in record["images"]}
+    ordered = sorted(gains, key=gains.get)
+    why = {}
+    for sample in record["samples"]:
+        for word in sample["why"]:
+            why.setdefault(word, []).append((sample["sequence"], sample["frame"]))
+    assert why["best"] == [ordered[-1]]
+    assert why["worst"] == [ordered[0]]
+    assert why["median"] == [ordered[3]]
+    assert why["spread"] == [("scene_t", "000001"), ("scene_u", "000004")]
+    assert len({(sample["sequence"], sample["frame"]) for sample in record["samples"]}) == len(record["samples"])
+    sample = next(sample for sample in record["samples"] if "worst" in sample["why"])
+    saved = {key: np.asarray(Image.open(trained[1] / "eval" / file)) for key, file in sample["files"].items()}
+    found = image_metrics(saved["prediction"] / 255, saved["sharp"])["psnr_uint8"]
+    own = next(i for i in record["images"] if (i["sequence"], i["frame"]) == ordered[0])
+    assert found == pytest.approx(own["psnr_uint8"], abs=1e-6)
+
+
+def test_the_speed_of_prediction_is_recorded(trained):
+    speed = read(trained[1], "test-16.json")["speed"]
+    assert speed["images_per_s"] > 0
+    assert speed["flops_per_image"] > 16 * 16 * 9 * 9 * 3 * 4  # the first convolution alone
+    assert speed["devices"].startswith("2 x ")
+
+
+def test_all_checkpoints_are_scored_on_validation_and_only_the_best_on_test(trained, tmp_path):
+    _, run, config = trained
+    run = copy(run, tmp_path)
+    evaluate_run(config, run, "all")
+    found = read(run, "checkpoints.json")
+    assert [row["step"] for row in found["checkpoints"]] == [3, 6, 9]
+    scores = {row["step"]: row["psnr"] for row in found["checkpoints"]}
+    assert found["best_step"] == max(scores, key=scores.get)
+    log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    logged = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
+    assert scores == pytest.approx(logged, abs=1e-6)
+    history = read(run, "test_history.json")
+    assert {entry["checkpoint_step"] for entry in history[2:]} == {found["best_step"]}
+    assert len(history) == 4
+
+
+def test_another_checkpoint_may_be_scored_on_test_but_that_is_noted(trained, tmp_path):
+    _, run, config = trained
+    run = copy(run, tmp_path)
+    best = read(run, "test-16.json")["protocol"]["checkpoint_step"]
+    other = next(step for step in (3, 6, 9) if step != best)
+    evaluate_run(config, run, str(other))
+    assert read(run, "test-16.json")["protocol"]["checkpoint_step"] == other
+    steps = [entry["checkpoint_step"] for entry in read(run, "test_history.json")]
+    assert steps == [best, best, other, other]
+    with pytest.raises(InputError, match=r"--checkpoints: 5, but .* keeps the checkpoints of the steps 3, 6, 9"):
+        evaluate_run(config, run, "5")
+
+
+def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):
+    """And as the run's folder; neither needs training pairs, and a trained run's folder is never written to."""
+    root, run, config = trained
+    variables, network, _ = load_network(run)
+    file = tmp_path / "network.safetensors"
+    weights.write_weights(file, variables, {"network": network, "source": "a test"})
+    for name, path in (("file", file), ("run", run)):
+        evaluate_weights(config, tmp_path / name, path)
+        ours, theirs = read(tmp_path / name, "test-full.json"), read(run, "test-full.json")
+        assert ours["images"] == theirs["images"]
+        assert ours["protocol"]["weights_sha256"] == theirs["protocol"]["weights_sha256"]
+        facts = json.loads((tmp_path / name / "run.json").read_text())
+        assert (facts["trained"], "train" in facts["pairs"]) == (False, False)
+    with pytest.raises(InputError, match="holds a trained run"):
+        evaluate_weights(config, run, file)
+    other = make_tiny_config(root)
+    other.model.width = 8
+    with pytest.raises(InputError, match=r"network.safetensors"):
+        evaluate_weights(other, tmp_path / "other", file)
+
+
+def test_pairs_without_splits_are_all_scored(trained, tmp_path):
+    _, run, config = trained
+    for frame in ("1.png", "2.png", "3.png"):
+        save_pair(tmp_path / "mine", frame)
+    config = config.copy_and_resolve_references()
+    config.data.root, config.data.splits = str(tmp_path / "mine"), "none"
+    evaluate_weights(config, tmp_path / "scores", run)
+    record = read(tmp_path / "scores", "test-full.json")
+    assert record["protocol"]["number_of_images"] == 3
+    assert record["summary"]["identity"]["psnr"] == 100  # both images of a pair are equal
+    assert not list((tmp_path / "scores" / "eval").glob("validation*"))
+    with pytest.raises(InputError, match=r"data.splits: 'none' leaves nothing to train on"):
+        train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(2, 2), (7, 1), (1, 1)])
+def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, batch_size, devices):
+    _, run, config = trained
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:devices])
+    plain = to_plain(config)
+    plain["evaluation"]["batch_size"] = batch_size
+    judge = open_judge(plain, build_model(**plain["model"], **plain["compute"]), opened={})
+    variables = jax.device_put(load_network(run)[0], replicated(judge.local_mesh))
+    images = judge.score(judge.protocols[1], "test", variables).images
+    for ours, theirs in zip(images, read(run, "test-full.json")["images"], strict=True):
+        assert ours["identity"] == theirs["identity"]
+        assert {key: ours[key] for key in ("psnr", "ssim", "mse")} == pytest.approx(
+            {key: theirs[key] for key in ("psnr", "ssim", "mse")}, rel=1e-6
+        )
