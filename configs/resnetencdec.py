@@ -49,7 +49,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         "data/GOPRO_Large"  # prepared data, or a folder that holds `train` and `test`, perhaps `validation`
     )
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
-    config.data.splits = "official"  # "original": test entries 0-499 for validation; "drawn": data without splits
+    config.data.splits = "official"  # "original": test entries 0-499 validate; "drawn", "none": pairs without splits
     # Held out of training for validation, as whole sequences: recordings that no other sequence shares. Not needed
     # where the data has a folder `validation` of its own.
     config.data.validation_sequences = ("GOPR0477_11_00", "GOPR0857_11_00", "GOPR0884_11_00")
