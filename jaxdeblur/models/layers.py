@@ -117,16 +117,13 @@ class ConvTranspose2x(nn.Module):
         return x
 
 
-def _interpolation_matrix(size: int) -> np.ndarray:
+def _interpolation_matrix(size: int) -> np.ndarray | jax.Array:
     """Return the (2 size, size) matrix of linear interpolation to twice the size with aligned corners."""
-    source = np.arange(2 * size) * (size - 1) / max(2 * size - 1, 1)
-    left = np.clip(np.floor(source).astype(int), 0, max(size - 2, 0))
-    weight = source - left
-    matrix = np.zeros((2 * size, size))
-    rows = np.arange(2 * size)
-    matrix[rows, left] += 1 - weight
-    matrix[rows, np.minimum(left + 1, size - 1)] += weight
-    return matrix
+    numbers = np if isinstance(size, int) else jnp  # a constant, unless the size is a symbol
+    outputs, inputs = numbers.arange(2 * size)[:, None], numbers.arange(size)
+    # Output p lies at p (size - 1) / (2 size - 1); whole numbers keep the distance exact on large images.
+    distance = abs(outputs * (size - 1) - inputs * (2 * size - 1)) / (2 * size - 1)
+    return numbers.maximum(0, 1 - distance)
 
 
 def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
@@ -156,5 +153,13 @@ def at_multiple_of(multiple: int, network: Callable[[jax.Array], jax.Array], x: 
         return network(x)
     if height <= rows or width <= columns:
         raise ValueError(f"image of {height}x{width} is too small to reflect to a multiple of {multiple}")
-    x = jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="reflect")
+    x = _reflect_at_end(_reflect_at_end(x, 1, multiple), 2, multiple)
     return network(x)[:, :height, :width]
+
+
+def _reflect_at_end(x: jax.Array, axis: int, multiple: int) -> jax.Array:
+    """Reflect at the end of `axis` up to a multiple. The size may be a symbol, which `jnp.pad` cannot reflect."""
+    size = x.shape[axis]
+    padded = -(-size // multiple) * multiple  # of a symbol, too, known to be a multiple
+    mirrored = jax.lax.slice_in_dim(x, 2 * size - 1 - padded, size - 1, axis=axis)
+    return jnp.concatenate([x, jnp.flip(mirrored, axis)], axis)

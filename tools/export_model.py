@@ -1,0 +1,64 @@
+"""Write a trained network as a file that runs without this package.
+
+    python tools/export_model.py --weights runs/transformnet --format onnx --output transformnet.onnx
+    python tools/export_model.py --weights transformnet.safetensors --format stablehlo --output transformnet.stablehlo
+
+Both formats hold the weights and take (batch, height, width, 3) float32 RGB in [0, 1], any batch and any sides; so they
+put out. The network and its widths are read from the weights.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.export import FORMATS, read_network
+from jaxdeblur.weights import fingerprint
+
+
+def main() -> None:
+    """Export one network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="a run's folder or a .safetensors file of ours")
+    parser.add_argument("--format", required=True, choices=sorted(FORMATS))
+    parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
+    arguments = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax warns that a run opened for reading is read-only
+    export(arguments.weights.expanduser(), arguments.format, arguments.output.expanduser())
+
+
+def export(weights: Path, form: str, output: Path) -> None:
+    """Write the network of a run or a `.safetensors` in one of `FORMATS`, in one piece: the whole file or none.
+
+    Raises:
+        InputError: the weights are missing, damaged or no network's, the output cannot be written, or a package is
+            missing.
+    """
+    if output.is_dir():
+        raise InputError(f"--output: {output} is a folder, expected the name of a file.")
+    network = read_network(weights)
+    temporary = output.with_name(output.name + ".tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # what cannot be written is refused before the work
+    except OSError as error:
+        raise InputError(f"--output: {output} cannot be written ({error.strerror}). Choose another folder.") from error
+    try:
+        content = FORMATS[form](network)
+        temporary.write_bytes(content)
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(
+        f"{output}: {network.name} as {form}, {len(content) / 1e6:.1f} MB, sides from {network.multiple} up, "
+        f"weights' SHA-256 {fingerprint(network.variables)}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")
