@@ -24,8 +24,8 @@ class Restorer:
     """A trained network on one device, for images of any size.
 
     An image that is small enough is restored whole, filled up by reflection to one of a few shapes, so that few
-    programs are compiled however many sizes there are. A larger one is cut into overlapping tiles that are blended; only
-    a row of tiles is in memory at once.
+    programs are compiled however many sizes there are. A larger one is cut into overlapping tiles that are blended;
+    only a row of tiles is in memory at once.
     """
 
     def __init__(
