@@ -69,10 +69,7 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
     if not path.is_dir():
         variables, metadata = read_weights(path)
         return variables, metadata["network"], f"{path} (SHA-256 {file_sha256(path)})"
-    try:
-        model = json.loads((path / "config.json").read_text())["model"]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: no folder of a run (no config.json that names a model).") from error
+    model = _read_model(path)
     checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
     step = checkpoints.best_step
     if step is None:
@@ -83,6 +80,26 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
     variables = jax.device_get(checkpoints.restore_weights(step, like))
     return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
+
+
+def _read_model(run: Path) -> dict[str, Any]:
+    try:
+        return json.loads((run / "config.json").read_text())["model"]
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{run}: no folder of a run (no config.json that names a model).") from error
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """Return the attributes of the network whose weights `load_network` loads: a run's, or what a file says of itself.
+
+    A file that says nothing has the published network's.
+
+    Raises:
+        InputError: there is no such run or file.
+    """
+    model = dict(_read_model(path)) if path.is_dir() else json.loads(read_weights(path)[1].get("model", "{}"))
+    model.pop("name", None)
+    return model
 
 
 def fill(variables: dict[str, Any], weights: InitialWeights) -> dict[str, Any]:

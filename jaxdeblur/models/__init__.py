@@ -12,6 +12,8 @@ MODELS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet, "unet": UN
 # Of networks that have an encoder, which can be filled, frozen and trained at a rate of its own: its name among the
 # variables, as in params/backbone/conv1/kernel.
 ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
+# Networks that take `place`, where a part of an image lies in the whole; others do the same everywhere.
+PLACED = ("resnetencdec",)
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
 

@@ -8,6 +8,7 @@ statistics are float32 whatever it is, and BatchNorm takes the batch's mean and 
 import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -47,6 +48,19 @@ def conv(
         dtype=dtype,
         name=name,
     )
+
+
+class Place(NamedTuple):
+    """Where a part of an image lies: its first row and column, and the sides of the whole, in pixels."""
+
+    top: jax.Array
+    left: jax.Array
+    height: jax.Array
+    width: jax.Array
+
+    def shrunk(self, factor: int) -> "Place":
+        """Return the place at a resolution that is `factor` times lower; all four are multiples of it."""
+        return Place(*(number // factor for number in self))
 
 
 def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
@@ -126,13 +140,31 @@ def _interpolation_matrix(size: int) -> np.ndarray | jax.Array:
     return numbers.maximum(0, 1 - distance)
 
 
-def upsample_bilinear_2x(x: jax.Array) -> jax.Array:
+def _interpolation_matrix_at(size: int, first: jax.Array, whole: jax.Array) -> jax.Array:
+    """Return `_interpolation_matrix(whole)` cut to what `size` rows from row `first` on contribute to their double.
+
+    Output 2 first + r lies at r / 2 - (2 first + r) / (2 (2 whole - 1)) from row `first`; where that is above it, the
+    row above is missing, and `first` stands for it.
+    """
+    rows = jnp.arange(2 * size)
+    source = rows / 2 - (2 * first + rows) / (2 * (2 * whole - 1))
+    source = jnp.clip(source, 0, size - 1)[:, None]
+    return jnp.maximum(0.0, 1.0 - jnp.abs(source - jnp.arange(size)))
+
+
+def upsample_bilinear_2x(x: jax.Array, place: Place | None = None) -> jax.Array:
     """Double both sides bilinearly, corners aligned: PyTorch's Upsample(scale_factor=2, align_corners=True).
 
-    `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast.
+    `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast. Aligned
+    corners make what a pixel gets depend on its place in the whole image: a part of one has to know its own.
     """
-    x = jnp.einsum("ph,bhwc->bpwc", _interpolation_matrix(x.shape[1]).astype(x.dtype), x)
-    return jnp.einsum("qw,bhwc->bhqc", _interpolation_matrix(x.shape[2]).astype(x.dtype), x)
+    if place is None:
+        down, across = _interpolation_matrix(x.shape[1]), _interpolation_matrix(x.shape[2])
+    else:
+        down = _interpolation_matrix_at(x.shape[1], place.top, place.height)
+        across = _interpolation_matrix_at(x.shape[2], place.left, place.width)
+    x = jnp.einsum("ph,bhwc->bpwc", down.astype(x.dtype), x)
+    return jnp.einsum("qw,bhwc->bhqc", across.astype(x.dtype), x)
 
 
 def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:

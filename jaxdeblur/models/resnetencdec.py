@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxdeblur.models.layers import (
     BatchNorm,
     ConvTranspose2x,
+    Place,
     at_multiple_of,
     conv,
     fit_to,
@@ -58,8 +59,8 @@ class UpBilinear(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return DoubleConv(self.features, self.dtype, name="conv")(upsample_bilinear_2x(x), train)
+    def __call__(self, x: jax.Array, place: Place | None, train: bool) -> jax.Array:
+        return DoubleConv(self.features, self.dtype, name="conv")(upsample_bilinear_2x(x, place), train)
 
 
 class ResnetEncDec(nn.Module):
@@ -78,11 +79,15 @@ class ResnetEncDec(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
-        return at_multiple_of(4, partial(self._forward, train=train), x)
+    def __call__(self, x: jax.Array, train: bool, place: Place | None = None) -> jax.Array:
+        """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics.
 
-    def _forward(self, image: jax.Array, train: bool) -> jax.Array:
+        A part of an image whose `place` is given, all of it multiples of 32, becomes what it does in the whole image,
+        except near the part's borders.
+        """
+        return at_multiple_of(4, partial(self._forward, train=train, place=place), x)
+
+    def _forward(self, image: jax.Array, train: bool, place: Place | None) -> jax.Array:
         with_skip, bilinear = (
             partial(rematerialised(block) if self.remat else block, dtype=self.dtype)
             for block in (UpWithSkip, UpBilinear)
@@ -91,7 +96,7 @@ class ResnetEncDec(nn.Module):
         x = with_skip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
         x = with_skip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
         x = with_skip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
-        x = bilinear(2 * self.width, name="up4")(x, train)  # (B, H/2, W/2, 128)
-        x = bilinear(self.width, name="up5")(x, train)  # (B, H, W, 64)
+        x = bilinear(2 * self.width, name="up4")(x, place and place.shrunk(4), train)  # (B, H/2, W/2, 128)
+        x = bilinear(self.width, name="up5")(x, place and place.shrunk(2), train)  # (B, H, W, 64)
         x = conv(3, 1, use_bias=True, dtype=self.dtype, name="outc")(x)
         return nn.sigmoid(x.astype(image.dtype))

@@ -1,0 +1,197 @@
+"""Restoring images of any size with a trained network, in bounded memory.
+
+Images are (H, W, 3) RGB: uint8, uint16, or float in [0, 1]; the result has the same shape and type, integers rounded.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxdeblur.initial_weights import load_network, load_options, network_shapes
+from jaxdeblur.models import PLACED, build_model
+from jaxdeblur.models.layers import Place
+from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
+from jaxdeblur.weights import check_fit
+
+
+class Restorer:
+    """A trained network on one device, for images of any size.
+
+    An image that is small enough is restored whole, filled up by reflection to one of a few shapes, so that few
+    programs are compiled however many sizes there are. A larger one is cut into overlapping tiles that are blended;
+    only a row of tiles is in memory at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        *,
+        placed: bool,
+        tile: int | None = None,
+        overlap: int = OVERLAP,
+        self_ensemble: bool = False,
+        device: jax.Device | None = None,
+    ):
+        """Put a network on a device.
+
+        Args:
+            model: the network.
+            variables: its weights.
+            placed: the network takes the place of a part in the whole image.
+            tile: side of tiles in pixels, a multiple of 32; 0 never cuts an image; None decides by its size.
+            overlap: of neighbouring tiles in pixels.
+            self_ensemble: restore all eight flips and turns and return their mean (Timofte et al. 2016, CVPR): eight
+                times the work.
+            device: the network's; None for the first.
+        """
+        self._tile, self._overlap, self._self_ensemble = tile, overlap, self_ensemble
+        self._device = device or jax.local_devices()[0]
+        self._variables = jax.device_put(variables, self._device)
+
+        def forward(variables: Any, image: jax.Array, place: Place) -> jax.Array:
+            options = {"place": place} if placed else {}
+            return model.apply(variables, image, train=False, **options)
+
+        self._forward = jax.jit(forward)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Return the image restored.
+
+        Raises:
+            ValueError: its shape or type is none of those that the module names.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"image has shape {image.shape}, expected (height, width, 3)")
+        if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
+            raise ValueError(f"image is of type {image.dtype}, expected uint8, uint16 or float in [0, 1]")
+        if self._self_ensemble:
+            return self._restore_turned(image)
+        result = np.empty_like(image, order="C")
+        for top, rows in self._restored_rows(image):
+            result[top : top + len(rows)] = _from_float(rows, image.dtype)
+        return result
+
+    @property
+    def num_programs(self) -> int:
+        """How many shapes a program was compiled for."""
+        return self._forward._cache_size()
+
+    def _restore_turned(self, image: np.ndarray) -> np.ndarray:
+        """Return the mean over the eight flips and turns of the image, each turned back."""
+        total = np.zeros(image.shape, np.float32)
+        for turns in range(4):
+            for mirror in (False, True):
+                back = np.rot90(total, turns)
+                back = back[:, ::-1] if mirror else back  # a view: what is added to it is added to the total
+                turned = np.rot90(image, turns)
+                for top, rows in self._restored_rows(turned[:, ::-1] if mirror else turned):
+                    back[top : top + len(rows)] += rows
+        return _from_float(total / 8.0, image.dtype)
+
+    def _restored_rows(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, float32 rows (n, W, 3)) of the result, from top to bottom."""
+        height, width = image.shape[:2]
+        cut = cut_image(height, width, tile=self._tile, overlap=self._overlap)
+        weights = blending_weights(cut.padded[0], cut.shape[0], cut.tops, cut.overlap)
+        open_rows = np.zeros((0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
+        for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
+            band = self._restored_band(image, cut, top) * weight[:, None, None]
+            band[: len(open_rows)] += open_rows
+            end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
+            if top < height:
+                yield top, band[:end][: height - top]
+            open_rows = band[end:]
+
+    def _restored_band(self, image: np.ndarray, cut: Cut, top: int) -> np.ndarray:
+        """Return a row of tiles, blended with each other, (tile height, W, 3) float32."""
+        width = image.shape[1]
+        band = np.zeros((cut.shape[0], cut.padded[1], 3), np.float32)
+        weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
+        waiting: tuple[int, np.ndarray, jax.Array] | None = None
+        for left, weight in zip(cut.lefts, weights, strict=True):
+            tile = _to_float(_reflected(image, top, left, cut.shape))
+            place = Place(*(np.int32(number) for number in (top, left, *cut.padded)))
+            restored = self._forward(self._variables, jax.device_put(tile[None], self._device), place)
+            if waiting:  # the tile before is blended while the device works on this one
+                _add(band, *waiting)
+            waiting = (left, weight, restored)
+        _add(band, *waiting)
+        return band[:, :width]
+
+
+def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
+    band[:, left : left + len(weight)] += np.asarray(restored[0]) * weight[None, :, None]
+
+
+def _reflected(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return a tile of the image, which goes on below and at the right as if reflected there."""
+    rows, columns = (
+        _mirror(np.arange(start, start + side), length)
+        for start, side, length in zip((top, left), shape, image.shape[:2], strict=True)
+    )
+    return image[rows[:, None], columns]
+
+
+def _mirror(places: np.ndarray, length: int) -> np.ndarray:
+    """Return the places in an axis that reflection without repeating its ends leads to."""
+    period = max(2 * (length - 1), 1)
+    places = places % period
+    return np.where(places < length, places, period - places)
+
+
+def _to_float(image: np.ndarray) -> np.ndarray:
+    if image.dtype in (np.uint8, np.uint16):
+        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    return image.astype(np.float32)
+
+
+def _from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return an image in [0, 1] clipped, and as integers of full range, rounded, if `dtype` is an integer's."""
+    image = np.clip(image, 0.0, 1.0)
+    if dtype in (np.uint8, np.uint16):
+        image = np.rint(image * np.float32(np.iinfo(dtype).max))
+    return image.astype(dtype)
+
+
+def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any) -> Restorer:
+    """Return a `Restorer` for a run's folder or a `.safetensors`; `options` are the restorer's own.
+
+    Raises:
+        InputError: there are no such weights, or they are damaged.
+    """
+    path = Path(weights).expanduser()
+    variables, network, _ = load_network(path)
+    model = build_model(network, **load_options(path), dtype=dtype)
+    check_fit(path, variables, network_shapes(model))
+    return Restorer(model, variables, placed=network in PLACED, **options)
+
+
+@lru_cache(maxsize=1)
+def _remembered(path: Path, changed: float) -> Restorer:
+    del changed
+    return load_restorer(path)
+
+
+def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray | Image.Image:
+    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or an RGB image.
+
+    Args:
+        image: the blurred photograph.
+        weights: a run's folder or a `.safetensors`; the last one is kept in memory.
+
+    Raises:
+        InputError: there are no such weights, or they are damaged.
+        ValueError: the image's shape or type is not supported.
+    """
+    path = Path(weights).expanduser().absolute()
+    restorer = _remembered(path, path.stat().st_mtime if path.exists() else 0.0)
+    if isinstance(image, Image.Image):
+        return Image.fromarray(restorer(np.asarray(image.convert("RGB"))))
+    return restorer(image)

@@ -1,0 +1,156 @@
+"""Images of any size: tiles equal the whole, few programs serve many sizes, types and shapes stay."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdeblur import restoration, tiles
+from jaxdeblur.models import PLACED, build_model, layers
+from jaxdeblur.restoration import Restorer
+from jaxdeblur.train_state import init_variables
+
+SMALL = {
+    "transformnet": {"width": 4, "num_blocks": 1},
+    "resnetencdec": {"width": 4, "stage_sizes": (1, 1, 1, 1)},
+    "unet": {"width": 8, "num_levels": 2, "num_blocks": 1},
+}
+RNG = np.random.default_rng(0)
+
+
+def random_network(name):
+    """A network with random weights and statistics, whose output is neither flat nor saturated."""
+    model, rng = build_model(name, **SMALL[name]), np.random.default_rng(1)
+
+    def draw(path, leaf):
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        if path[-1].key == "kernel":
+            return 0.02 * noise if not leaf.any() else np.asarray(leaf)
+        return 1 + 0.2 * np.abs(noise) if path[-1].key in ("scale", "var") else 0.1 * noise
+
+    return model, jax.tree.map_with_path(draw, init_variables(model, jax.random.key(0)))
+
+
+def smooth_image(height, width, dtype=np.uint8):
+    small = RNG.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    return image if dtype == np.uint8 else (image.astype(dtype) * 257 if dtype == np.uint16 else image / dtype(255))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_tiles_equal_the_whole_image(name):
+    """The overlap's outer three eighths, 72 pixels, cover what these small networks see."""
+    model, variables = random_network(name)
+    image = smooth_image(270, 420, np.float32)
+    whole = Restorer(model, variables, placed=name in PLACED, tile=0)(image)
+    tiled = Restorer(model, variables, placed=name in PLACED, tile=256, overlap=192)(image)
+    assert whole.std() > 0.01
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+def test_a_part_that_knows_its_place_is_interpolated_as_in_the_whole():
+    x = RNG.normal(size=(1, 40, 24, 2)).astype(np.float32)
+    whole = layers.upsample_bilinear_2x(jnp.asarray(x))
+    place = layers.Place(*map(np.int32, (8, 4, 40, 24)))
+    part = layers.upsample_bilinear_2x(jnp.asarray(x[:, 8:32, 4:20]), place)
+    # Without the ends, whose neighbours the part does not hold.
+    np.testing.assert_allclose(part[:, 2:-1, 2:-1], whole[:, 18:63, 10:39], atol=1e-5)
+    everything = layers.upsample_bilinear_2x(jnp.asarray(x), layers.Place(*map(np.int32, (0, 0, 40, 24))))
+    np.testing.assert_allclose(everything, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "overlap"), [(1024, 1024, 160), (1056, 256, 64), (4000, 1024, 160), (320, 288, 8)]
+)
+def test_weights_of_all_tiles_sum_to_one_without_a_jump(length, tile, overlap):
+    starts = tiles._starts(length, tile, overlap)
+    assert starts[0] == 0
+    assert starts[-1] == length - tile
+    assert all(start % tiles.MULTIPLE == 0 for start in starts)
+    total = np.zeros(length)
+    for start, weight in zip(starts, tiles.blending_weights(length, tile, starts, overlap), strict=True):
+        total[start : start + tile] += weight
+        assert np.abs(np.diff(weight)).max() < 4 / max(overlap // 4, 2)
+        if start > 0:
+            assert (weight[: 3 * overlap // 8] == 0).all()
+        if start < length - tile:
+            assert (weight[tile - 3 * overlap // 8 :] == 0).all()
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_few_programs_serve_many_sizes():
+    """And the most common sizes of photographs cost little more than their own pixels."""
+    sizes = RNG.integers(1, 3000, (2000, 2))
+    shapes = {tiles.cut_image(*size, tile=None, overlap=tiles.OVERLAP).shape for size in sizes.tolist()}
+    assert len(shapes) <= 48
+    for height, width in ((720, 1280), (480, 640), (768, 1024), (256, 256), (800, 600)):
+        shape = tiles.cut_image(height, width, tile=None, overlap=tiles.OVERLAP).shape
+        assert height * width <= np.prod(shape) <= 1.7 * height * width
+
+
+def test_every_pixel_is_in_a_tile():
+    for height, width in ((1, 1), (1, 5000), (2000, 40), (1030, 1030), (5000, 3333)):
+        cut = tiles.cut_image(height, width, tile=None, overlap=tiles.OVERLAP)
+        for starts, side, padded, length in zip(
+            (cut.tops, cut.lefts), cut.shape, cut.padded, (height, width), strict=True
+        ):
+            assert length <= padded == starts[-1] + side
+            assert all(after - before <= side - cut.overlap for before, after in itertools.pairwise(starts))
+
+
+@pytest.fixture(scope="module")
+def unet():
+    return random_network("unet")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [(1, 1), (3, 70), (33, 65)])
+def test_size_and_type_stay(unet, size, dtype):
+    image = smooth_image(*size, dtype)
+    found = Restorer(*unet, placed=False)(image)
+    assert (found.shape, found.dtype) == (image.shape, dtype)
+
+
+def test_an_untouched_network_gives_the_image_back():
+    """A UNet starts as the identity: what is read, cut, blended and rounded is the image, in every type and tiling."""
+    model = build_model("unet", **SMALL["unet"])
+    variables = init_variables(model, jax.random.key(0))
+    for dtype in (np.uint8, np.uint16):
+        image = smooth_image(150, 210, dtype)
+        for options in ({}, {"tile": 64, "overlap": 32}, {"tile": 0}, {"self_ensemble": True}):
+            np.testing.assert_array_equal(Restorer(model, variables, placed=False, **options)(image), image)
+
+
+def test_values_are_rounded_and_clipped():
+    found = restoration._from_float(np.array([-0.2, 0.6 / 255, 254.4 / 255, 1.3], np.float32), np.dtype(np.uint8))
+    np.testing.assert_array_equal(found, [0, 1, 254, 255])
+
+
+def test_self_ensemble_is_the_mean_of_all_turns_and_mirrors(unet):
+    """By hand, with the network itself; the image is not square and its sides are multiples of the network's."""
+    model, variables = unet
+    image = smooth_image(64, 96, np.float32)
+    found = Restorer(model, variables, placed=False, tile=0, self_ensemble=True)(image)
+    total = 0
+    for turns in range(4):
+        for mirror in (1, -1):
+            turned = jnp.rot90(image, turns)[:, ::mirror]
+            total += np.rot90(model.apply(variables, turned[None], train=False)[0][:, ::mirror], -turns)
+    np.testing.assert_allclose(found, np.clip(total / 8, 0, 1), atol=1e-6)
+    assert np.abs(found - Restorer(model, variables, placed=False, tile=0)(image)).max() > 1e-3
+
+
+def test_a_network_that_is_not_told_its_place_restores_another_image():
+    model, variables = random_network("resnetencdec")
+    image = smooth_image(270, 420, np.float32)
+    told, lost = (Restorer(model, variables, placed=placed, tile=256, overlap=192)(image) for placed in (True, False))
+    assert np.abs(told - lost).max() > 1e-4
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), int)])
+def test_other_arrays_are_refused(unet, bad):
+    with pytest.raises(ValueError, match="expected"):
+        Restorer(*unet, placed=False)(bad)
