@@ -7,80 +7,20 @@ sigmoid anyway.
 """
 
 import importlib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
 
 from jaxdeblur import __version__
-from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.initial_weights import load_network, network_shapes
-from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.weights import Shapes, fingerprint, shapes_of
+from jaxdeblur.errors import InputError
+from jaxdeblur.trained_network import TrainedNetwork
+from jaxdeblur.weights import fingerprint
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-@dataclass(frozen=True)
-class Network:
-    """A trained network: its name in `MODELS`, module and variables, and the multiple that it pads sides to."""
-
-    name: str
-    model: nn.Module
-    variables: Mapping[str, Any]
-    multiple: int
-
-
-def read_network(path: Path) -> Network:
-    """Return the network of a run's folder (its best checkpoint) or of a `.safetensors`; its shapes tell its widths.
-
-    Raises:
-        InputError: there is no such run or file, or it holds something else than one of our networks, whole.
-    """
-    variables, name, _ = load_network(path)
-    if name not in MODELS:
-        raise InputError(f"{path}: holds {name}, which restores no images. Expected one of {', '.join(MODELS)}.")
-    found = shapes_of(variables)
-    options = read_options(name, found)
-    expected = network_shapes(build_model(name, **options)) if options else {}
-    if found != expected:
-        others = [f"{tensor} {shape}: not expected" for tensor, shape in found.items() if expected.get(tensor) != shape]
-        others += [f"{tensor} {shape}: missing" for tensor, shape in expected.items() if found.get(tensor) != shape]
-        raise InputError(
-            list_problems(
-                f"{path}: names {name} as its network, but its tensors are no {name}'s ({len(others)} problem(s)):",
-                others,
-                "Choose other weights, or convert them again.",
-            )
-        )
-    multiple = 2 ** options["num_levels"] if name == "unet" else 4
-    return Network(name, build_model(name, **options), variables, multiple)
-
-
-def read_options(network: str, shapes: Shapes) -> dict[str, Any]:
-    """Return the attributes, such as `width`, of the network that has these shapes; none where a layer is missing."""
-
-    def count(layer: str) -> int:
-        return len({match[0] for name in shapes if (match := re.match(rf"params/{layer}\d+/", name))})
-
-    first = {"transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
-    if f"params/{first}/kernel" not in shapes:
-        return {}
-    width = shapes[f"params/{first}/kernel"][-1]
-    if network == "transformnet":
-        return {"width": width, "num_blocks": count("res_block")}
-    if network == "resnetencdec":
-        return {"width": width, "stage_sizes": tuple(count(f"backbone/layer{stage}_") for stage in (1, 2, 3, 4))}
-    return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}
-
-
-def to_stablehlo(network: Network) -> bytes:
+def to_stablehlo(network: TrainedNetwork) -> bytes:
     """Return what `jax.export.deserialize` reads: one program for CPU, CUDA and TPU.
 
     Raises:
@@ -97,7 +37,7 @@ def to_stablehlo(network: Network) -> bytes:
     return bytes(jax.export.export(jax.jit(restore), platforms=PLATFORMS)(image).serialize())
 
 
-def to_onnx(network: Network) -> bytes:
+def to_onnx(network: TrainedNetwork) -> bytes:
     """Return an ONNX file's content; its `metadata_props` say what goes in and where it comes from.
 
     Raises:

@@ -89,19 +89,6 @@ def _read_model(run: Path) -> dict[str, Any]:
         raise InputError(f"{run}: no folder of a run (no config.json that names a model).") from error
 
 
-def load_options(path: Path) -> dict[str, Any]:
-    """Return the attributes of the network whose weights `load_network` loads: a run's, or what a file says of itself.
-
-    A file that says nothing has the published network's.
-
-    Raises:
-        InputError: there is no such run or file.
-    """
-    model = dict(_read_model(path)) if path.is_dir() else json.loads(read_weights(path)[1].get("model", "{}"))
-    model.pop("name", None)
-    return model
-
-
 def fill(variables: dict[str, Any], weights: InitialWeights) -> dict[str, Any]:
     """Return the variables with the tensors to start from in place of the random ones."""
     flat = traverse_util.flatten_dict(variables, sep="/")

@@ -13,11 +13,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.initial_weights import load_network, load_options, network_shapes
-from jaxdeblur.models import PLACED, build_model
+from jaxdeblur.models import PLACED
 from jaxdeblur.models.layers import Place
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
-from jaxdeblur.weights import check_fit
+from jaxdeblur.trained_network import read_network
 
 
 class Restorer:
@@ -164,13 +163,10 @@ def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any
     """Return a `Restorer` for a run's folder or a `.safetensors`; `options` are the restorer's own.
 
     Raises:
-        InputError: there are no such weights, or they are damaged.
+        InputError: there are no such weights, they are damaged, or no network's.
     """
-    path = Path(weights).expanduser()
-    variables, network, _ = load_network(path)
-    model = build_model(network, **load_options(path), dtype=dtype)
-    check_fit(path, variables, network_shapes(model))
-    return Restorer(model, variables, placed=network in PLACED, **options)
+    network = read_network(Path(weights).expanduser())
+    return Restorer(network.model.clone(dtype=dtype), network.variables, placed=network.name in PLACED, **options)
 
 
 @lru_cache(maxsize=1)

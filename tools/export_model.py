@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.export import FORMATS, read_network
+from jaxdeblur.export import FORMATS
+from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
 
 

@@ -53,10 +53,10 @@ def conv(
 class Place(NamedTuple):
     """Where a part of an image lies: its first row and column, and the sides of the whole, in pixels."""
 
-    top: jax.Array
-    left: jax.Array
-    height: jax.Array
-    width: jax.Array
+    top: jax.Array | int
+    left: jax.Array | int
+    height: jax.Array | int
+    width: jax.Array | int
 
     def shrunk(self, factor: int) -> "Place":
         """Return the place at a resolution that is `factor` times lower; all four are multiples of it."""
@@ -131,25 +131,19 @@ class ConvTranspose2x(nn.Module):
         return x
 
 
-def _interpolation_matrix(size: int) -> np.ndarray | jax.Array:
-    """Return the (2 size, size) matrix of linear interpolation to twice the size with aligned corners."""
-    numbers = np if isinstance(size, int) else jnp  # a constant, unless the size is a symbol
-    outputs, inputs = numbers.arange(2 * size)[:, None], numbers.arange(size)
-    # Output p lies at p (size - 1) / (2 size - 1); whole numbers keep the distance exact on large images.
-    distance = abs(outputs * (size - 1) - inputs * (2 * size - 1)) / (2 * size - 1)
-    return numbers.maximum(0, 1 - distance)
+def _interpolation_matrix(size: int, first: jax.Array | int, whole: jax.Array | int) -> np.ndarray | jax.Array:
+    """Return the (2 size, size) matrix of linear interpolation to twice the size with aligned corners.
 
-
-def _interpolation_matrix_at(size: int, first: jax.Array, whole: jax.Array) -> jax.Array:
-    """Return `_interpolation_matrix(whole)` cut to what `size` rows from row `first` on contribute to their double.
-
-    Output 2 first + r lies at r / 2 - (2 first + r) / (2 (2 whole - 1)) from row `first`; where that is above it, the
-    row above is missing, and `first` stands for it.
+    It takes `size` rows, from row `first` of `whole` on, to what they contribute to their double. Output 2 first + r
+    lies at r / 2 - (2 first + r) / (2 (2 whole - 1)) from row `first`; where that is between a row of the part and one
+    that is missing, the former stands for both.
     """
-    rows = jnp.arange(2 * size)
-    source = rows / 2 - (2 * first + rows) / (2 * (2 * whole - 1))
-    source = jnp.clip(source, 0, size - 1)[:, None]
-    return jnp.maximum(0.0, 1.0 - jnp.abs(source - jnp.arange(size)))
+    numbers = np if isinstance(whole, int) else jnp  # a constant, unless a size is a symbol or known when it runs
+    rows = numbers.arange(2 * size)
+    shift = numbers.clip((2 * first + rows) / (2 * (2 * whole - 1)), rows / 2 - (size - 1), rows / 2)
+    # Without the shift, which is 1/2 at most, the distance is exact in float32: so it stays on large images.
+    distance = abs((rows[:, None] / 2 - numbers.arange(size)) - shift[:, None])
+    return numbers.maximum(0.0, 1.0 - distance)
 
 
 def upsample_bilinear_2x(x: jax.Array, place: Place | None = None) -> jax.Array:
@@ -158,11 +152,10 @@ def upsample_bilinear_2x(x: jax.Array, place: Place | None = None) -> jax.Array:
     `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast. Aligned
     corners make what a pixel gets depend on its place in the whole image: a part of one has to know its own.
     """
-    if place is None:
-        down, across = _interpolation_matrix(x.shape[1]), _interpolation_matrix(x.shape[2])
-    else:
-        down = _interpolation_matrix_at(x.shape[1], place.top, place.height)
-        across = _interpolation_matrix_at(x.shape[2], place.left, place.width)
+    height, width = x.shape[1:3]
+    place = place or Place(0, 0, height, width)
+    down = _interpolation_matrix(height, place.top, place.height)
+    across = _interpolation_matrix(width, place.left, place.width)
     x = jnp.einsum("ph,bhwc->bpwc", down.astype(x.dtype), x)
     return jnp.einsum("qw,bhwc->bhqc", across.astype(x.dtype), x)
 

@@ -1,0 +1,68 @@
+"""Trained networks as they are used: whole, their widths read from the shapes of their weights."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.initial_weights import load_network, network_shapes
+from jaxdeblur.models import MODELS, build_model
+from jaxdeblur.weights import Shapes, shapes_of
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A trained network: its name in `MODELS`, module and variables, and the multiple that it pads sides to."""
+
+    name: str
+    model: nn.Module
+    variables: Mapping[str, Any]
+    multiple: int
+
+
+def read_network(path: Path) -> TrainedNetwork:
+    """Return the network of a run's folder (its best checkpoint) or of a `.safetensors`; its shapes tell its widths.
+
+    Raises:
+        InputError: there is no such run or file, or it holds something else than one of our networks, whole.
+    """
+    variables, name, _ = load_network(path)
+    if name not in MODELS:
+        raise InputError(f"{path}: holds {name}, which restores no images. Expected one of {', '.join(MODELS)}.")
+    found = shapes_of(variables)
+    options = _read_options(name, found)
+    expected = network_shapes(build_model(name, **options)) if options else {}
+    if found != expected:
+        others = [f"{tensor} {shape}: not expected" for tensor, shape in found.items() if expected.get(tensor) != shape]
+        others += [f"{tensor} {shape}: missing" for tensor, shape in expected.items() if found.get(tensor) != shape]
+        raise InputError(
+            list_problems(
+                f"{path}: names {name} as its network, but its tensors are no {name}'s ({len(others)} problem(s)):",
+                others,
+                "Choose other weights, or convert them again.",
+            )
+        )
+    multiple = 2 ** options["num_levels"] if name == "unet" else 4
+    return TrainedNetwork(name, build_model(name, **options), variables, multiple)
+
+
+def _read_options(network: str, shapes: Shapes) -> dict[str, Any]:
+    """Return the attributes, such as `width`, of the network that has these shapes; none where they do not tell."""
+
+    def count(layer: str) -> int:
+        return len({match[0] for name in shapes if (match := re.match(rf"params/{layer}\d+/", name))})
+
+    layer = {"transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
+    kernel = shapes.get(f"params/{layer}/kernel", ())
+    if len(kernel) != 4:
+        return {}
+    width = kernel[3]
+    if network == "transformnet":
+        return {"width": width, "num_blocks": count("res_block")}
+    if network == "resnetencdec":
+        return {"width": width, "stage_sizes": tuple(count(f"backbone/layer{stage}_") for stage in (1, 2, 3, 4))}
+    return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}
