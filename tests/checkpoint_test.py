@@ -1,8 +1,5 @@
 """Checkpoints: what is kept, what comes back, and a disk that is full."""
 
-import os
-import subprocess
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,20 +83,6 @@ def test_a_step_that_is_saved_already_stays(tmp_path):
     checkpoints.save(make_state(3), {"stage": 9, "losses": []}, None)
     checkpoints.wait()
     assert checkpoints.progress(3)["stage"] == 0
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):

@@ -1,27 +1,39 @@
 """Exported files against the modules that they come from, run by their own runtimes."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import export_model
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 import pytest
+from flax import traverse_util
+from PIL import Image
 from random_weights import random_image, random_tensor
 
+from jaxdeblur.errors import InputError
+from jaxdeblur.export import FORMATS
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.weights import read_weights, write_weights
+from jaxdeblur.weights import fingerprint, read_weights, write_weights
 
-TOOL = Path(__file__).parent.parent / "tools" / "export_model.py"
+# The extra `export`; `test` has it too.
+pytest.importorskip("flatbuffers")
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).parent.parent
 TINY = {
     "resnetencdec": {"width": 4, "stage_sizes": (1, 2, 1, 1)},
     "transformnet": {"width": 4, "num_blocks": 2},
     "unet": {"width": 4, "num_levels": 3, "num_blocks": 2},
 }
-# Batch, height, width: multiples of 32, of 4 and 8, of neither in either direction, and the smallest.
-SIZES = ((1, 32, 64), (3, 24, 40), (1, 45, 38), (3, 20, 33), (1, 8, 9))
+# Batch, height, width: multiples of 32, of 4 in one direction, of neither in both, and the smallest.
+SIZES = ((1, 32, 64), (3, 20, 33), (1, 45, 38), (1, 8, 9))
 
 
 def random_variables(network, **options):
@@ -54,6 +66,16 @@ def make_expected(network, variables, **options):
     return jax.jit(lambda image: jnp.clip(model.apply(variables, image, train=False), 0, 1))
 
 
+@pytest.fixture(scope="module")
+def expected(weights):
+    """What the modules make of images of all sizes, by network."""
+    restored = {}
+    for network, path in weights.items():
+        restore = make_expected(network, read_weights(path)[0], **TINY[network])
+        restored[network] = [np.asarray(restore(random_image(*sides, batch))) for batch, *sides in SIZES]
+    return restored
+
+
 def run_onnx(path):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {"image": image})[0]
@@ -65,14 +87,149 @@ def run_stablehlo(path):
 
 @pytest.mark.parametrize("network", MODELS)
 @pytest.mark.parametrize(("form", "run", "bound"), [("stablehlo", run_stablehlo, 1e-5), ("onnx", run_onnx, 1e-4)])
-def test_every_size_and_batch_equals_the_module(network, form, run, bound, weights, tmp_path):
+def test_every_size_and_batch_equals_the_module(network, form, run, bound, weights, expected, tmp_path):
     export_model.export(weights[network], form, tmp_path / "file")
     restore = run(tmp_path / "file")
-    expected = make_expected(network, read_weights(weights[network])[0], **TINY[network])
-    for batch, height, width in SIZES:
-        image = random_image(height, width, batch)
-        found, wanted = np.asarray(restore(image)), np.asarray(expected(image))
+    for (batch, *sides), wanted in zip(SIZES, expected[network], strict=True):
+        found = np.asarray(restore(random_image(*sides, batch)))
         assert found.dtype == np.float32
         assert found.shape == wanted.shape
-        print(network, form, found.shape, np.abs(found - wanted).max(), wanted.std(), wanted.min(), wanted.max())
+        assert wanted.std() > 0.01
         np.testing.assert_allclose(found, wanted, rtol=0, atol=bound)
+
+
+def read_example(form):
+    """The README's program that runs a file of this format."""
+    programs = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (program,) = [program for program in programs if f'"transformnet.{form}"' in program]
+    return program
+
+
+@pytest.mark.parametrize(("form", "without"), [("onnx", ("jaxdeblur", "jax")), ("stablehlo", ("jaxdeblur", "flax"))])
+def test_the_readmes_example_runs_without_this_package(form, without, weights, tmp_path):
+    export_model.export(weights["transformnet"], form, tmp_path / f"transformnet.{form}")
+    photo = (random_image(45, 38, 1)[0] * 255).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "blurred.png")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({without}))\n"
+    command = [sys.executable, "-I", "-c", blocked + read_example(form)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.asarray(Image.open(tmp_path / "restored.png"), int)
+    restore = make_expected("transformnet", read_weights(weights["transformnet"])[0], **TINY["transformnet"])
+    wanted = np.asarray(restore(photo[None] / np.float32(255))[0]) * 255
+    assert wanted.std() > 1
+    assert np.abs(found - wanted).max() < 0.51  # it was rounded
+    assert fingerprint(read_weights(weights["transformnet"])[0]) in done.stdout
+
+
+def test_the_stablehlo_file_holds_a_program_for_each_platform(weights, tmp_path):
+    export_model.export(weights["unet"], "stablehlo", tmp_path / "file")
+    exported = jax.export.deserialize((tmp_path / "file").read_bytes())
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert exported.fun_name == f"unet_{fingerprint(read_weights(weights['unet'])[0])}"
+    restore = jax.jit(exported.call)
+    assert restore(np.zeros((1, 8, 9, 3), np.float32)).shape == (1, 8, 9, 3)
+    with pytest.raises(ValueError, match="shape"):
+        restore(np.zeros((1, 7, 9, 3), np.float32))
+
+
+def test_the_onnx_file_says_what_it_is(weights, tmp_path):
+    export_model.export(weights["unet"], "onnx", tmp_path / "file.onnx")
+    file = onnx.load(tmp_path / "file.onnx")
+    facts = {entry.key: entry.value for entry in file.metadata_props}
+    assert facts["weights_sha256"] == fingerprint(read_weights(weights["unet"])[0])
+    assert (facts["network"], facts["layout"], facts["colour_order"]) == ("unet", "NHWC", "RGB")
+    assert (facts["value_range"], facts["multiple_of_sides"][:2], facts["least_side"]) == ("[0, 1]", "8;", "8")
+    for end in (*file.graph.input, *file.graph.output):
+        sides = [side.dim_param or side.dim_value for side in end.type.tensor_type.shape.dim]
+        assert sides == ["batch", "height", "width", 3]
+
+
+def run_tool(*arguments):
+    command = [sys.executable, str(ROOT / "tools" / "export_model.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_the_file_or_says_what_is_wrong(weights, tmp_path):
+    arguments = ("--weights", weights["unet"], "--format", "stablehlo", "--output")
+    done = run_tool(*arguments, tmp_path / "new" / "unet.stablehlo")
+    assert done.returncode == 0, done.stderr
+    assert "unet as stablehlo" in done.stdout
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["unet.stablehlo"]
+    done = run_tool(*arguments, weights["unet"].parent)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --output: ")
+    assert "is a folder" in done.stderr
+
+
+@pytest.mark.parametrize("damage", ["no image's network", "no network's tensors", "a layer is missing", "no weights"])
+def test_other_weights_are_refused(damage, weights, tmp_path):
+    tensors = traverse_util.flatten_dict(read_weights(weights["transformnet"])[0], sep="/")
+    metadata, wrong = {"network": "transformnet"}, tmp_path / "wrong.safetensors"
+    if damage == "no image's network":
+        metadata, words = {"network": "lpips_alex"}, "holds lpips_alex, which restores no images"
+    elif damage == "no network's tensors":
+        metadata, words = {"network": "unet"}, "its tensors are no unet's"
+    elif damage == "a layer is missing":
+        del tensors["params/conv5/kernel"]
+        words = r"(?s)1 problem\(s\).*params/conv5/kernel \(3, 3, 8, 4\): missing"
+    else:
+        words = "cannot be read as safetensors"
+    write_weights(wrong, traverse_util.unflatten_dict(tensors, sep="/"), metadata)
+    if damage == "no weights":
+        wrong.write_bytes(wrong.read_bytes()[:1000])
+    with pytest.raises(InputError, match=words):
+        export_model.export(wrong, "stablehlo", tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.safetensors"]
+
+
+def test_weights_that_are_not_finite_are_not_written_as_onnx(weights, tmp_path):
+    variables, metadata = read_weights(weights["unet"])
+    variables["params"]["output"]["bias"][0] = np.nan
+    write_weights(tmp_path / "wrong.safetensors", variables, metadata)
+    with pytest.raises(InputError, match=r"parts from unet by nan.*expected 1e-04 at most"):
+        export_model.export(tmp_path / "wrong.safetensors", "onnx", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_the_weights_are_not_replaced(weights):
+    before = weights["unet"].read_bytes()
+    with pytest.raises(InputError, match="is the file of the weights"):
+        export_model.export(weights["unet"], "onnx", weights["unet"])
+    assert weights["unet"].read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(weights, read_only_folder):
+    with pytest.raises(InputError, match=r"--output: .*file cannot be written \(.*\). Choose another folder"):
+        export_model.export(weights["unet"], "stablehlo", read_only_folder / "file")
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_part_of_the_new(weights, small_disk):
+    (small_disk / "file").write_bytes(b"old")
+    (small_disk / "fill").write_bytes(bytes(2**21 - 3 * 4096))
+    with pytest.raises(OSError, match="No space left"):
+        export_model.export(weights["transformnet"], "stablehlo", small_disk / "file")
+    assert (small_disk / "file").read_bytes() == b"old"
+    assert {path.name for path in small_disk.iterdir()} == {"file", "fill"}
+
+
+@pytest.mark.parametrize(("form", "package"), [("onnx", "onnx"), ("onnx", "onnxruntime"), ("stablehlo", "flatbuffers")])
+def test_a_missing_package_is_named(form, package, weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}, which is not installed: pip install '.\[export\]'"):
+        export_model.export(weights["unet"], form, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_published_width_equals_the_module_on_a_real_frame(form, real_gopro, tmp_path):
+    """Every other pixel of a frame of 1280x720."""
+    write_weights(tmp_path / "weights", random_variables("resnetencdec"), {"network": "resnetencdec"})
+    export_model.export(tmp_path / "weights", form, tmp_path / "file")
+    frame = Image.open(sorted(real_gopro.glob("test/*/blur/*.png"))[0])
+    image = np.asarray(frame, np.float32)[None, ::2, ::2] / 255
+    found = {"onnx": run_onnx, "stablehlo": run_stablehlo}[form](tmp_path / "file")(image)
+    wanted = make_expected("resnetencdec", read_weights(tmp_path / "weights")[0])(image)
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)

@@ -4,7 +4,8 @@
     python tools/export_model.py --weights transformnet.safetensors --format stablehlo --output transformnet.stablehlo
 
 Both formats hold the weights and take (batch, height, width, 3) float32 RGB in [0, 1], any batch and any sides; so they
-put out. The network and its widths are read from the weights.
+put out. The network and its widths are read from the weights. ONNX files are checked by ONNX Runtime before they are
+written.
 """
 
 import argparse
@@ -40,6 +41,8 @@ def export(weights: Path, form: str, output: Path) -> None:
     if output.is_dir():
         raise InputError(f"--output: {output} is a folder, expected the name of a file.")
     network = read_network(weights)
+    if output.exists() and output.samefile(weights):
+        raise InputError(f"--output: {output} is the file of the weights, which it would replace. Choose another name.")
     temporary = output.with_name(output.name + ".tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
