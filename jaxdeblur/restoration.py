@@ -3,6 +3,7 @@
 Images are (H, W, 3) RGB: uint8, uint16, or float in [0, 1]; the result has the same shape and type, integers rounded.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +14,13 @@ import jax
 import numpy as np
 from PIL import Image
 
+from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import load_network, load_options, network_shapes
-from jaxdeblur.models import PLACED, build_model
+from jaxdeblur.models import MODELS, PLACED, build_model
 from jaxdeblur.models.layers import Place
+from jaxdeblur.photo_files import to_image
+from jaxdeblur.photo_metadata import info_of
+from jaxdeblur.photos import photo_from_image
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
 from jaxdeblur.weights import check_fit
 
@@ -160,17 +165,36 @@ def _from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return image.astype(dtype)
 
 
+def load_model(weights: str | Path, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:
+    """Return a trained network, its weights, and whether it takes the place of a part, as `Restorer` does.
+
+    Args:
+        weights: a run's folder or a `.safetensors`.
+        dtype: what the network computes in.
+
+    Raises:
+        InputError: there are no such weights, they are damaged, or no network's that restores images.
+    """
+    path = Path(weights).expanduser()
+    variables, network, _ = load_network(path)
+    if network not in MODELS:
+        raise InputError(f"{path}: weights of {network}, which restores no images; expected {', '.join(MODELS)}.")
+    try:
+        model = build_model(network, **load_options(path), dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: what it says of its network cannot be used ({error}).") from error
+    check_fit(path, variables, network_shapes(model))
+    return model, variables, network in PLACED
+
+
 def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any) -> Restorer:
     """Return a `Restorer` for a run's folder or a `.safetensors`; `options` are the restorer's own.
 
     Raises:
-        InputError: there are no such weights, or they are damaged.
+        InputError: see `load_model`.
     """
-    path = Path(weights).expanduser()
-    variables, network, _ = load_network(path)
-    model = build_model(network, **load_options(path), dtype=dtype)
-    check_fit(path, variables, network_shapes(model))
-    return Restorer(model, variables, placed=network in PLACED, **options)
+    model, variables, placed = load_model(weights, dtype=dtype)
+    return Restorer(model, variables, placed=placed, **options)
 
 
 @lru_cache(maxsize=1)
@@ -180,18 +204,25 @@ def _remembered(path: Path, changed: float) -> Restorer:
 
 
 def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray | Image.Image:
-    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or an RGB image.
+    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or Pillow's image.
+
+    Pillow's are treated as the command treats files (`photos.py`): upright, grey stays grey, alpha stays as it is, and
+    colour profile, EXIF and resolution are kept in `info`.
 
     Args:
         image: the blurred photograph.
         weights: a run's folder or a `.safetensors`; the last one is kept in memory.
 
     Raises:
-        InputError: there are no such weights, or they are damaged.
-        ValueError: the image's shape or type is not supported.
+        InputError: there are no such weights, they are damaged, or Pillow's image is of a kind that is refused.
+        ValueError: the array's shape or type is not supported.
     """
     path = Path(weights).expanduser().absolute()
     restorer = _remembered(path, path.stat().st_mtime if path.exists() else 0.0)
-    if isinstance(image, Image.Image):
-        return Image.fromarray(restorer(np.asarray(image.convert("RGB"))))
-    return restorer(image)
+    if not isinstance(image, Image.Image):
+        return restorer(image)
+    photo = photo_from_image(image)
+    restored = dataclasses.replace(photo, pixels=restorer(photo.pixels))
+    result = to_image(restored)
+    result.info |= info_of(restored.metadata)
+    return result
