@@ -1,7 +1,7 @@
-"""RGB of 16 bits a channel in PNG and TIFF, which Pillow itself reads and writes at 8 bits only.
+"""RGB of 16 bits a channel, which Pillow itself reads and writes at 8 bits only.
 
-Reading: Pillow's decoders unpack either byte of each value, as the name of the raw mode says, so an image is decoded
-twice. Writing: PNG (ISO/IEC 15948) and TIFF 6.0 with deflate, around what Pillow writes for the metadata.
+Reading PNG and TIFF: Pillow's decoders unpack either byte of each value, as the name of the raw mode says, so an image
+is decoded twice. Writing PNG (ISO/IEC 15948): around what Pillow writes for the metadata.
 """
 
 import io
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
+from PIL import Image
 
 from jaxdeblur.data.images import PNG_START
 from jaxdeblur.photo_metadata import png_chunk
@@ -28,12 +28,13 @@ _LOW_BYTE = {
 
 
 def stored_bits(image: Image.Image) -> int:
-    """Return how many bits a channel has in the file, 8 or 16, of an image that is not decoded yet."""
-    return 16 if image.tile and "16" in _raw_mode(image.tile[0].args) else 8
+    """Return how many bits a channel has in the file, 8 or 16; of an image that is decoded, or has no file, 8."""
+    tiles = getattr(image, "tile", None)
+    return 16 if tiles and "16" in _raw_mode(tiles[0].args) else 8
 
 
 def has_low_bytes(image: Image.Image) -> bool:
-    """Return whether `low_bytes_of` knows how to go on, of an image that is not decoded yet."""
+    """Return whether `decode_low_bytes` knows how, of an image that is not decoded yet."""
     return bool(image.tile) and all(_raw_mode(tile.args) in _LOW_BYTE for tile in image.tile)
 
 
@@ -87,61 +88,3 @@ def _deflated(parts: Iterator[bytes]) -> Iterator[bytes]:
         if data := compressor.compress(part):
             yield data
     yield compressor.flush()
-
-
-def write_tiff(file: BinaryIO, pixels: np.ndarray, options: dict[str, Any]) -> None:
-    """Write uint16 (H, W, 3 or 4; the fourth channel is unassociated alpha) as TIFF; `options` as of `write_png`."""
-    height, width, channels = pixels.shape
-    strips = range(0, height, ROWS)
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
-    _add_metadata(directory, options)
-    fields = {
-        "ImageWidth": width,
-        "ImageLength": height,
-        "BitsPerSample": (16,) * channels,
-        "Compression": 8,
-        "PhotometricInterpretation": 2,
-        "SamplesPerPixel": channels,
-        "RowsPerStrip": ROWS,
-        "PlanarConfiguration": 1,
-        "Predictor": 2,
-        **({"ExtraSamples": 2} if channels == 4 else {}),
-    }
-    numbers = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
-    for name, value in fields.items():
-        directory[numbers[name]] = value
-    offsets, sizes, position = [], [], 0
-    # The directory comes first and is written twice: its length does not depend on where strips lie. Pillow counts
-    # offsets from its end.
-    for _ in range(2):
-        for name, values in (("StripOffsets", offsets), ("StripByteCounts", sizes)):
-            directory.tagtype[numbers[name]] = TiffTags.LONG
-            directory[numbers[name]] = tuple(values) or (0,) * len(strips)
-        file.seek(0)
-        directory.save(file)
-        if sizes:
-            break
-        for top in strips:
-            rows = pixels[top : top + ROWS].astype("<u2", order="C")
-            rows[:, 1:] -= rows[:, :-1].copy()
-            data = zlib.compress(rows.tobytes())
-            file.write(data)
-            offsets.append(position)
-            sizes.append(len(data))
-            position += len(data)
-
-
-def _add_metadata(directory: TiffImagePlugin.ImageFileDirectory_v2, options: dict[str, Any]) -> None:
-    if "exif" in options:
-        exif = Image.Exif()
-        exif.load(options["exif"])
-        for tag, value in exif.items():
-            directory[tag] = exif.get_ifd(tag) if tag in TiffTags.TAGS_V2_GROUPS else value
-    if "dpi" in options:
-        for tag, value in zip((ExifTags.Base.XResolution, ExifTags.Base.YResolution), options["dpi"], strict=True):
-            directory[tag] = value
-        directory[ExifTags.Base.ResolutionUnit] = 2
-    for name, tag in (("icc_profile", 34675), ("xmp", 700)):
-        if name in options:
-            directory.tagtype[tag] = TiffTags.UNDEFINED if tag == 34675 else TiffTags.BYTE
-            directory[tag] = options[name]

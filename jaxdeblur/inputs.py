@@ -108,7 +108,8 @@ def _folders(
     def note(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
 
-    ancestors = {str(root): {os.path.realpath(root)}}  # of each folder that is yet to come, with itself
+    start = Path(os.path.realpath(root))
+    ancestors = {str(root): {str(start), *map(str, start.parents)}}  # of each folder that is yet to come, with itself
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=note):
         above = ancestors.pop(folder)
         kept = []

@@ -1,8 +1,8 @@
 """Which result belongs to which photograph, what is done already, and what must not be touched.
 
-A folder of results holds `restored.jsonl`: one line for each result, written just before the result gets its name. It says
-which photograph was restored and how. So a command that was stopped goes on where it was, and a file that something else
-made is never taken for a result, nor replaced.
+A folder of results holds `restored.jsonl`: one line for each result, written just before the result gets its name. It
+says which photograph was restored and how. So a command that was stopped goes on where it was, and a file of another
+origin is never taken for a result, nor replaced.
 """
 
 import dataclasses

@@ -14,6 +14,7 @@ from jaxdeblur import deep_pixels
 from jaxdeblur.errors import InputError
 from jaxdeblur.photo_metadata import save_options
 from jaxdeblur.photos import Photo
+from jaxdeblur.tiff_files import write_tiff
 
 UNFINISHED = ".unfinished"  # how names of files end that are being written
 
@@ -41,10 +42,10 @@ class FileFormat:
 
 FILE_FORMATS = {
     "png": FileFormat("PNG", (".png",), {}, deep=True),
-    "tiff": FileFormat("TIFF", (".tif", ".tiff"), {"compression": "tiff_adobe_deflate"}, deep=True),
+    "tiff": FileFormat("TIFF", (".tif", ".tiff"), {}, deep=True),
     # exact: colours under full transparency stay
     "webp": FileFormat("WEBP", (".webp",), {"lossless": True, "exact": True, "quality": 50}, longest_side=16383),
-    "bmp": FileFormat("BMP", (".bmp",), {}),
+    "bmp": FileFormat("BMP", (".bmp",), {}, alpha=False),
     "jpeg": FileFormat("JPEG", (".jpg", ".jpeg"), {"subsampling": 0}, alpha=False, longest_side=65500),
 }
 
@@ -87,7 +88,7 @@ def write_photo(
         when_whole: is called with the file when it is whole, before it gets its name.
 
     Raises:
-        InputError: the format cannot hold the photograph.
+        InputError: the format cannot hold the photograph, or its metadata.
         OSError: the disk is full, or the folder cannot be written to.
     """
     kind = FILE_FORMATS[file_format]
@@ -102,10 +103,13 @@ def write_photo(
             os.fsync(file.fileno())  # a name that is there after a power cut has its content
         when_whole(unfinished)
         unfinished.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        raise
+        if isinstance(error, (InputError, OSError, MemoryError)) or not isinstance(error, Exception):
+            raise
+        # Pillow raises whatever it stumbles over, odd values in EXIF for instance.
+        raise InputError(f"{path}: cannot be written as {kind.name} ({error or type(error).__name__})") from error
     return notes + lost
 
 
@@ -130,8 +134,10 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _encode(file: BinaryIO, photo: Photo, name: str, options: dict[str, Any]) -> None:
-    if photo.pixels.dtype == np.uint16 and not photo.grey:
-        pixels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
-        {"PNG": deep_pixels.write_png, "TIFF": deep_pixels.write_tiff}[name](file, pixels, options)
-    else:
+    deep = photo.pixels.dtype == np.uint16 and not photo.grey
+    if not deep and name != "TIFF":
         to_image(photo).save(file, name, **options)
+        return
+    parts = [np.asarray(to_image(photo))] if not deep else [photo.pixels, photo.alpha]
+    pixels = np.dstack([part for part in parts if part is not None])
+    {"PNG": deep_pixels.write_png, "TIFF": write_tiff}[name](file, pixels, options)

@@ -50,7 +50,8 @@ class Metadata:
 def read_orientation_and_exif(image: Image.Image) -> tuple[int, bytes, list[str]]:
     """Return EXIF's orientation (1 to 8), EXIF without it, and what there is to say; to be called before decoding."""
     try:
-        exif = image.getexif()
+        exif = Image.Exif()
+        exif.load(image.getexif().tobytes())  # a copy: by its own, Pillow turns a TIFF when it decodes it
         found = exif.pop(ExifTags.Base.Orientation, 1)
         for tag in STORAGE_TAGS & set(exif):
             del exif[tag]
@@ -146,7 +147,7 @@ def _with_size(content: bytes, size: tuple[int, int]) -> bytes:
     """Return EXIF whose own words on the image's size, if any, are true."""
     exif = Image.Exif()
     exif.load(content)
-    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     for tag, side in ((ExifTags.Base.ExifImageWidth, size[0]), (ExifTags.Base.ExifImageHeight, size[1])):
         if tag in details:
             details[tag] = side
