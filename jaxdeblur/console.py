@@ -30,10 +30,14 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopRequest]:
+def stop_on_signal(after: str = "this step", goes_on: str = "from the last checkpoint") -> Iterator[StopRequest]:
     """Turn SIGINT (Ctrl-C) or SIGTERM into a request to stop; a later one ends the process at once, with status 130.
 
     One that follows within a second counts as the same: a double tap, or a shell that signals the whole group.
+
+    Args:
+        after: what is finished first, in the words for the user.
+        goes_on: from where the same command goes on after a process that was ended at once.
     """
     request = StopRequest()
 
@@ -42,9 +46,9 @@ def stop_on_signal() -> Iterator[StopRequest]:
         # Only what is safe inside a handler: the process may be in the middle of printing or saving.
         if request.received_at is None:
             request.received_at = time.monotonic()
-            _write_to_terminal("Stopping after this step; once more to stop at once.\n")
+            _write_to_terminal(f"Stopping after {after}; once more to stop at once.\n")
         elif time.monotonic() - request.received_at > 1.0:
-            _write_to_terminal("Stopped. The same command goes on from the last checkpoint.\n")
+            _write_to_terminal(f"Stopped. The same command goes on {goes_on}.\n")
             os._exit(130)
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -65,14 +69,14 @@ class ProgressBar:
     """A bar of images per second and time left on a terminal; plain lines where standard error is none."""
 
     def __init__(self, total_images: int, done_images: int):
-        self._on_terminal = sys.stderr.isatty() and _listening
+        self.on_terminal = sys.stderr.isatty() and _listening
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
             # Without tqdm's own rate, which counts compiling and validation in.
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]",
             dynamic_ncols=True,
-            disable=not self._on_terminal,
+            disable=not self.on_terminal,
         )
 
     def advance(self, images: int) -> None:
@@ -81,7 +85,7 @@ class ProgressBar:
 
     def show(self, text: str, seconds_left: float) -> None:
         """Put `text` beside the bar, or print it as a line."""
-        if self._on_terminal:
+        if self.on_terminal:
             self._bar.set_postfix_str(text)
         else:
             minutes, seconds = divmod(round(seconds_left), 60)

@@ -3,6 +3,7 @@
 Images are (H, W, 3) RGB: uint8, uint16, or float in [0, 1]; the result has the same shape and type, integers rounded.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,9 @@ from PIL import Image
 
 from jaxdeblur.models import PLACED
 from jaxdeblur.models.layers import Place
+from jaxdeblur.photo_files import to_image
+from jaxdeblur.photo_metadata import info_of
+from jaxdeblur.photos import photo_from_image
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
 from jaxdeblur.trained_network import read_network
 
@@ -159,14 +163,28 @@ def _from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return image.astype(dtype)
 
 
+def load_model(weights: str | Path, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:
+    """Return a trained network, its weights, and whether it takes the place of a part, as `Restorer` does.
+
+    Args:
+        weights: a run's folder or a `.safetensors`.
+        dtype: what the network computes in.
+
+    Raises:
+        InputError: there are no such weights, they are damaged, or no network's that restores images.
+    """
+    network = read_network(Path(weights).expanduser())
+    return network.model.clone(dtype=dtype), network.variables, network.name in PLACED
+
+
 def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any) -> Restorer:
     """Return a `Restorer` for a run's folder or a `.safetensors`; `options` are the restorer's own.
 
     Raises:
-        InputError: there are no such weights, they are damaged, or no network's.
+        InputError: see `load_model`.
     """
-    network = read_network(Path(weights).expanduser())
-    return Restorer(network.model.clone(dtype=dtype), network.variables, placed=network.name in PLACED, **options)
+    model, variables, placed = load_model(weights, dtype=dtype)
+    return Restorer(model, variables, placed=placed, **options)
 
 
 @lru_cache(maxsize=1)
@@ -176,18 +194,25 @@ def _remembered(path: Path, changed: float) -> Restorer:
 
 
 def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray | Image.Image:
-    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or an RGB image.
+    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or Pillow's image.
+
+    Pillow's are treated as the command treats files (`photos.py`): upright, grey stays grey, alpha stays as it is, and
+    colour profile, EXIF and resolution are kept in `info`.
 
     Args:
         image: the blurred photograph.
         weights: a run's folder or a `.safetensors`; the last one is kept in memory.
 
     Raises:
-        InputError: there are no such weights, or they are damaged.
-        ValueError: the image's shape or type is not supported.
+        InputError: there are no such weights, they are damaged, or Pillow's image is of a kind that is refused.
+        ValueError: the array's shape or type is not supported.
     """
     path = Path(weights).expanduser().absolute()
     restorer = _remembered(path, path.stat().st_mtime if path.exists() else 0.0)
-    if isinstance(image, Image.Image):
-        return Image.fromarray(restorer(np.asarray(image.convert("RGB"))))
-    return restorer(image)
+    if not isinstance(image, Image.Image):
+        return restorer(image)
+    photo = photo_from_image(image)
+    restored = dataclasses.replace(photo, pixels=restorer(photo.pixels))
+    result = to_image(restored)
+    result.info |= info_of(restored.metadata)
+    return result

@@ -96,7 +96,7 @@ def _decode(content: bytes) -> tuple[np.ndarray, int]:
         raise InputError("cannot be read as an image (0 bytes)")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if kind := _refused_kind(image):
+            if kind := refused_kind(image):
                 raise InputError(f"{kind}; expected grey, palette or RGB of 8 or 16 bits, so convert it")
             # Before the pixels: Pillow turns a TIFF while it loads it, and then forgets the tag.
             found = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -111,7 +111,7 @@ def _decode(content: bytes) -> tuple[np.ndarray, int]:
         raise InputError(f"cannot be read as an image ({error or type(error).__name__})") from error
 
 
-def _refused_kind(image: Image.Image) -> str:
+def refused_kind(image: Image.Image) -> str:
     """Return what kind of image this is if it is one of those that are refused, else nothing."""
     if image.mode not in MODES:
         kinds = {"F": "floating point", "I": "32-bit or signed integers"}

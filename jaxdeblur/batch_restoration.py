@@ -1,0 +1,225 @@
+"""Many photographs restored on all devices, while the next ones are read and the last ones written; bounded memory."""
+
+import dataclasses
+import errno
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxdeblur.console import StopRequest
+from jaxdeblur.data.images import resize_image
+from jaxdeblur.errors import InputError
+from jaxdeblur.outputs import Job, Record, Stamp, stamp_of
+from jaxdeblur.photo_files import with_pixels, write_photo
+from jaxdeblur.photos import Photo, count_megapixels, read_photo
+from jaxdeblur.restoration import Restorer
+
+# Photographs of this many megapixels together are in memory at once, at 7 to 20 bytes a pixel; a larger one alone.
+MEGAPIXELS_AT_ONCE = 64.0
+_MENDABLE = (InputError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Treatment:
+    """What is done with each photograph.
+
+    Attributes:
+        resize: side of the square that whole photographs are resized to first, bicubically; 0: none.
+        side_by_side: write input | output.
+        quality: of JPEGs.
+        max_megapixels: larger photographs are refused.
+    """
+
+    resize: int
+    side_by_side: bool
+    quality: int
+    max_megapixels: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of one job: megapixels written, and what there is to say; or why it failed."""
+
+    job: Job
+    megapixels: float
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+class _Budget:
+    """Megapixels in memory: who wants more than there is waits, but not for ever."""
+
+    def __init__(self, megapixels: float):
+        self._total, self._used, self._changed = megapixels, 0.0, threading.Condition()
+
+    def take(self, megapixels: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + megapixels <= self._total)
+            self._used += megapixels
+
+    def give_back(self, megapixels: float) -> None:
+        with self._changed:
+            self._used -= megapixels
+            # Sums of fractions need not come back to zero.
+            self._used = 0.0 if self._used < 1e-6 else self._used
+            self._changed.notify_all()
+
+
+@dataclasses.dataclass
+class _Task:
+    """A job under way."""
+
+    job: Job
+    megapixels: float
+    stamp: Stamp
+    photo: Photo
+
+
+class Batch:
+    """Jobs dealt to devices, each with a thread that reads ahead by one and a thread that writes behind by one."""
+
+    def __init__(self, jobs: Sequence[Job], restorers: Sequence[Restorer], treatment: Treatment, record: Record | None):
+        """Prepare to restore.
+
+        Args:
+            jobs: what to restore.
+            restorers: one for each device.
+            treatment: what is done with each photograph.
+            record: notes results as done; None for none.
+        """
+        self._jobs, self._restorers, self._treatment, self._record = iter(jobs), restorers, treatment, record
+        self._budget, self._dealing = _Budget(MEGAPIXELS_AT_ONCE), threading.Lock()
+        self._results: queue.SimpleQueue[Result | BaseException | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    def results(self, request: StopRequest) -> Iterator[Result]:
+        """Restore, and yield what became of each job that was begun, in the order in which they end.
+
+        After a request to stop no more are begun, and those that the devices are at are finished.
+        """
+        self._request = request
+        threads = [threading.Thread(target=self._run, args=(restorer,)) for restorer in self._restorers]
+        for thread in threads:
+            thread.start()
+        left = len(threads)
+        try:
+            while left:
+                result = self._results.get()
+                if isinstance(result, Result):
+                    yield result
+                elif result is None:
+                    left -= 1
+                else:
+                    raise result
+        finally:
+            self._stopped = True
+            for thread in threads:
+                thread.join()
+
+    @property
+    def _ends(self) -> bool:
+        return self._stopped or bool(self._request)
+
+    def _run(self, restorer: Restorer) -> None:
+        try:
+            with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+                behind: Future | None = None
+                ahead = reading.submit(self._read_next)
+                while (task := ahead.result()) and not self._ends:
+                    ahead = reading.submit(self._read_next)
+                    restored = self._guarded(task.job, task.megapixels, self._restore, task, restorer)
+                    if behind:
+                        behind.result()
+                    if restored:
+                        behind = writing.submit(self._guarded, task.job, task.megapixels, self._write, task, restored)
+                    del task, restored
+                if behind:
+                    behind.result()
+        except BaseException as error:  # ours, not the user's: the main thread raises it
+            self._results.put(error)
+        finally:
+            self._results.put(None)
+
+    def _guarded(self, job: Job, megapixels: float, function: Callable, *arguments: object) -> object:
+        """Return what a function does, or None after a failure that concerns this photograph alone."""
+        try:
+            return function(*arguments)
+        except BaseException as error:
+            self._budget.give_back(megapixels)
+            if not isinstance(error, _MENDABLE):
+                self._stopped = True
+                raise
+            words = _explain(error, job)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._stopped = True  # the others would fail as well
+                words += "; stopped, since the others would fail as well"
+            self._results.put(Result(job, 0.0, error=words))
+            return None
+
+    def _read_next(self) -> _Task | None:
+        """Return the next photograph that can be read; None when there are no more."""
+        while True:
+            with self._dealing:
+                job = None if self._ends else next(self._jobs, None)
+            if job is None:
+                return None
+            megapixels = count_megapixels(job.source)
+            self._budget.take(megapixels)
+            if task := self._guarded(job, megapixels, self._read, job, megapixels):
+                return task
+
+    def _read(self, job: Job, megapixels: float) -> _Task:
+        stamp = stamp_of(job.source)
+        photo = read_photo(job.source, max_megapixels=self._treatment.max_megapixels)
+        if side := self._treatment.resize:
+            alpha = None if photo.alpha is None else resize_bicubic(photo.alpha[..., None], side)[..., 0]
+            photo = with_pixels(photo, resize_bicubic(photo.pixels, side), alpha)
+        return _Task(job, megapixels, stamp, photo)
+
+    def _restore(self, task: _Task, restorer: Restorer) -> Photo:
+        photo = task.photo
+        pixels, alpha = restorer(photo.pixels), photo.alpha
+        if self._treatment.side_by_side:
+            pixels = np.concatenate([photo.pixels, pixels], axis=1)
+            alpha = None if alpha is None else np.concatenate([alpha, alpha], axis=1)
+        task.photo = dataclasses.replace(photo, pixels=pixels[:0], alpha=None)  # its memory is free
+        return with_pixels(photo, pixels, alpha)
+
+    def _write(self, task: _Task, photo: Photo) -> None:
+        job = task.job
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+
+        def note(whole: object) -> None:
+            if self._record:
+                self._record.add(job, task.stamp, stamp_of(whole))
+
+        lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, when_whole=note)
+        self._budget.give_back(task.megapixels)
+        self._results.put(Result(job, photo.pixels.shape[0] * photo.pixels.shape[1] / 1e6, (*photo.notes, *lost)))
+
+
+def _explain(error: BaseException, job: Job) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{job.target}: cannot be written ({error.strerror or error})"
+    if isinstance(error, MemoryError):
+        return f"{job.source}: there is not enough memory for it"
+    return f"{job.source}: the device failed, out of memory perhaps, so try a smaller --tile ({error})"
+
+
+def resize_bicubic(values: np.ndarray, side: int) -> np.ndarray:
+    """Return uint8 or uint16 (H, W, C) as (side, side, C), resized by Pillow's bicubic filter."""
+    if values.dtype == np.uint8 and values.shape[2] == 3:
+        return resize_image(np.ascontiguousarray(values), side, "bicubic")
+    channels = [
+        Image.fromarray(channel.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+        for channel in np.moveaxis(values, -1, 0)
+    ]
+    limit = np.iinfo(values.dtype).max
+    return np.stack([np.rint(np.clip(np.asarray(c), 0, limit)) for c in channels], axis=-1).astype(values.dtype)

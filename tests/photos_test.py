@@ -1,0 +1,274 @@
+"""Photographs of every kind: pixels as Pillow, OpenCV and tifffile read them; what is refused, and how it is said."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.photo_metadata import png_chunk
+from jaxdeblur.photos import count_megapixels, photo_from_image, read_photo
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 9, 3), np.uint16)
+ALPHA = RNG.integers(0, 65536, (6, 9), np.uint16)
+LOSSLESS = {"png": {}, "tif": {}, "bmp": {}, "webp": {"lossless": True}}
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_rgb_is_as_it_is(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(RGB).save(path, **LOSSLESS[suffix])
+    photo = read_photo(path)
+    np.testing.assert_array_equal(photo.pixels, RGB)
+    assert (photo.alpha, photo.grey, photo.notes) == (None, False, ())
+
+
+def test_jpeg_is_what_pillow_decodes(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.jpg").pixels, np.asarray(Image.open(tmp_path / "a.jpg")))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+def test_grey_palette_and_transparency(tmp_path, mode):
+    image = Image.fromarray(np.dstack([RGB, ALPHA // 256]).astype(np.uint8), "RGBA")
+    image = (image if mode in ("LA", "RGBA") else image.convert("RGB")).convert(mode)
+    image.save(tmp_path / "a.png")
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.pixels, np.asarray(image.convert("RGB")))
+    assert photo.grey == (mode in ("1", "L", "LA"))
+    if mode in ("LA", "RGBA"):
+        np.testing.assert_array_equal(photo.alpha, ALPHA // 256)
+    else:
+        assert photo.alpha is None
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "L"])
+def test_a_transparent_colour_becomes_alpha(tmp_path, mode):
+    image = Image.new(mode, (2, 1), 0 if mode != "RGB" else (1, 2, 3))
+    image.putpixel((1, 0), 7 if mode != "RGB" else (9, 9, 9))
+    image.save(tmp_path / "a.png", transparency=0 if mode != "RGB" else (1, 2, 3))
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png").alpha, [[0, 255]])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits(tmp_path, suffix):
+    Image.fromarray(DEEP[..., 0]).save(tmp_path / f"a.{suffix}")
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    assert photo.pixels.dtype == np.uint16
+    assert photo.grey
+    np.testing.assert_array_equal(photo.pixels, np.repeat(DEEP[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_png_of_16_bits_is_read_at_full_depth(tmp_path, alpha):
+    stored = np.dstack([DEEP, ALPHA]) if alpha else DEEP
+    cv2.imwrite(str(tmp_path / "a.png"), stored[..., [2, 1, 0, 3][: stored.shape[2]]])
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.pixels, DEEP)
+    assert photo.notes == ()
+    np.testing.assert_array_equal(photo.alpha, ALPHA if alpha else None)
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("compression", "predictor"), [(None, None), ("zlib", None), ("zlib", 2)])
+def test_tiff_of_16_bits_is_read_at_full_depth(tmp_path, alpha, order, compression, predictor):
+    stored = np.dstack([DEEP, ALPHA]) if alpha else DEEP
+    options = {"photometric": "rgb", "compression": compression, "predictor": predictor, "byteorder": order}
+    tifffile.imwrite(tmp_path / "a.tif", stored, **options, extrasamples=["unassalpha"] if alpha else None)
+    photo = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.pixels, DEEP)
+    np.testing.assert_array_equal(photo.alpha, ALPHA if alpha else None)
+
+
+def test_16_bits_that_cannot_be_read_at_full_depth_are_told(tmp_path):
+    """Grey with alpha: Pillow knows one of its bytes only."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.dstack([DEEP[..., 0], ALPHA]))
+    header = struct.pack(">2I5B", 9, 6, 16, 4, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.pixels[..., 0], DEEP[..., 0] // 256)
+    np.testing.assert_array_equal(photo.alpha, ALPHA // 256)
+    assert photo.notes == ("PNG of 16 bits a channel was read at 8 bits",)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Model] = "camera"
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", exif=exif, **LOSSLESS.get(suffix, {}))
+    photo = read_photo(tmp_path / f"a.{suffix}")
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == ((6, 9, 3) if orientation < 5 else (9, 6, 3))
+    np.testing.assert_array_equal(photo.pixels, expected)
+    kept = Image.Exif()
+    kept.load(photo.metadata.exif)
+    assert dict(kept) == {ExifTags.Base.Model: "camera"}
+
+
+def test_orientation_turns_alpha_and_both_bytes(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = np.dstack([DEEP, ALPHA])
+    content = cv2.imencode(".png", stored[..., [2, 1, 0, 3]])[1].tobytes()
+    chunk = png_chunk(b"eXIf", exif.tobytes()[6:])
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.pixels, np.rot90(DEEP, -1))
+    np.testing.assert_array_equal(photo.alpha, np.rot90(ALPHA, -1))
+
+
+def test_damaged_exif_is_left_out_and_told(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.webp", exif=b"Exif\0\0II*\0\xff\xff\xff\xff damaged", lossless=True)
+    photo = read_photo(tmp_path / "a.webp")
+    np.testing.assert_array_equal(photo.pixels, RGB)
+    assert photo.metadata.exif == b""
+    assert "EXIF is damaged" in photo.notes[0]
+
+
+def save_cmyk(path, profile):
+    inverted = Image.fromarray(RNG.integers(0, 256, (6, 9, 4), np.uint8), "CMYK")
+    inverted.save(path, **({"icc_profile": profile} if profile else {}))
+
+
+def test_cmyk_without_a_profile_is_refused(tmp_path):
+    save_cmyk(tmp_path / "a.jpg", None)
+    with pytest.raises(InputError, match=r"a\.jpg: is CMYK without a colour profile.*convert it to RGB"):
+        read_photo(tmp_path / "a.jpg")
+
+
+def test_cmyk_with_a_profile_that_cannot_be_used_is_refused(tmp_path):
+    rgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save_cmyk(tmp_path / "a.tif", rgb_profile)
+    with pytest.raises(InputError, match="its colour profile cannot be used"):
+        read_photo(tmp_path / "a.tif")
+
+
+def cmyk_profile():
+    """A colour profile by hand (ICC.1:2001-04, 6.5.8 lut8Type): lightness is 100 (1 - C)(1 - M)(1 - Y)(1 - K)."""
+    corners = b"".join(bytes([255 if corner == 0 else 0, 128, 128]) for corner in range(16))
+    identity = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
+    ramp = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + corners + ramp * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = {b"A2B0": table + bytes(-len(table) % 4), b"wtpt": white}
+    directory, data, position = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        directory += name + struct.pack(">2I", position + len(data), len(content))
+        data += content
+    length = 128 + len(directory) + len(data)
+    header = struct.pack(
+        ">I4xI4s4s4s12x4s28x3i", length, 0x02100000, b"prtr", b"CMYK", b"Lab ", b"acsp", 63190, 65536, 54061
+    )
+    return header.ljust(128, b"\0") + directory + data
+
+
+def test_cmyk_becomes_srgb_by_its_profile(tmp_path):
+    image = Image.new("CMYK", (3, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    image.putpixel((2, 0), (0, 0, 0, 128))
+    image.save(tmp_path / "a.tif", icc_profile=cmyk_profile())
+    photo = read_photo(tmp_path / "a.tif")
+    # L* = 49.8 is a grey of 118 in sRGB.
+    np.testing.assert_allclose(photo.pixels[0], [[255] * 3, [0] * 3, [118] * 3], atol=1)
+    assert photo.notes == ("CMYK was converted to sRGB by its colour profile",)
+    assert photo.metadata.icc == b""
+
+
+def as_bytes(image, file_format, **options):
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+SEVERAL = {"save_all": True, "append_images": [Image.new("RGB", (9, 6), "red")]}
+BAD = {
+    "empty.png": (b"", "is empty"),
+    "text.png": (b"no image at all", "is no image"),
+    "cut.png": (as_bytes(Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)), "PNG")[:5000], "truncated"),
+    "cut.jpg": (as_bytes(Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)), "JPEG")[:2000], "truncated"),
+    "cut.bmp": (as_bytes(Image.fromarray(RGB), "BMP")[:-60], "cannot be read"),
+    "cut.tif": (as_bytes(Image.fromarray(RGB), "TIFF")[:60], "is no image|cannot be read"),
+    "cut.webp": (as_bytes(Image.fromarray(RGB), "WEBP", lossless=True)[:-40], "is no image|cannot be read"),
+    "a.gif": (as_bytes(Image.fromarray(RGB), "GIF", **SEVERAL), "is a GIF animation"),
+    "still.gif": (as_bytes(Image.fromarray(RGB), "GIF"), "is a GIF; expected a photograph"),
+    "animated.webp": (as_bytes(Image.fromarray(RGB), "WEBP", **SEVERAL), r"is a WEBP animation \(2 images\)"),
+    "animated.png": (as_bytes(Image.fromarray(RGB), "PNG", **SEVERAL), "is a PNG animation"),
+    "pages.tif": (as_bytes(Image.fromarray(RGB), "TIFF", **SEVERAL), "TIFF file of several pages"),
+    "float.tif": (as_bytes(Image.fromarray(RGB[..., 0].astype(np.float32)), "TIFF"), "floating point; convert it"),
+    "lab.tif": (as_bytes(Image.new("LAB", (9, 6)), "TIFF"), "LAB values; convert it"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_refused_by_name(tmp_path, name):
+    content, words = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: .*({words})"):
+        read_photo(tmp_path / name)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read \(No such file"):
+        read_photo(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(InputError, match="Is a directory"):
+        read_photo(tmp_path / "folder.png")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded_and_100_megapixels_are_none(tmp_path):
+    """Two headers of PNGs that hold no pixels: the one is refused by its size, the other because it is cut short."""
+    for name, side in (("bomb.png", 50_000), ("large.png", 10_000)):
+        header = png_chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0))
+        empty = png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + header + empty)
+    limit = Image.MAX_IMAGE_PIXELS
+    assert count_megapixels(tmp_path / "bomb.png") == 2500
+    with pytest.raises(InputError, match=r"claims 50000x50000 pixels, 2500 megapixels.*--max_megapixels"):
+        read_photo(tmp_path / "bomb.png")
+    Image.fromarray(RGB).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="limit of 5e-05"):
+        read_photo(tmp_path / "small.png", max_megapixels=5e-5)
+    assert read_photo(tmp_path / "small.png", max_megapixels=5.4e-5).pixels.shape == (6, 9, 3)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(InputError, match=r"HEIC needs pillow-heif.*pip install"):
+        read_photo(tmp_path / "a.heic")
+
+
+def test_heic_is_read(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "a.heic", quality=-1, matrix_coefficients=0, chroma=444)
+    photo = read_photo(tmp_path / "a.heic")
+    np.testing.assert_array_equal(photo.pixels, np.asarray(smooth))
+    assert photo.format == "HEIF"
+
+
+def test_a_large_image_is_converted_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.photos._PIXELS", 20)
+    Image.fromarray(RGB).convert("P").save(tmp_path / "a.png", transparency=0)
+    photo = read_photo(tmp_path / "a.png")
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))
+    np.testing.assert_array_equal(np.dstack([photo.pixels, photo.alpha]), expected)
+
+
+def test_pillow_images_are_treated_alike():
+    photo = photo_from_image(Image.fromarray(RGB))
+    np.testing.assert_array_equal(photo.pixels, RGB)
