@@ -12,6 +12,7 @@ test: .venv/ready
 	$(RUN) -m pytest -m "not slow and not parity"
 
 test-slow: .venv/ready
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	$(RUN) -m pytest -m slow
 
 # The version that the bounds were measured with.
@@ -33,5 +34,5 @@ clean:
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo,test]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo-data,test]'
 	touch $@

@@ -1,0 +1,223 @@
+"""A person's browser: headless Chromium opens the page, drops photographs on it, moves the slider and downloads."""
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+from random_weights import random_tensor
+
+from jaxdeblur.initial_weights import network_shapes
+from jaxdeblur.models import build_model
+from jaxdeblur.restoration import load_restorer
+from jaxdeblur.weights import write_weights
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
+    pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio: pip install '.[demo]'"),
+]
+# Runs the page as `python -m` does, and notes in a file which addresses and names it asks for.
+WATCHED = """
+import runpy, sys
+noted, sys.argv = open(sys.argv[1], "a", buffering=1), sys.argv[1:]
+def note(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        noted.write(f"{arguments[0] if 'get' in event else arguments[1]}\\n")
+sys.addaudithook(note)
+runpy.run_module("jaxdeblur.demo", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small network whose results look nothing like the photograph."""
+    shapes, tree = network_shapes(build_model("transformnet", width=4, num_blocks=1)), {}
+    for name, shape in shapes.items():
+        *path, leaf = name.split("/")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[leaf] = np.ones(shape, np.float32) if leaf == "var" else random_tensor(name, shape[::-1]).transpose()
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    write_weights(path, tree, {"network": "transformnet"})
+    return path
+
+
+class Server:
+    """The running command; `address` of its page, `temporary` its folder for uploads, `asked` what it connected to."""
+
+    def __init__(self, weights, folder):
+        self.temporary, self.noted = folder / "temporary", folder / "asked.txt"
+        self.temporary.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        options = ("--weights", weights, "--port", self.port, "--max_megabytes", 2, "--max_megapixels", 1)
+        command = [sys.executable, "-c", WATCHED, self.noted, *options]
+        # A proxy that must not be asked for the page itself.
+        environment = {**os.environ, "TMPDIR": str(self.temporary), "HTTP_PROXY": "http://192.0.2.1:9"}
+        self.process = subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
+        self.said = self.process.stdout.readline()
+        self.address = f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def asked(self):
+        return set(self.noted.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def server(weights, tmp_path_factory):
+    server = Server(weights, tmp_path_factory.mktemp("server"))
+    yield server
+    server.process.terminate()
+    server.process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as engines:
+        # No sandbox: in a container Chromium has none to use.
+        browser = engines.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page, opened; `page.asked` is what was requested."""
+    page = browser.new_page(viewport={"width": 1000, "height": 1100})
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(server.address)
+    yield page
+    page.close()
+
+
+def upload(page, path):
+    page.set_input_files("input[type=file]", path)
+
+
+def download(page):
+    """Return the pixels of the file that the button gives, and its name."""
+    with page.expect_download() as event:
+        page.get_by_text("Download PNG").click()
+    with Image.open(event.value.path()) as image:
+        assert image.format == "PNG"
+        return np.asarray(image), event.value.suggested_filename
+
+
+def images_of_slider(page):
+    """Return the pixels of the two images, before and after."""
+    for image in page.locator(".slider-wrap img, [data-testid=imageslider] img, .image-container img").all()[:2]:
+        content = page.request.get(image.get_attribute("src")).body()
+        yield np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def test_a_real_frame_is_restored_shown_and_downloaded(page, server, weights, real_gopro):
+    frame = sorted(real_gopro.glob("test/*/blur/*.png"))[0]
+    upload(page, frame)
+    page.get_by_text("1280 x 720 pixels, restored in").wait_for(timeout=120_000)
+    blurred = np.asarray(Image.open(frame).convert("RGB"))
+    expected = load_restorer(weights)(blurred)
+    assert np.abs(expected.astype(int) - blurred).mean() > 10
+    found, name = download(page)
+    np.testing.assert_array_equal(found, expected)
+    assert name == f"{frame.stem}_restored.png"
+    before, after = images_of_slider(page)
+    np.testing.assert_array_equal(before, blurred)
+    np.testing.assert_array_equal(after, expected)
+    assert {url for url in page.asked if not url.startswith((server.address, "data:", "blob:"))} == set()
+    hosts = {address.split(",")[0].strip("(')") for address in server.asked}
+    assert hosts <= {"127.0.0.1", "localhost", "None", "/dev/log"}
+
+
+def test_the_slider_moves(page, tmp_path):
+    Image.new("RGB", (640, 320), "blue").save(tmp_path / "blue.png")
+    upload(page, tmp_path / "blue.png")
+    page.get_by_text("640 x 320 pixels, restored in").wait_for(timeout=120_000)
+
+    def share_of_blue():
+        row = np.asarray(Image.open(io.BytesIO(frame.screenshot())).convert("RGB")).astype(int)[60]
+        return np.mean((row[:, 2] > 240) & (row[:, 0] < 15))
+
+    frame = page.locator(".slider-wrap, [data-testid=imageslider]").first
+    assert share_of_blue() == pytest.approx(0.5, abs=0.03)
+    box = frame.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, middle, steps=5)
+    page.mouse.up()
+    assert share_of_blue() == pytest.approx(0.2, abs=0.04)
+
+
+def test_a_turned_photograph_comes_back_upright(page, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "turned.jpg", exif=exif)
+    upload(page, tmp_path / "turned.jpg")
+    page.get_by_text("48 x 64 pixels, restored in").wait_for(timeout=120_000)
+    assert download(page)[0].shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("notes.txt", "notes.txt: is no image"),
+        ("cut.png", "cut.png: cannot be read"),
+        ("large.png", "claims 1100x1000 pixels, 1 megapixels, more than the limit of 1"),
+        ("heavy.png", 'exceed the maximum allowed size of 2 Mb: "heavy.png"'),
+    ],
+)
+def test_what_cannot_be_restored_is_said_and_the_next_photograph_is(name, words, page, tmp_path):
+    path, noise = tmp_path / name, np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "good.png")
+    if name == "large.png":
+        Image.new("RGB", (1100, 1000)).save(path)
+    else:
+        good = (tmp_path / "good.png").read_bytes()
+        path.write_bytes({"notes.txt": b"no image", "cut.png": good[:5000], "heavy.png": bytes(2_200_000)}[name])
+    upload(page, path)
+    page.locator(".toast-body").get_by_text(words).wait_for(timeout=30_000)
+    assert str(tmp_path) not in page.locator(".toast-body").inner_text()
+    page.locator(".toast-close").click()
+    upload(page, tmp_path / "good.png")
+    page.get_by_text("80 x 60 pixels, restored in").wait_for(timeout=120_000)
+
+
+def test_only_this_machine_is_served(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5):
+        pass
+    with pytest.raises(OSError, match="refused"):  # another of this machine's addresses
+        socket.create_connection(("127.0.0.2", server.port), timeout=5)
+
+
+def test_nothing_stays_when_the_page_is_ended(weights, tmp_path):
+    server = Server(weights, tmp_path)
+    assert server.said == f"The page is at {server.address} until Ctrl-C.\n"
+    assert list(server.temporary.glob("jaxdeblur_*"))
+    server.process.send_signal(signal.SIGTERM)
+    server.process.communicate(timeout=60)
+    assert server.process.returncode == 0
+    assert not list(server.temporary.glob("jaxdeblur_*"))
+
+
+def test_a_port_in_use_is_named(weights):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "jaxdeblur.demo", "--weights", str(weights), "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"error: --host 127.0.0.1, --port {port}: " in done.stderr

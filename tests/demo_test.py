@@ -1,0 +1,126 @@
+"""What the page does with an upload, and its command line. The page itself is in demo_browser_test.py."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import save_noise
+from PIL import ExifTags, Image
+
+from jaxdeblur import demo
+from jaxdeblur.errors import InputError
+
+
+def invert(pixels):
+    """A restorer whose results cannot be mistaken for their input."""
+    return np.iinfo(pixels.dtype).max - pixels
+
+
+def restore(path, folder, **options):
+    folder.mkdir(exist_ok=True)
+    return demo.restore_upload(path, invert, folder, **{"max_megapixels": 1.0, **options})
+
+
+def test_a_photograph_is_shown_and_saved_upright(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # turned to the left: upright after a quarter turn to the right
+    exif[ExifTags.Base.Artist] = "me"
+    save_noise(tmp_path / "photo.png", (20, 24), exif=exif)
+    stored = np.asarray(Image.open(tmp_path / "photo.png"))
+    restored = restore(tmp_path / "photo.png", tmp_path / "results")
+    upright = np.rot90(stored, -1)
+    np.testing.assert_array_equal(restored.before, upright)
+    np.testing.assert_array_equal(restored.after, 255 - upright)
+    assert restored.file.name == "photo_restored.png"
+    with Image.open(restored.file) as file:
+        np.testing.assert_array_equal(file, 255 - upright)
+        assert file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        assert file.getexif()[ExifTags.Base.Artist] == "me"
+    assert restored.words.startswith("**24 x 20 pixels, restored in 0.")
+
+
+def test_sixteen_bits_are_saved_and_eight_are_shown(tmp_path):
+    values = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    restored = restore(tmp_path / "deep.png", tmp_path / "results")
+    np.testing.assert_array_equal(Image.open(restored.file), 65535 - values)
+    np.testing.assert_array_equal(np.asarray(restored.before)[..., 0], values // 256)
+
+
+def test_large_photographs_are_shown_smaller_with_their_profile(tmp_path):
+    save_noise(tmp_path / "wide.png", (5120, 10), icc_profile=b"a profile of colours")
+    restored = restore(tmp_path / "wide.png", tmp_path / "results")
+    assert restored.before.size == restored.after.size == (2560, 5)
+    assert restored.before.info["icc_profile"] == b"a profile of colours"
+    with Image.open(restored.file) as file:
+        assert file.size == (5120, 10)
+    assert "shown at 2560 pixels; the download has its own size" in restored.words
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("notes.txt", b"no image at all", "is no image"),
+        ("cut.png", None, "truncated"),
+        ("large.png", None, r"1100x1000 pixels, 1 megapixels, more than the limit of 1"),
+        ("empty.jpg", b"", "is empty"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused_by_its_name_alone(name, content, words, tmp_path):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    elif name == "cut.png":
+        save_noise(path)
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        Image.new("RGB", (1100, 1000)).save(path)
+    with pytest.raises(InputError, match=words) as error:
+        restore(path, tmp_path / "results")
+    assert str(error.value).startswith(f"{name}: ")
+    assert str(tmp_path) not in str(error.value)
+    assert not list((tmp_path / "results").iterdir())
+
+
+def test_a_full_disk_and_a_lack_of_memory_are_said(tmp_path, small_disk):
+    save_noise(tmp_path / "photo.png", (1000, 800))
+    with pytest.raises(InputError, match=r"photo.png: cannot be restored \(No space left on device\)"):
+        demo.restore_upload(tmp_path / "photo.png", invert, small_disk, max_megapixels=1.0)
+
+    def exhaust(pixels):
+        raise MemoryError
+
+    with pytest.raises(InputError, match=r"photo.png: cannot be restored \(there is not enough memory\)"):
+        demo.restore_upload(tmp_path / "photo.png", exhaust, tmp_path, max_megapixels=1.0)
+
+
+def test_old_results_are_removed(tmp_path):
+    for name, age in (("old", 3700), ("new", 3500)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file.png").touch()
+        os.utime(tmp_path / name, (10_000 - age,) * 2)
+    demo.remove_old(tmp_path, now=10_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def run_page(*arguments, **options):
+    command = [sys.executable, "-m", "jaxdeblur.demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_mistakes_on_the_command_line_are_said_together():
+    done = run_page("--weights", "none", "--port", 0, "--max_megabytes", 0, "--max_megapixels", -1)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == "error: The command line:"
+    for words in ("--port: 0, expected 1 to 65535", "--max_megabytes: 0.0", "--max_megapixels: -1.0"):
+        assert words in done.stderr
+
+
+def test_missing_gradio_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "before")  # what the command sets is undone
+    with pytest.raises(InputError, match=r"needs gradio, which is not installed: pip install '.\[demo\]'"):
+        demo.serve(demo.make_parser().parse_args(["--weights", str(tmp_path)]))
