@@ -146,8 +146,8 @@ def photo_from_image(image: Image.Image, reopen: Path | None = None) -> Photo:
         orientation = 1
     metadata, more = read_metadata(image, exif)
     notes += more
-    if file_format == "MPO":
-        notes.append("of several pictures in one JPEG the first was restored")
+    if file_format in ("MPO", "HEIF") and getattr(image, "n_frames", 1) > 1:
+        notes.append("of several pictures in one file the main one was restored")
     if image.mode == "CMYK":
         image, metadata = _from_cmyk(image), dataclasses.replace(metadata, icc=b"")
         notes.append("CMYK was converted to sRGB by its colour profile")
