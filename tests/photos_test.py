@@ -245,6 +245,14 @@ def test_a_bomb_is_refused_before_it_is_decoded_and_100_megapixels_are_none(tmp_
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_page_of_100_megapixels_is_read_without_a_warning(tmp_path):
+    """Pillow warns from 89 megapixels on, of a TIFF also when it decodes it."""
+    Image.new("1", (10_000, 10_000), 1).save(tmp_path / "a.tif", compression="group4")
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.pixels.shape == (10_000, 10_000, 3)
+    assert photo.pixels[::1000].min() == 255
+
+
 def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))

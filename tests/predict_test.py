@@ -83,6 +83,13 @@ def test_a_folder_is_restored_and_keeps_its_places(tmp_path, weights, restorer, 
     assert "5 photograph(s) restored" in capsys.readouterr().err
 
 
+def test_a_real_frame_of_an_untouched_network_is_itself(tmp_path, identity, real_gopro):
+    folder = next(path for path in sorted(real_gopro.glob("test/*/blur")) if path.is_dir())
+    name = sorted(folder.glob("*.png"))[0].name
+    run(identity, "--input", folder / name, "--output", tmp_path / "out")
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / name), pixels(folder / name))
+
+
 def test_each_device_has_its_share(tmp_path, identity, monkeypatch):
     used = []
     call = Restorer.__call__
