@@ -234,7 +234,10 @@ def _strips(image: Image.Image, mode: str) -> Iterator[tuple[int, np.ndarray]]:
 
 def _deepened(pixels: np.ndarray, alpha: np.ndarray | None, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return uint16 from the upper bytes and the file, which holds the lower ones."""
-    deep, deep_alpha = (part if part is None else part.astype(np.uint16) << 8 for part in (pixels, alpha))
+    deep, deep_alpha = (part if part is None else part.astype(np.uint16) for part in (pixels, alpha))
+    for part in (deep, deep_alpha):
+        if part is not None:
+            part <<= 8  # in place: there may be hundreds of megabytes
     with _opened(path) as image:
         decode_low_bytes(image)
         image.load()

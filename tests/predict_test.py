@@ -17,7 +17,7 @@ from PIL import ExifTags, Image
 from restoration_test import SMALL, random_network
 
 import jaxdeblur
-from jaxdeblur import batch_restoration, predict
+from jaxdeblur import predict
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.train_state import init_variables
@@ -144,14 +144,6 @@ def test_resize_side_by_side_and_jpeg(tmp_path, weights, restorer):
     restored = Image.fromarray(restorer(pixels(tmp_path / "a.png")))
     restored.save(tmp_path / "expected.jpg", quality=90, subsampling="4:4:4")
     assert (tmp_path / "jpeg/a.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
-
-
-def test_resize_of_16_bits():
-    values = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), np.uint16)
-    found = batch_restoration.resize_bicubic(values, 16)
-    assert found.dtype == np.uint16
-    coarse = Image.fromarray((values // 257).astype(np.uint8)).resize((16, 16), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(found / 257, np.asarray(coarse), atol=4)  # it is rounded twice, and down before
 
 
 @pytest.mark.parametrize("options", [{"self_ensemble": True}, {"tile": 64, "overlap": 32}])
