@@ -43,12 +43,19 @@ class Treatment:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of one job: megapixels written, and what there is to say; or why it failed."""
+    """What became of one job: what there is to say; or why it failed."""
 
     job: Job
-    megapixels: float
     notes: tuple[str, ...] = ()
     error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a network has done since the last time: a part of one photograph, and how many megapixels that is."""
+
+    photographs: float
+    megapixels: float
 
 
 class _Budget:
@@ -94,11 +101,11 @@ class Batch:
         """
         self._jobs, self._restorers, self._treatment, self._record = iter(jobs), restorers, treatment, record
         self._budget, self._dealing = _Budget(MEGAPIXELS_AT_ONCE), threading.Lock()
-        self._results: queue.SimpleQueue[Result | BaseException | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Result | Progress | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
 
-    def results(self, request: StopRequest) -> Iterator[Result]:
-        """Restore, and yield what became of each job that was begun, in the order in which they end.
+    def results(self, request: StopRequest) -> Iterator[Result | Progress]:
+        """Restore, and yield progress, and what became of each job that was begun, in the order in which they end.
 
         After a request to stop no more are begun, and those that the devices are at are finished.
         """
@@ -110,7 +117,7 @@ class Batch:
         try:
             while left:
                 result = self._results.get()
-                if isinstance(result, Result):
+                if isinstance(result, (Result, Progress)):
                     yield result
                 elif result is None:
                     left -= 1
@@ -158,7 +165,7 @@ class Batch:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._stopped = True  # the others would fail as well
                 words += "; stopped, since the others would fail as well"
-            self._results.put(Result(job, 0.0, error=words))
+            self._results.put(Result(job, error=words))
             return None
 
     def _read_next(self) -> _Task | None:
@@ -170,11 +177,16 @@ class Batch:
                 return None
             megapixels = count_megapixels(job.source)
             self._budget.take(megapixels)
+            if self._ends:
+                return None
             if task := self._guarded(job, megapixels, self._read, job, megapixels):
                 return task
 
     def _read(self, job: Job, megapixels: float) -> _Task:
-        stamp = stamp_of(job.source)
+        try:
+            stamp = stamp_of(job.source)
+        except OSError as error:
+            raise InputError(f"{job.source}: cannot be read ({error.strerror})") from error
         photo = read_photo(job.source, max_megapixels=self._treatment.max_megapixels)
         if side := self._treatment.resize:
             alpha = None if photo.alpha is None else resize_bicubic(photo.alpha[..., None], side)[..., 0]
@@ -183,7 +195,12 @@ class Batch:
 
     def _restore(self, task: _Task, restorer: Restorer) -> Photo:
         photo = task.photo
-        pixels, alpha = restorer(photo.pixels), photo.alpha
+        megapixels = photo.pixels.shape[0] * photo.pixels.shape[1] / 1e6
+
+        def progress(share: float) -> None:
+            self._results.put(Progress(share, share * megapixels))
+
+        pixels, alpha = restorer(photo.pixels, progress), photo.alpha
         if self._treatment.side_by_side:
             pixels = np.concatenate([photo.pixels, pixels], axis=1)
             alpha = None if alpha is None else np.concatenate([alpha, alpha], axis=1)
@@ -200,7 +217,7 @@ class Batch:
 
         lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, when_whole=note)
         self._budget.give_back(task.megapixels)
-        self._results.put(Result(job, photo.pixels.shape[0] * photo.pixels.shape[1] / 1e6, (*photo.notes, *lost)))
+        self._results.put(Result(job, (*photo.notes, *lost)))
 
 
 def _explain(error: BaseException, job: Job) -> str:

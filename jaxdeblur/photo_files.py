@@ -138,6 +138,8 @@ def _encode(file: BinaryIO, photo: Photo, name: str, options: dict[str, Any]) ->
     if not deep and name != "TIFF":
         to_image(photo).save(file, name, **options)
         return
-    parts = [np.asarray(to_image(photo))] if not deep else [photo.pixels, photo.alpha]
-    pixels = np.dstack([part for part in parts if part is not None])
+    if not deep:
+        pixels = np.atleast_3d(np.asarray(to_image(photo)))
+    else:
+        pixels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
     {"PNG": deep_pixels.write_png, "TIFF": write_tiff}[name](file, pixels, options)

@@ -14,6 +14,7 @@ and the rare kinds that Pillow reads wrongly (`data/images.py`).
 import dataclasses
 import io
 import threading
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +31,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", *HEIC_SUF
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "HEIF", "GIF")  # GIF is opened to say what it is
 MAX_MEGAPIXELS = 200.0
 _PIXELS = 2**22  # converted at once, so that no second copy of a large image is made
-_OPENING = threading.Lock()  # Pillow's limit is one for all threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_photo(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Photo:
             raise InputError(f"{path}: is empty (0 bytes)")
         if start[4:8] == b"ftyp":
             _open_heic(path)
-        with _opened(path) as image:
+        with _NO_LIMIT, _opened(path) as image:
             _check_size(image, max_megapixels)
             photo = photo_from_image(image, reopen=path)
         return dataclasses.replace(photo, metadata=dataclasses.replace(photo.metadata, chunks=read_png_chunks(path)))
@@ -95,20 +95,36 @@ def _open_heic(path: Path) -> None:
     pillow_heif.register_heif_opener(thumbnails=False)
 
 
+class _NoLimit:
+    """While it is entered, Pillow's own limit of pixels, one for all threads, is off: it is too low for photographs."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+
+    def __exit__(self, *details: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_NO_LIMIT = _NoLimit()
+
+
 def _opened(path: Path) -> Image.Image:
-    """Open an image without Pillow's own limit of pixels, which is too low for large photographs."""
-    with _OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path, formats=[name for name in FORMATS if name != "HEIF" or name in Image.OPEN])
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    return Image.open(path, formats=[name for name in FORMATS if name != "HEIF" or name in Image.OPEN])
 
 
 def count_megapixels(path: Path) -> float:
     """Return how many megapixels a file says it has; 0 if it cannot be read."""
     try:
-        with _opened(path) as image:
+        with _NO_LIMIT, _opened(path) as image:
             return image.width * image.height / 1e6
     except Exception:  # `read_photo` says what is wrong
         return 0.0
@@ -146,8 +162,8 @@ def photo_from_image(image: Image.Image, reopen: Path | None = None) -> Photo:
         orientation = 1
     metadata, more = read_metadata(image, exif)
     notes += more
-    if file_format == "MPO":
-        notes.append("of several pictures in one JPEG the first was restored")
+    if file_format in ("MPO", "HEIF") and getattr(image, "n_frames", 1) > 1:
+        notes.append("of several pictures in one file the main one was restored")
     if image.mode == "CMYK":
         image, metadata = _from_cmyk(image), dataclasses.replace(metadata, icc=b"")
         notes.append("CMYK was converted to sRGB by its colour profile")
@@ -199,27 +215,37 @@ def _as_three(grey: np.ndarray) -> np.ndarray:
 
 def _rows_of(image: Image.Image, mode: str) -> np.ndarray:
     """Return an image as an array, converted to a mode some rows at a time."""
-    result, step = None, max(_PIXELS // image.width, 1)
-    for top in range(0, image.height, step):
-        rows = image.crop((0, top, image.width, min(top + step, image.height)))
-        rows.info = image.info  # a transparent colour stands there
-        values = np.asarray(rows if rows.mode == mode else rows.convert(mode))
+    result = None
+    for top, values in _strips(image, mode):
         if result is None:
             result = np.empty((image.height, *values.shape[1:]), values.dtype)
         result[top : top + len(values)] = values
     return result
 
 
+def _strips(image: Image.Image, mode: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, some rows) of an image, converted to a mode."""
+    step = max(_PIXELS // image.width, 1)
+    for top in range(0, image.height, step):
+        rows = image.crop((0, top, image.width, min(top + step, image.height)))
+        rows.info = image.info  # a transparent colour stands there
+        yield top, np.asarray(rows if rows.mode == mode else rows.convert(mode))
+
+
 def _deepened(pixels: np.ndarray, alpha: np.ndarray | None, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return uint16 from the upper bytes and the file, which holds the lower ones."""
+    deep, deep_alpha = (part if part is None else part.astype(np.uint16) for part in (pixels, alpha))
+    for part in (deep, deep_alpha):
+        if part is not None:
+            part <<= 8  # in place: there may be hundreds of megabytes
     with _opened(path) as image:
         decode_low_bytes(image)
         image.load()
-        low, low_alpha, _ = _to_arrays(image)
-    deep = pixels.astype(np.uint16)
-    deep <<= 8
-    deep |= low
-    return deep, alpha if alpha is None else alpha.astype(np.uint16) << 8 | low_alpha
+        for top, low in _strips(image, image.mode):
+            deep[top : top + len(low)] |= low[..., :3]
+            if deep_alpha is not None:
+                deep_alpha[top : top + len(low)] |= low[..., 3]
+    return deep, deep_alpha
 
 
 def _upright(part: np.ndarray, orientation: int) -> np.ndarray:

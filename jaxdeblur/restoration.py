@@ -4,7 +4,7 @@ Images are (H, W, 3) RGB: uint8, uint16, or float in [0, 1]; the result has the 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,12 @@ class Restorer:
 
         self._forward = jax.jit(forward)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
         """Return the image restored.
+
+        Args:
+            image: of the shape and a type that the module names.
+            progress: is called from time to time with the share of the work that was done since the last call.
 
         Raises:
             ValueError: its shape or type is none of those that the module names.
@@ -75,9 +79,9 @@ class Restorer:
         if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"image is of type {image.dtype}, expected uint8, uint16 or float in [0, 1]")
         if self._self_ensemble:
-            return self._restore_turned(image)
+            return self._restore_turned(image, progress)
         result = np.empty_like(image, order="C")
-        for top, rows in self._restored_rows(image):
+        for top, rows in self._restored_rows(image, progress):
             result[top : top + len(rows)] = _from_float(rows, image.dtype)
         return result
 
@@ -86,7 +90,7 @@ class Restorer:
         """How many shapes a program was compiled for."""
         return self._forward._cache_size()
 
-    def _restore_turned(self, image: np.ndarray) -> np.ndarray:
+    def _restore_turned(self, image: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
         """Return the mean over the eight flips and turns of the image, each turned back."""
         total = np.zeros(image.shape, np.float32)
         for turns in range(4):
@@ -94,11 +98,12 @@ class Restorer:
                 back = np.rot90(total, turns)
                 back = back[:, ::-1] if mirror else back  # a view: what is added to it is added to the total
                 turned = np.rot90(image, turns)
-                for top, rows in self._restored_rows(turned[:, ::-1] if mirror else turned):
+                turned = turned[:, ::-1] if mirror else turned
+                for top, rows in self._restored_rows(turned, lambda share: progress(share / 8)):
                     back[top : top + len(rows)] += rows
         return _from_float(total / 8.0, image.dtype)
 
-    def _restored_rows(self, image: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _restored_rows(self, image: np.ndarray, progress: Callable[[float], None]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, float32 rows (n, W, 3)) of the result, from top to bottom."""
         height, width = image.shape[:2]
         cut = cut_image(height, width, tile=self._tile, overlap=self._overlap)
@@ -106,6 +111,7 @@ class Restorer:
         open_rows = np.zeros((0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
         for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
             band = self._restored_band(image, cut, top) * weight[:, None, None]
+            progress(1 / len(cut.tops))
             band[: len(open_rows)] += open_rows
             end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
             if top < height:

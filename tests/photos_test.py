@@ -6,6 +6,7 @@ import zlib
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps
@@ -244,6 +245,14 @@ def test_a_bomb_is_refused_before_it_is_decoded_and_100_megapixels_are_none(tmp_
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_page_of_100_megapixels_is_read_without_a_warning(tmp_path):
+    """Pillow warns from 89 megapixels on, of a TIFF also when it decodes it."""
+    Image.new("1", (10_000, 10_000), 1).save(tmp_path / "a.tif", compression="group4")
+    photo = read_photo(tmp_path / "a.tif")
+    assert photo.pixels.shape == (10_000, 10_000, 3)
+    assert photo.pixels[::1000].min() == 255
+
+
 def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
@@ -251,14 +260,28 @@ def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
         read_photo(tmp_path / "a.heic")
 
 
-def test_heic_is_read(tmp_path):
-    heif = pytest.importorskip("pillow_heif")
-    heif.register_heif_opener()
+def test_heic_is_read_as_its_decoder_turns_it(tmp_path):
+    """HEIC has a turn of its own; EXIF's orientation does not count there."""
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Model] = "camera"
     smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
-    smooth.save(tmp_path / "a.heic", quality=-1, matrix_coefficients=0, chroma=444)
+    smooth.save(tmp_path / "a.heic", quality=-1, matrix_coefficients=0, chroma=444, exif=exif)
     photo = read_photo(tmp_path / "a.heic")
     np.testing.assert_array_equal(photo.pixels, np.asarray(smooth))
-    assert photo.format == "HEIF"
+    assert photo.notes == ()
+    kept = Image.Exif()
+    kept.load(photo.metadata.exif)
+    assert dict(kept) == {ExifTags.Base.Model: "camera"}
+
+
+def test_heic_of_10_bits_is_told(tmp_path):
+    deep = pillow_heif.from_bytes("RGB;16", (48, 64), bytes(48 * 64 * 6))
+    deep.save(tmp_path / "a.heic", quality=90)
+    notes = read_photo(tmp_path / "a.heic").notes
+    assert len(notes) == 1
+    assert "bits a channel was read at 8 bits" in notes[0]
 
 
 def test_a_large_image_is_converted_in_parts(tmp_path, monkeypatch):

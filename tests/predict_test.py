@@ -1,0 +1,359 @@
+"""The command: photographs in, restored photographs out, and what it does when something is wrong."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import save_noise
+from PIL import ExifTags, Image
+from restoration_test import SMALL, random_network
+
+import jaxdeblur
+from jaxdeblur import predict
+from jaxdeblur.models import build_model
+from jaxdeblur.restoration import Restorer
+from jaxdeblur.train_state import init_variables
+from jaxdeblur.weights import write_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small network that changes what it sees."""
+    path = tmp_path_factory.mktemp("weights") / "unet.safetensors"
+    write_weights(path, random_network("unet")[1], {"network": "unet", "model": json.dumps(SMALL["unet"])})
+    return path
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory):
+    """An untrained UNet: it gives every image back as it is."""
+    path = tmp_path_factory.mktemp("weights") / "identity.safetensors"
+    variables = init_variables(build_model("unet", **SMALL["unet"]), jax.random.key(0))
+    write_weights(path, jax.device_get(variables), {"network": "unet", "model": json.dumps(SMALL["unet"])})
+    return path
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer(*random_network("unet"), placed=False)
+
+
+def run(weights, *arguments, expected=0):
+    """Run the command in this process, and return what `sys.exit` was called with."""
+    status = 0
+    try:
+        predict.main(["--weights", str(weights), *map(str, arguments)])
+    except SystemExit as end:
+        status = end.code
+    assert (1 if isinstance(status, str) else status) == expected, status
+    return status
+
+
+def command(weights, *arguments):
+    return [sys.executable, "-m", "jaxdeblur.predict", "--weights", str(weights), *map(str, arguments)]
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def files_below(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_is_restored_and_keeps_its_places(tmp_path, weights, restorer, capsys):
+    """By two simulated devices, in several shapes; the network itself says what is right."""
+    sizes = {"a.png": (40, 30), "sub/a.png": (70, 20), "sub/b.tif": (1, 1), "c.bmp": (3, 50), "d.jpg": (33, 65)}
+    for name, size in sizes.items():
+        save_noise(tmp_path / "in" / name, size)
+    run(weights, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert files_below(tmp_path / "out") == ["a.png", "c.bmp", "d.png", "restored.jsonl", "sub/a.png", "sub/b.tif"]
+    for name in sizes:
+        expected = restorer(pixels(tmp_path / "in" / name))
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / name.replace(".jpg", ".png")), expected)
+    assert "5 photograph(s) restored" in capsys.readouterr().err
+
+
+def test_a_real_frame_of_an_untouched_network_is_itself(tmp_path, identity, real_gopro):
+    folder = next(path for path in sorted(real_gopro.glob("test/*/blur")) if path.is_dir())
+    name = sorted(folder.glob("*.png"))[0].name
+    run(identity, "--input", folder / name, "--output", tmp_path / "out")
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / name), pixels(folder / name))
+
+
+def test_each_device_has_its_share(tmp_path, identity, monkeypatch):
+    used = []
+    call = Restorer.__call__
+    monkeypatch.setattr(Restorer, "__call__", lambda self, *rest: used.append(self._device) or call(self, *rest))
+    for number in range(12):
+        save_noise(tmp_path / f"in/{number}.png", (200, 200))
+    run(identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    assert set(used) == set(jax.local_devices())
+    for number in range(12):
+        np.testing.assert_array_equal(pixels(tmp_path / f"out/{number}.png"), pixels(tmp_path / f"in/{number}.png"))
+
+
+def test_kinds_of_photographs_stay(tmp_path, identity):
+    """Grey, grey of 16 bits, and alpha; the identity gives them back bit for bit."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(rng.integers(0, 256, (20, 30), np.uint8)).save(tmp_path / "in/grey.png")
+    Image.fromarray(rng.integers(0, 65536, (20, 30), np.uint16)).save(tmp_path / "in/deep.tif")
+    Image.fromarray(rng.integers(0, 256, (20, 30, 4), np.uint8), "RGBA").save(tmp_path / "in/alpha.webp", lossless=True)
+    run(identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
+    for name in ("grey.png", "deep.tif", "alpha.webp"):
+        with Image.open(tmp_path / "in" / name) as before, Image.open(tmp_path / "out" / name) as after:
+            assert before.mode == after.mode
+            visible = np.asarray(before)
+            np.testing.assert_array_equal(np.asarray(after), visible)
+
+
+def test_a_network_does_not_touch_alpha(tmp_path, weights, restorer):
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    Image.fromarray(values, "RGBA").save(tmp_path / "a.png")
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "b.png")
+    found = pixels(tmp_path / "b.png")
+    np.testing.assert_array_equal(found[..., 3], values[..., 3])
+    np.testing.assert_array_equal(found[..., :3], restorer(np.ascontiguousarray(values[..., :3])))
+
+
+def test_a_turned_photograph_comes_out_upright(tmp_path, identity):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    save_noise(tmp_path / "a.png", (20, 30), exif=exif)
+    run(identity, "--input", tmp_path / "a.png", "--output", tmp_path / "out")
+    np.testing.assert_array_equal(pixels(tmp_path / "out/a.png"), np.rot90(pixels(tmp_path / "a.png"), -1))
+
+
+def test_resize_side_by_side_and_jpeg(tmp_path, weights, restorer):
+    save_noise(tmp_path / "a.png", (50, 30))
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "out", "--resize", 32, "--side_by_side")
+    with Image.open(tmp_path / "a.png") as image:
+        small = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(pixels(tmp_path / "out/a.png"), np.concatenate([small, restorer(small)], axis=1))
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "jpeg", "--format", "jpeg", "--quality", 90)
+    restored = Image.fromarray(restorer(pixels(tmp_path / "a.png")))
+    restored.save(tmp_path / "expected.jpg", quality=90, subsampling="4:4:4")
+    assert (tmp_path / "jpeg/a.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("options", [{"self_ensemble": True}, {"tile": 64, "overlap": 32}])
+def test_options_reach_the_network(tmp_path, weights, options):
+    save_noise(tmp_path / "a.png", (150, 90))
+    flags = [word for name, value in options.items() for word in (f"--{name}", value) if word is not True]
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "out", *flags)
+    expected = Restorer(*random_network("unet"), placed=False, **options)(pixels(tmp_path / "a.png"))
+    np.testing.assert_array_equal(pixels(tmp_path / "out/a.png"), expected)
+
+
+def test_bfloat16_is_near_float32_but_not_it(tmp_path, weights, restorer):
+    save_noise(tmp_path / "a.png", (64, 64))
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "out", "--dtype", "bfloat16")
+    found, expected = pixels(tmp_path / "out/a.png").astype(int), restorer(pixels(tmp_path / "a.png"))
+    assert 0 < np.abs(found - expected).mean() < 3
+
+
+def test_the_same_command_again_does_only_what_is_left(tmp_path, weights, capsys):
+    for name in ("a.png", "b.png", "c.png"):
+        save_noise(tmp_path / "in" / name)
+    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "in/out")  # results within the input
+    run(weights, *arguments)
+    first = {name: (tmp_path / "in/out" / name).stat() for name in ("a.png", "b.png", "c.png")}
+    (tmp_path / "in/out/b.png").unlink()
+    capsys.readouterr()
+    run(weights, *arguments)
+    words = capsys.readouterr().err
+    assert "2 of 3 are done already" in words
+    assert "1 photograph(s) restored" in words
+    assert (tmp_path / "in/out/a.png").stat().st_ino == first["a.png"].st_ino
+    assert files_below(tmp_path / "in/out") == ["a.png", "b.png", "c.png", "restored.jsonl"]
+
+
+def test_other_weights_are_not_taken_for_done(tmp_path, weights, identity):
+    save_noise(tmp_path / "in/a.png")
+    arguments = ("--input", tmp_path / "in", "--output", tmp_path / "out")
+    run(weights, *arguments)
+    before = (tmp_path / "out/a.png").read_bytes()
+    words = run(identity, *arguments, expected=1)
+    assert "restored with other settings (weights " in words
+    assert (tmp_path / "out/a.png").read_bytes() == before
+    run(identity, *arguments, "--overwrite")
+    np.testing.assert_array_equal(pixels(tmp_path / "out/a.png"), pixels(tmp_path / "in/a.png"))
+
+
+def test_one_bad_file_does_not_stop_the_rest(tmp_path, identity, capsys):
+    for name in ("a.png", "z.png"):
+        save_noise(tmp_path / "in" / name)
+    (tmp_path / "in/bad.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:300])
+    (tmp_path / "in/empty.jpg").touch()
+    (tmp_path / "in/loop.png").symlink_to("loop.png")
+    assert run(identity, "--input", tmp_path / "in", "--output", tmp_path / "out", expected=1) == 1
+    assert files_below(tmp_path / "out") == ["a.png", "restored.jsonl", "z.png"]
+    words = capsys.readouterr().err
+    assert "2 photograph(s) restored" in words
+    assert "3 failed:" in words
+    assert "bad.png: cannot be read (" in words
+    assert "empty.jpg: is empty (0 bytes)" in words
+    assert "loop.png: cannot be read (Too many levels of symbolic links)" in words
+
+
+def test_photographs_are_never_replaced(tmp_path, identity):
+    save_noise(tmp_path / "in/a.png")
+    before = (tmp_path / "in/a.png").read_bytes()
+    words = run(identity, "--input", tmp_path / "in", "--output", tmp_path / "in", "--overwrite", expected=1)
+    assert "is the folder of the photographs" in words
+    for output in (tmp_path / "in", tmp_path / "in/a.png"):
+        words = run(identity, "--input", tmp_path / "in/a.png", "--output", output, "--overwrite", expected=1)
+        assert "Photographs are never replaced" in words
+    assert files_below(tmp_path / "in") == ["a.png"]
+    assert (tmp_path / "in/a.png").read_bytes() == before
+
+
+def test_a_single_file_goes_where_it_is_told(tmp_path, identity):
+    save_noise(tmp_path / "a.jpg")
+    run(identity, "--input", tmp_path / "a.jpg", "--output", tmp_path / "new/b.webp")
+    assert files_below(tmp_path / "new") == ["b.webp"]
+    np.testing.assert_array_equal(pixels(tmp_path / "new/b.webp"), pixels(tmp_path / "a.jpg"))
+    words = run(identity, "--input", tmp_path / "a.jpg", "--output", tmp_path / "new/b.webp", expected=1)
+    assert "b.webp: exists, and is no result of this command" in words
+
+
+MISTAKES = {
+    ("--output", "b.png"): "is for one input file",
+    ("--output", "file"): "is a file; expected a folder",
+    ("--input", "gone*"): "matches no file",
+    ("--tile", "100"): "expected 0 or a multiple of 32",
+    ("--tile", "64"): "--overlap: 160, expected 0 to --tile less 32",
+    ("--quality", "101"): "expected 1 to 100",
+    ("--max_megapixels", "0"): "expected more than 0",
+    ("--weights", "gone"): "cannot be read",
+    ("--weights", "file"): "cannot be read as safetensors",
+    ("--weights", "."): "no folder of a run",
+    ("--weights", "other.safetensors"): "weights of lpips_alex, which restores no images",
+    ("--weights", "foreign.safetensors"): "do not fit the network",
+    ("--weights", "odd.safetensors"): "what it says of its network cannot be used",
+}
+
+
+@pytest.mark.parametrize("change", MISTAKES)
+def test_mistakes_end_with_a_message_and_write_nothing(tmp_path, identity, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    save_noise(tmp_path / "in/a.png")
+    (tmp_path / "file").write_text("text")
+    tensors = {"params": {"x": np.zeros(1, np.float32)}}
+    write_weights(tmp_path / "other.safetensors", tensors, {"network": "lpips_alex"})
+    write_weights(tmp_path / "foreign.safetensors", tensors, {"network": "unet"})
+    write_weights(tmp_path / "odd.safetensors", tensors, {"network": "unet", "model": '{"depth": 3}'})
+    before = files_below(tmp_path)
+    words = run(identity, "--input", "in", "--output", "out", *change, expected=1)
+    assert words.startswith("error: ")
+    assert MISTAKES[change] in words
+    assert files_below(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, identity, read_only_folder):
+    save_noise(tmp_path / "in/a.png")
+    for output in (read_only_folder, read_only_folder / "new"):
+        words = run(identity, "--input", tmp_path / "in", "--output", output, expected=1)
+        assert "cannot be written to" in words
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_with_what_is_whole(tmp_path, identity, small_disk, capsys):
+    for number in range(8):
+        save_noise(tmp_path / f"in/{number}.png", (300, 300))  # 270 KB each, for they cannot be compressed
+    arguments = ("--input", tmp_path / "in", "--output", small_disk)
+    assert run(identity, *arguments, expected=1) == 1
+    assert "cannot be written (No space left on device); stopped" in capsys.readouterr().err
+    whole = [name for name in files_below(small_disk) if name.endswith("png")]
+    assert 1 <= len(whole) <= 3
+    assert set(files_below(small_disk)) - set(whole) == {"restored.jsonl"}
+    for name in whole:
+        np.testing.assert_array_equal(pixels(small_disk / name), pixels(tmp_path / "in" / name))
+    subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
+    run(identity, *arguments)
+    assert f"{len(whole)} of 8 are done already" in capsys.readouterr().err
+    assert len(files_below(small_disk)) == 9
+
+
+def test_a_file_that_is_too_large_for_the_disk_fails_alone(tmp_path, identity, capsys):
+    """RLIMIT_FSIZE, as of file systems with a largest size of files."""
+    save_noise(tmp_path / "in/large.png", (300, 300))
+    save_noise(tmp_path / "in/small.png", (30, 30))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        run(identity, "--input", tmp_path / "in", "--output", tmp_path / "out", expected=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"large.png: cannot be written ({os.strerror(errno.EFBIG)})" in capsys.readouterr().err
+    assert files_below(tmp_path / "out") == ["restored.jsonl", "small.png"]
+
+
+def test_the_command_stops_on_ctrl_c_and_goes_on(tmp_path, identity):
+    for number in range(30):
+        save_noise(tmp_path / f"in/{number:02d}.png", (250, 200))
+    whole = command(identity, "--input", tmp_path / "in", "--output", tmp_path / "out", "--self_ensemble")
+    process = subprocess.Popen(whole, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (tmp_path / "out/00.png").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 130, words
+    assert "Start the same command again to go on" in words
+    results = [name for name in files_below(tmp_path / "out") if name.endswith(".png")]
+    assert 1 <= len(results) < 30
+    assert not list((tmp_path / "out").glob(".*"))
+    done = subprocess.run(whole, capture_output=True, text=True, check=True)
+    assert f"{len(results)} of 30 are done already" in done.stderr
+    for number in range(30):
+        name = f"{number:02d}.png"
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / name), pixels(tmp_path / "in" / name))
+
+
+def test_import_and_help_need_no_jax():
+    program = (
+        "import sys, jaxdeblur, jaxdeblur.predict\n"
+        "try: jaxdeblur.predict.main(['--help'])\n"
+        "except SystemExit: sys.exit('jax' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_restore_in_python_is_the_command(tmp_path, weights, restorer):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    exif[ExifTags.Base.Model] = "camera"
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, 2), np.uint8)
+    Image.fromarray(values, "LA").save(tmp_path / "a.png", exif=exif, dpi=(300, 300))
+    run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "b.png")
+    with Image.open(tmp_path / "a.png") as image:
+        found = jaxdeblur.restore(image, weights)
+    with Image.open(tmp_path / "b.png") as expected:
+        assert found.mode == expected.mode == "LA"
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+        assert found.getexif() == expected.getexif()
+        assert found.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(jaxdeblur.restore(colours, weights), restorer(colours))
