@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from jaxdeblur import metrics
+from jaxdeblur import metrics, statistics
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.files import code_version, write_json
 
@@ -38,11 +38,10 @@ class Evaluation:
     def summary(self) -> dict:
         """Means over images, those of the identity, and the PSNR gain over it with its 95% interval."""
         identity = [image["identity"] for image in self.images]
-        gains = [image["psnr"] - blurred["psnr"] for image, blurred in zip(self.images, identity, strict=True)]
         return {
             **metrics.summarize(self.images),
             "identity": metrics.summarize(identity),
-            "gain_psnr": metrics.gain_over_identity(gains, [image["sequence"] for image in self.images]),
+            "gain_psnr": statistics.gain_over_identity(self.images),
         }
 
 

@@ -73,11 +73,25 @@ RULES: dict[str, list[tuple]] = {
         ("outc.conv.bias", "params/outc/bias", SAME),
     ],
     "resnet50": _encoder(""),  # torchvision's: the encoder of resnetencdec
+    "lpips_alex": [  # the features of torchvision's AlexNet, and the weights of LPIPS's layers
+        *(
+            row
+            for torch, ours in (("0", "conv1"), ("3", "conv2"), ("6", "conv3"), ("8", "conv4"), ("10", "conv5"))
+            for row in (
+                (f"features.{torch}.weight", f"params/{ours}/kernel", CONVOLUTION),
+                (f"features.{torch}.bias", f"params/{ours}/bias", SAME),
+            )
+        ),
+        ("lin{#}.model.1.weight", "params/lin{#}/kernel", CONVOLUTION),
+    ],
 }
 # Counts training steps for a momentum that none of these networks uses; written as 0 on the way back.
 STEP_COUNTER = "num_batches_tracked"
-# The classifier of torchvision's ResNet-50, the one thing that is left out.
-DROPPED = {"resnet50": ("fc.weight", "fc.bias")}
+# The classifiers of torchvision's networks, the one thing that is left out.
+DROPPED = {
+    "resnet50": ("fc.weight", "fc.bias"),
+    "lpips_alex": tuple(f"classifier.{i}.{kind}" for i in (1, 4, 6) for kind in ("weight", "bias")),
+}
 # What checkpoints come wrapped in.
 WRAPPERS = ("state_dict", "model", "params", "net", "network", "model_state_dict")
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxdeblur import evaluate
 from jaxdeblur.data.pipeline import InputOptions
-from jaxdeblur.metrics import image_metrics
+from jaxdeblur.metrics import METRICS, image_metrics
 
 RNG = np.random.default_rng(0)
 
@@ -112,8 +112,8 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
         "weights_sha256",
         "code_version",
     } <= {*record["protocol"]}
-    assert {"psnr", "psnr_uint8", "psnr_batch16", "mse"} <= record["summary"].keys()
-    assert record["summary"]["identity"].keys() == {"psnr", "psnr_uint8", "psnr_batch16", "mse"}
+    assert {*METRICS} <= record["summary"].keys()
+    assert record["summary"]["identity"].keys() == {*METRICS}
     assert [image["frame"] for image in record["images"]] == ["0", "1", "2"]
     saved = np.asarray(Image.open(tmp_path / record["samples"][0]["files"]["prediction"]))
     np.testing.assert_array_equal(saved, result.samples[0]["prediction"])

@@ -2,9 +2,11 @@
 
     python tools/convert_weights.py to-jax --network resnet50 resnet50-11ad3fa6.pth weights/resnet50.safetensors
     python tools/convert_weights.py to-jax --network resnet50 --download resnet50 weights/resnet50.safetensors
+    python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth --download alexnet lpips.safetensors
     python tools/convert_weights.py to-torch runs/transformnet transformnet.pth
 
-Networks: resnet50 (torchvision's, the encoder of resnetencdec), resnetencdec and transformnet.
+Networks: resnet50 (torchvision's, the encoder of resnetencdec), resnetencdec, transformnet, and lpips_alex, the metric
+LPIPS: torchvision's AlexNet with the layers' weights of --lin.
 """
 
 import argparse
@@ -22,13 +24,16 @@ from safetensors.numpy import load_file, save_file
 from torch_files import read_torch_file
 from tqdm import tqdm
 
-from jaxdeblur import weights
+from jaxdeblur import lpips, weights
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.models import ENCODERS, build_model
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.
-DOWNLOADS = {"resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"}
+DOWNLOADS = {
+    "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+}
 
 
 def main() -> None:
@@ -38,6 +43,7 @@ def main() -> None:
     to_jax = directions.add_parser("to-jax", help="PyTorch's weights to ours")
     to_jax.add_argument("--network", required=True, choices=sorted(weights.RULES))
     to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="fetch the published file instead of INPUT")
+    to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex alone")
     to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
     to_jax.add_argument("output", type=Path, help="a .safetensors file to write")
     to_torch = directions.add_parser("to-torch", help="ours to PyTorch's")
@@ -49,22 +55,45 @@ def main() -> None:
         convert_to_torch(arguments.input, arguments.output)
     elif (arguments.input is None) == (arguments.download is None):
         parser.error("give either INPUT or --download")
+    elif (arguments.network == lpips.NETWORK) != (arguments.lin is not None):
+        parser.error(f"--network {lpips.NETWORK} needs --lin, and no other network takes it")
     elif arguments.input:
-        convert_to_jax(arguments.network, arguments.input, arguments.output)
+        convert_to_jax(arguments.network, arguments.input, arguments.output, lin=arguments.lin)
     else:
         with tempfile.TemporaryDirectory() as folder:
             file = download(DOWNLOADS[arguments.download], Path(folder))
-            convert_to_jax(arguments.network, file, arguments.output)
+            convert_to_jax(arguments.network, file, arguments.output, lin=arguments.lin)
 
 
-def convert_to_jax(network: str, source: Path, output: Path) -> None:
-    """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours.
+def convert_to_jax(network: str, source: Path, output: Path, *, lin: Path | None = None) -> None:
+    """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours; those of `lin` join them.
 
     Raises:
-        InputError: the file is damaged, unsafe, or not exactly this network.
+        InputError: a file is damaged, unsafe, or not exactly this network.
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: expected a name that ends in .safetensors.")
+    tensors = read_tensors(source)
+    metadata = {"network": network, "source": source.name, "source_sha256": weights.file_sha256(source)}
+    if lin:
+        tensors |= read_tensors(lin)
+        metadata |= {"lin": lin.name, "lin_sha256": weights.file_sha256(lin)}
+    expected = expected_shapes(network)
+    variables = weights.from_torch(network, tensors, expected)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    weights.write_weights(output, variables, metadata)
+    dropped = [name for name in weights.DROPPED.get(network, ()) if name in tensors]
+    if dropped:
+        print(f"Left out: {', '.join(dropped)} (the classifier).")
+    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {weights.file_sha256(output)}")
+
+
+def read_tensors(source: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a PyTorch checkpoint by PyTorch's names, as float32.
+
+    Raises:
+        InputError: the file is damaged or unsafe.
+    """
     if source.suffix == ".safetensors":
         try:
             tensors = weights.unwrap(load_file(source))
@@ -72,18 +101,17 @@ def convert_to_jax(network: str, source: Path, output: Path) -> None:
             raise InputError(f"{source}: cannot be read as safetensors ({error}).") from error
     else:
         tensors = weights.unwrap(read_torch_file(source))
-    tensors = {name: to_float32(tensor) for name, tensor in tensors.items()}
+    return {name: to_float32(tensor) for name, tensor in tensors.items()}
+
+
+def expected_shapes(network: str) -> weights.Shapes:
+    """Return our names and shapes of what a key of `weights.RULES` is converted to."""
+    if network == lpips.NETWORK:
+        return lpips.SHAPES
     expected = network_shapes(build_model("resnetencdec" if network == "resnet50" else network))
     if network == "resnet50":
-        expected = {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODERS["resnetencdec"]}
-    variables = weights.from_torch(network, tensors, expected)
-    metadata = {"network": network, "source": source.name, "source_sha256": weights.file_sha256(source)}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_weights(output, variables, metadata)
-    dropped = [name for name in weights.DROPPED.get(network, ()) if name in tensors]
-    if dropped:
-        print(f"Left out: {', '.join(dropped)} (the classifier).")
-    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {weights.file_sha256(output)}")
+        return {name: shape for name, shape in expected.items() if name.split("/")[1] == ENCODERS["resnetencdec"]}
+    return expected
 
 
 def convert_to_torch(source: Path, output: Path) -> None:

@@ -1,0 +1,201 @@
+"""Intervals against SciPy, by hand and by how often they cover the truth; pairing, tables and words."""
+
+import itertools
+import random
+
+import interval_coverage
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxdeblur import statistics
+from jaxdeblur.errors import InputError
+from jaxdeblur.metrics import IMAGE_METRICS
+
+
+def make_images(scores, *, identity=20.0, frames=2):
+    """Records of sequences of `frames` images: (sequence, PSNR); mse and mae fall where PSNR rises."""
+    return [
+        {"sequence": name, "frame": str(i), **scored(psnr), "identity": scored(identity)}
+        for name, psnr in scores
+        for i in range(frames)
+    ]
+
+
+def scored(psnr):
+    return {name: 100 - psnr if name in statistics.LOWER_IS_BETTER else psnr for name in IMAGE_METRICS}
+
+
+def test_interval_widens_when_frames_of_a_sequence_agree():
+    """The same gains as one sequence each, or as three sequences of like frames: the latter says less."""
+    gains = [0.1] * 10 + [0.4] * 10 + [0.7] * 10
+    apart = statistics.interval(gains, [str(i) for i in range(30)])
+    together = statistics.interval(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
+    assert apart["mean"] == together["mean"] == pytest.approx(0.4)
+    # By hand: three means 0.1, 0.4, 0.7 have standard error 0.3 / sqrt(3), and t for 2 degrees of freedom is 4.3027.
+    assert together["high"] - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
+    assert 0.4 - together["low"] == pytest.approx(together["high"] - 0.4)
+    assert 0.25 < apart["low"] < 0.4 < apart["high"] < 0.55
+    assert (together["images"], together["sequences"], together["method"]) == (30, 3, "student_t")
+    assert (apart["sequences"], apart["method"], apart["resamples"]) == (30, "bootstrap_t", 9999)
+
+
+def test_few_single_images_give_students_interval():
+    """Each image its own sequence: the textbook interval of a mean."""
+    gains = [0.3, 0.1, 0.5, -0.2]
+    low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(gains), scale=scipy.stats.sem(gains))
+    found = statistics.interval(gains, list("abcd"))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert found["resamples"] == 0
+
+
+def test_one_sequence_gives_no_interval():
+    found = statistics.interval([0.1, -0.2], ["a", "a"])
+    assert (found["low"], found["high"], found["method"], found["resamples"]) == (None, None, None, 0)
+    assert found["mean"] == pytest.approx(-0.05)
+
+
+def test_bootstrap_t_of_all_resamples():
+    """Five sequences have 5^5 resamples: enumerated, they give the interval that 9999 draws come close to."""
+    values = {"a": [0.1, 0.2, 0.3], "b": [0.9], "c": [0.4, 0.5], "d": [-0.1, 0.1, 0.1, 0.2], "e": [0.6, 0.8]}
+    pooled = [value for group in values.values() for value in group]
+    found = statistics.interval(pooled, [name for name, group in values.items() for _ in group])
+
+    def mean_and_error(groups):
+        images = sum(len(group) for group in groups)
+        mean = sum(map(sum, groups)) / images
+        squares = sum((sum(group) - mean * len(group)) ** 2 for group in groups)
+        return mean, (5 / 4 * squares) ** 0.5 / images
+
+    mean, error = mean_and_error(values.values())
+    scores = []
+    for groups in itertools.product(values.values(), repeat=5):
+        own, spread = mean_and_error(groups)
+        scores.append((own - mean) / spread if spread > 1e-12 else np.sign(own - mean) * np.inf)
+    low, high = np.quantile(scores, [0.025, 0.975], method="nearest")
+    assert found["mean"] == pytest.approx(mean)
+    assert found["low"] == pytest.approx(mean - high * error, abs=0.1 * error * high)
+    assert found["high"] == pytest.approx(mean - low * error, abs=0.1 * error * -low)
+    assert high > 1.2 * -low  # the lengths and values are skewed: ends that were swapped would be seen
+
+
+def test_the_interval_is_the_same_at_every_call_and_shifts_with_the_values():
+    rng = np.random.default_rng(3)
+    values, names = rng.normal(0, 1, 60), [str(i % 8) for i in range(60)]
+    found = statistics.interval(values, names)
+    assert found == statistics.interval(values, names)
+    moved = statistics.interval(3 * values + 10, names)
+    for key in ("mean", "low", "high"):
+        assert moved[key] == pytest.approx(3 * found[key] + 10)
+
+
+def test_sequences_that_agree_fall_back_to_student():
+    """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
+    found = statistics.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
+    assert (found["method"], found["resamples"]) == ("student_t", 0)
+    low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
+    lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
+    names = [name for name, length in lengths.items() for _ in range(length)]
+    assert statistics.interval([0.1] * 37 + [0.5] * 4, names)["method"] == "student_t"
+    same = statistics.interval([0.25] * 16, [name for name in "abcdefgh" for _ in range(2)])
+    assert (same["low"], same["mean"], same["high"]) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("effects", "count", "least"), [("normal", 3, 0.93), ("normal", 11, 0.93), ("exponential", 11, 0.9)]
+)
+def test_intervals_cover_the_truth(effects, count, least):
+    """Of 1000 repeats, whose own standard error is 0.8%; the percentile bootstrap, for contrast, does not."""
+    found = interval_coverage.coverage(effects, count, 1000)
+    assert least <= found["interval"] <= 0.98
+    assert found["percentile"] < least
+    if effects == "exponential":
+        assert found["interval"] > found["student_t"]
+
+
+def test_gain_over_the_identity():
+    images = make_images([("a", 21.0), ("b", 19.5), ("c", 22.0)])
+    gain = statistics.gain_over_identity(images)
+    assert gain["mean"] == pytest.approx(2.5 / 3)
+    assert (gain["images_better"], gain["images"], gain["sequences"]) == (4, 6, 3)
+    for metric in ("ssim", "mae", "mse"):  # less is better by the last two; a gain is better all the same
+        assert statistics.gain_over_identity(images, metric) == pytest.approx(gain)
+
+
+def test_runs_are_compared_image_by_image():
+    """Sequences differ by 10 dB, the runs by 0.1 or 0.2: paired, in any order, the difference is plain."""
+    rng = np.random.default_rng(0)
+    ours = make_images([(name, 20 + 10 * rng.random()) for name in "abcdef"])
+    theirs = [{**image, "psnr": image["psnr"] - 0.1 - 0.1 * (image["frame"] == "1")} for image in ours]
+    theirs[0]["psnr"] = ours[0]["psnr"] + 0.05
+    random.Random(0).shuffle(theirs)
+    gain = statistics.gain_over_run(ours, theirs)
+    assert gain["mean"] == pytest.approx((5 * 0.1 + 6 * 0.2 - 0.05) / 12)
+    assert 0 < gain["low"] < gain["high"] < 0.2
+    assert gain["images_better"] == 11
+    back = statistics.gain_over_run(theirs, ours)
+    assert (back["mean"], back["images_better"]) == (pytest.approx(-gain["mean"]), 1)
+
+
+def test_runs_over_other_images_are_not_compared():
+    ours, theirs = make_images([("a", 21.0), ("b", 22.0)]), make_images([("b", 22.0), ("c", 23.0)])
+    with pytest.raises(InputError) as error:
+        statistics.gain_over_run(ours, theirs, names=("runs/x", "runs/y"))
+    for line in (
+        "a/0: missing in runs/y",
+        "a/1: missing in runs/y",
+        "c/0: missing in runs/x",
+        "c/1: missing in runs/x",
+    ):
+        assert line in str(error.value)
+    assert "b/" not in str(error.value)
+    with pytest.raises(InputError, match=r"2 image\(s\) twice in runs/y"):
+        statistics.gain_over_run(ours, [*ours, *ours[:2]], names=("runs/x", "runs/y"))
+
+
+def test_a_metric_that_an_image_lacks_is_named():
+    images = make_images([("a", 21.0), ("b", 22.0)])
+    images[2]["ssim"] = None
+    with pytest.raises(InputError, match=r"1 image\(s\) without ssim:\n  - b/0\n"):
+        statistics.gain_over_identity(images, "ssim")
+    with pytest.raises(InputError, match=r"4 image\(s\) without lpips"):
+        statistics.gain_over_identity(images, "lpips")
+    assert statistics.per_sequence(images)[1]["ssim"] is None
+
+
+def test_table_of_sequences():
+    images = make_images([("b", 21.0), ("a", 19.0)]) + make_images([("b", 24.0)], frames=1)
+    rows = statistics.per_sequence(images)
+    assert [row["sequence"] for row in rows] == ["b", "a"]
+    assert [row["images"] for row in rows] == [3, 2]
+    assert [row["gain_psnr"] for row in rows] == pytest.approx([2.0, -1.0])
+    assert [row["images_better"] for row in rows] == [3, 0]
+    assert rows[0]["psnr"] == pytest.approx(22)
+    assert rows[0]["mae"] == pytest.approx(78)
+    assert rows[0]["identity"] == scored(20.0)
+    assert rows[0].keys() >= {*IMAGE_METRICS}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words", "called_gain"),
+    [
+        (
+            0.1,
+            0.3,
+            "Ours beats the input: +0.20 dB, 95% interval +0.10 to +0.30 over 3 sequences; better on 6 of",
+            True,
+        ),
+        (0.0, 0.4, "No gain of ours over the input is shown", False),
+        (-0.1, 0.5, "No gain of ours over the input is shown", False),
+        (-0.4, 0.0, "No gain of ours over the input is shown", False),
+        (-0.3, -0.1, "Ours is worse than the input", False),
+        (None, None, "Ours against the input: +0.20 dB; one sequence gives no interval; better on 6 of 9", False),
+    ],
+)
+def test_a_gain_whose_interval_includes_zero_is_not_called_one(low, high, words, called_gain):
+    gain = {"mean": 0.2, "low": low, "high": high, "images": 9, "images_better": 6, "sequences": 3}
+    assert words in statistics.describe_gain(gain, subject="Ours", rival="the input")
+    assert statistics.is_gain(gain) is called_gain
