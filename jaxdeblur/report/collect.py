@@ -80,9 +80,10 @@ def compare(one: Entry, other: Entry) -> Pair:
     for (sequence, frame), image in one.evaluation.images.items():
         blurred = image["identity"]["psnr"], other.evaluation.images[sequence, frame]["identity"]["psnr"]
         if abs(blurred[0] - blurred[1]) > IDENTITY_TOLERANCE:
+            found = f"the blurred input has {blurred[0]:.6f} dB in one and {blurred[1]:.6f} dB in the other"
             raise InputError(
-                f"{' and '.join(names)} cannot be compared: {sequence}/{frame} is another image in each. The blurred "
-                f"input has {blurred[0]:.6f} dB in one and {blurred[1]:.6f} dB in the other. Evaluate both on the same data."
+                f"{' and '.join(names)} cannot be compared: {sequence}/{frame} is another image in each, for {found}. "
+                "Evaluate both on the same data."
             )
     if gain["mean"] < 0:
         return Pair(other.run, one.run, statistics.gain_over_run(others, images))

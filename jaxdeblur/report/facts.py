@@ -51,12 +51,12 @@ def scoring_facts(entry: Entry) -> dict[str, Any]:
         "pairs left out": protocol["pairs_skipped"],
         "weights": protocol["weights"],
         "checkpoint's step": protocol["checkpoint_step"],
-        "SHA-256 of the weights": protocol["weights_sha256"],
         "images/s": round(speed["images_per_s"], 3),
         "GFLOPs per image": None if speed["flops_per_image"] is None else round(speed["flops_per_image"] / 1e9, 2),
         "devices": speed["devices"],
         "code version": protocol["code_version"],
         "date": protocol["date"],
+        "SHA-256 of the weights": protocol["weights_sha256"],
     }
 
 

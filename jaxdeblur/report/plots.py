@@ -22,8 +22,21 @@ from jaxdeblur.report.records import Run
 # Colours that are replaced by the page's: of text and lines, of the grid, of the runs.
 _INK, _GRID = "#010203", "#040506"
 _SERIES = ("#a00001", "#a00002", "#a00003", "#a00004", "#a00005", "#a00006")
+_MOST_POINTS = 150
+_THINNED = f"lines of over {2 * _MOST_POINTS} points are shown as means of neighbours, with a band from least to most"
 _DASHES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 2, 2, 2, 2, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+# The markers again, for legends.
+_MARKER_PATHS = (
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    "M-4-4h8v8h-8z",
+    "M0-5L5 4H-5z",
+    "M0-5L5 0L0 5L-5 0z",
+    "M0 5L5-4H-5z",
+    "M-2-5h4v3h3v4h-3v3h-4v-3h-3v-4h3z",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +65,8 @@ def learning_curves(runs: Sequence[Run], places: dict[str, int]) -> list[Plot]:
             points = [(line[axis] / unit, line[key]) for line in run.log if key in line]
             if points:
                 x, y = zip(*points, strict=True)
-                _line(axes, places[run.name], x, y, markers=key == "validation/psnr" and len(x) <= 60)
+                x_shown, y_shown = _thin_out(axes, places[run.name], x, y)
+                _line(axes, places[run.name], x_shown, y_shown, markers=key == "validation/psnr" and len(x) <= 60)
                 values += y
                 words.append(f"{run.name}: from {y[0]:.4g} to {y[-1]:.4g}")
             if key == "validation/psnr":
@@ -60,9 +74,22 @@ def learning_curves(runs: Sequence[Run], places: dict[str, int]) -> list[Plot]:
         if key == "train/loss" and values and min(values) > 0:
             axes.set_yscale("log")
         by = "steps" if axis == "step" else "hours"
-        dashed = "; dotted: the blurred input" if key == "validation/psnr" else ", mean since the last point"
+        dashed = "; dotted: the blurred input" if key == "validation/psnr" else f"; {_THINNED}"
         plots.append(_plot(figure, f"{name} by {by}{dashed}", "; ".join(words) or "no values in the log"))
     return plots
+
+
+def _thin_out(axes: Axes, place: int, x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return means of neighbours where there are more points than can be told apart; their extremes become a band."""
+    if len(x) <= 2 * _MOST_POINTS:
+        return np.array(x), np.array(y)
+    parts = [np.array_split(np.array(values), _MOST_POINTS) for values in (x, y)]
+    middles, means, lows, highs = (
+        np.array([function(part) for part in own])
+        for own, function in ((parts[0], np.mean), (parts[1], np.mean), (parts[1], np.min), (parts[1], np.max))
+    )
+    axes.fill_between(middles, lows, highs, color=_SERIES[place % len(_SERIES)], alpha=0.18, linewidth=0)
+    return middles, means
 
 
 def _identity_line(axes: Axes, run: Run, axis: str, unit: float) -> None:
@@ -86,7 +113,8 @@ def gain_plots(group: Group, places: dict[str, int]) -> list[Plot]:
         color, dash = _SERIES[place % len(_SERIES)], _DASHES[place % len(_DASHES)]
         spread_axes.step(np.sort(gains), share, where="post", color=color, linestyle=dash, linewidth=1.6)
         marker = _MARKERS[place % len(_MARKERS)]
-        scatter_axes.plot(identity, gains, marker, color=color, markersize=2.5, alpha=0.55, markeredgewidth=0)
+        size = 4.5 if gains.size <= 200 else 2.5
+        scatter_axes.plot(identity, gains, marker, color=color, markersize=size, alpha=0.65, markeredgewidth=0)
         low, middle, high = np.quantile(gains, [0.05, 0.5, 0.95])
         words.append(
             f"{entry.run.name}: 5% of images below {low:+.2f} dB, half below {middle:+.2f}, 95% below {high:+.2f}"
@@ -124,7 +152,8 @@ def legend_key(place: int) -> markupsafe.Markup:
     place %= len(_SERIES)
     dash = "none" if _DASHES[place] == "solid" else " ".join(str(2 * length) for length in _DASHES[place][1])
     line = f'<line x1="0" x2="34" y1="7" y2="7" stroke="var(--s{place})" stroke-width="3" stroke-dasharray="{dash}"/>'
-    return markupsafe.Markup(f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}</svg>')
+    mark = f'<path d="{_MARKER_PATHS[place]}" transform="translate(17 7)" fill="var(--s{place})"/>'
+    return markupsafe.Markup(f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{mark}</svg>')
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:

@@ -50,7 +50,7 @@ def _original_table(group: Group | None, published: list[dict[str, Any]]) -> Tab
     entries = list(group.entries) if group else []
     for item in published:
         if item["network"] is None:
-            heading = f"{item['name']}, as published, at full resolution: another protocol, not comparable"
+            heading = f"{item['name']}, as published (full resolution: not comparable)"
         else:
             heading = f"{item['name']}, as published"
         columns.append((heading, _decimals(item["psnr"], 2), NONE if item["mse"] is None else str(item["mse"])))
@@ -68,7 +68,12 @@ def _original_table(group: Group | None, published: list[dict[str, Any]]) -> Tab
         columns.append(_measured("blurred input, measured", group.identity))
     heads, psnr, mse = zip(*columns, strict=True)
     rows = [["PSNR (dB), over batches of 16", *psnr], ["MSE", *mse]]
-    return Table("The original project's table", ["", *heads], rows, [_original_note(group, published), *notes])
+    return Table(
+        "What the original project states, and what was measured here",
+        ["", *heads],
+        rows,
+        [_original_note(group, published), *notes],
+    )
 
 
 def _original_note(group: Group | None, published: list[dict[str, Any]]) -> str:
@@ -94,8 +99,8 @@ def field_table(published: dict[str, Any]) -> Table:
     ]
     note = (
         "Published numbers on GOPRO's test images, copied, not measured here. They are of full resolution unless it "
-        "says otherwise, of two blur variants, and of several definitions of SSIM: they cannot be compared with numbers at "
-        "256x256, nor all with each other. Seconds are per image, with the GPU waited for."
+        "says otherwise, of two blur variants, and of several definitions of SSIM: they cannot be compared with "
+        "numbers at 256x256, nor all with each other. Seconds are per image, with the GPU waited for."
     )
     columns = ["network", "PSNR (dB)", "SSIM", *(key.replace("_", " ") for key in keys)]
     return Table("Other networks as published", columns, rows, [note])
@@ -147,13 +152,13 @@ def sequences_table(group: Group) -> Table:
     """Return the mean PSNR per sequence of the blurred input and of each run, with the gain."""
     columns = ["sequence", "images", "blurred input (dB)"]
     for entry in group.entries:
-        columns += [f"{entry.run.name} (dB)", "gain (dB)", "images better"]
+        columns += [f"{entry.run.name} (dB)", "gain (dB)"]
     rows = []
     for first in group.entries[0].sequences:
         row = [first["sequence"], str(first["images"]), _decimals(first["identity"]["psnr"], 2)]
         for entry in group.entries:
             own = next(own for own in entry.sequences if own["sequence"] == first["sequence"])
-            row += [_decimals(own["psnr"], 2), _decimals(own["gain_psnr"], 2, sign=True), str(own["images_better"])]
+            row += [_decimals(own["psnr"], 2), _decimals(own["gain_psnr"], 2, sign=True)]
         rows.append(row)
     return Table(
         "PSNR per sequence", columns, rows, ["SSIM and errors per sequence are in report.csv and report.json."]

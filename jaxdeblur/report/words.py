@@ -26,7 +26,7 @@ def say_protocol(protocol: Mapping[str, Any]) -> str:
     """Say what a group's numbers were measured on: all of `PROTOCOL`."""
     return (
         f"{protocol['number_of_images']:,} {protocol['split']} images of {protocol['data_set']} "
-        f"{say_resolution(protocol)}, blur variant {protocol['blur_variant']}, split rule {protocol['split_rule']}"
+        f"{say_resolution(protocol)}, blur variant '{protocol['blur_variant']}', split rule '{protocol['split_rule']}'"
     )
 
 

@@ -48,7 +48,9 @@ def _parts(runs: list[Run], groups: list[Group], published: dict[str, Any]) -> d
             for run in runs
         ],
         "pair_verdicts": [
-            f"{words.say_title(group.protocol)}: {words.say_pair(pair)}" for group in groups for pair in group.pairs
+            f"{words.say_title(group.protocol)}: {words.say_pair(pair)}"
+            for group in _most_telling(groups)
+            for pair in group.pairs
         ],
         "comparable": words.say_groups(groups),
         "original": tables.original_tables(groups, published),
@@ -57,6 +59,7 @@ def _parts(runs: list[Run], groups: list[Group], published: dict[str, Any]) -> d
             {
                 "title": words.say_title(group.protocol),
                 "protocol": words.say_protocol(group.protocol),
+                "names": [entry.run.name for entry in group.entries],
                 "tables": [
                     tables.metrics_table(group),
                     tables.gains_table(group),
@@ -68,6 +71,7 @@ def _parts(runs: list[Run], groups: list[Group], published: dict[str, Any]) -> d
         ],
         "facts": [facts.facts_table(runs), facts.scorings_table(groups)],
         "losses": words.say_losses([run for run in runs if run.trained]),
+        "with_log": [run.name for run in runs if run.trained],
         "without_log": [run.name for run in runs if not run.trained],
     }
 
@@ -76,8 +80,6 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
     """Return what only the page shows: plots and images."""
     places = {run.name: place for place, run in enumerate(runs)}
     trained = [run for run in runs if run.trained]
-    tested = any(group.protocol["split"] == "test" for group in groups)
-    shown = [group for group in groups if group.protocol["split"] == "test" or not tested]
     return {
         "keys": {name: plots.legend_key(place) for name, place in places.items()},
         "curves": plots.learning_curves(trained, places) if trained else [],
@@ -89,11 +91,16 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
                 "common": pictures.common_strips(group),
                 "extremes": [(entry.run.name, pictures.extreme_strips(entry)) for entry in group.entries],
             }
-            for group in shown
+            for group in _most_telling(groups)
         ],
         "color_bar": pictures.color_bar(),
         "jpeg": {"side": pictures.SHOWN_SIDE, "quality": pictures.JPEG_QUALITY},
     }
+
+
+def _most_telling(groups: list[Group]) -> list[Group]:
+    """Return the groups of the test split, or all where there is none."""
+    return [group for group in groups if group.protocol["split"] == "test"] or groups
 
 
 def _environment() -> jinja2.Environment:
