@@ -4,7 +4,6 @@ Names of runs appear in the page's legend, not in the SVG, where matplotlib woul
 """
 
 import dataclasses
-import hashlib
 import io
 import itertools
 import re
@@ -75,7 +74,14 @@ def learning_curves(runs: Sequence[Run], places: dict[str, int]) -> list[Plot]:
             axes.set_yscale("log")
         by = "steps" if axis == "step" else "hours"
         dashed = "; dotted: the blurred input" if key == "validation/psnr" else f"; {_THINNED}"
-        plots.append(_plot(figure, f"{name} by {by}{dashed}", "; ".join(words) or "no values in the log"))
+        plots.append(
+            _plot(
+                figure,
+                f"{name} by {by}{dashed}",
+                "; ".join(words) or "no values in the log",
+                prefix=f"curve{len(plots)}",
+            )
+        )
     return plots
 
 
@@ -99,8 +105,14 @@ def _identity_line(axes: Axes, run: Run, axis: str, unit: float) -> None:
         axes.plot(*zip(*points, strict=True), color=_INK, linestyle=(0, (1, 2)), linewidth=1.2)
 
 
-def gain_plots(group: Group, places: dict[str, int]) -> list[Plot]:
-    """Return how the gain in PSNR is distributed over images, and how it depends on the input's own PSNR."""
+def gain_plots(group: Group, places: dict[str, int], prefix: str) -> list[Plot]:
+    """Return how the gain in PSNR is distributed over images, and how it depends on the input's own PSNR.
+
+    Args:
+        group: what was scored by one protocol.
+        places: as in `learning_curves`.
+        prefix: of the SVGs' ids, another for every group of a page.
+    """
     spread, spread_axes = _axes("PSNR gain over the blurred input (dB)", "share of images with less gain (%)")
     scatter, scatter_axes = _axes("PSNR of the blurred input (dB)", "PSNR gain over it (dB)")
     words = []
@@ -122,13 +134,11 @@ def gain_plots(group: Group, places: dict[str, int]) -> list[Plot]:
     spread_axes.axvline(0, color=_INK, linewidth=0.9)
     scatter_axes.axhline(0, color=_INK, linewidth=0.9)
     spread_axes.set_ylim(0, 100)
+    told = "; ".join(words)
+    caption = "Gain per image, cumulated: left of the line at 0 the network made the image worse"
     return [
-        _plot(
-            spread,
-            "Gain per image, cumulated: left of the line at 0 the network made the image worse",
-            "; ".join(words),
-        ),
-        _plot(scatter, "Gain against the input's own PSNR, one mark per image", "; ".join(words)),
+        _plot(spread, caption, told, prefix=f"{prefix}-spread"),
+        _plot(scatter, "Gain against the input's own PSNR, one mark per image", told, prefix=f"{prefix}-scatter"),
     ]
 
 
@@ -144,7 +154,9 @@ def checkpoint_plot(run: Run, place: int) -> Plot:
     _line(axes, place, steps, [gain["mean"] for gain in gains], markers=True)
     axes.axhline(0, color=_INK, linewidth=0.9)
     words = f"best at step {run.checkpoints['best_step']:,} of {len(steps)} checkpoints"
-    return _plot(figure, f"Checkpoints of {run.name} on validation; bars: 95% intervals", words)
+    return _plot(
+        figure, f"Checkpoints of {run.name} on validation; bars: 95% intervals", words, prefix=f"checkpoints{place}"
+    )
 
 
 def legend_key(place: int) -> markupsafe.Markup:
@@ -157,7 +169,8 @@ def legend_key(place: int) -> markupsafe.Markup:
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.4, 3.5), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.5))
+    figure.subplots_adjust(left=0.15, right=0.98, bottom=0.14, top=0.97)
     axes = figure.add_subplot(xlabel=x, ylabel=y, facecolor="none")
     figure.patch.set_alpha(0)
     axes.grid(color=_GRID, linewidth=0.6)
@@ -177,8 +190,8 @@ def _line(axes: Axes, place: int, x: Sequence[float], y: Sequence[float], *, mar
     axes.plot(x, y, color=_SERIES[place], linestyle=_DASHES[place], linewidth=1.6, **style)
 
 
-def _plot(figure: Figure, caption: str, words: str) -> Plot:
-    """Return a figure as an SVG element with the page's colours, ids of its own and a label for screen readers."""
+def _plot(figure: Figure, caption: str, words: str, *, prefix: str) -> Plot:
+    """Return a figure as an SVG element with the page's colours, ids with `prefix` and a label for screen readers."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxdeblur", "font.size": 10}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -186,7 +199,6 @@ def _plot(figure: Figure, caption: str, words: str) -> Plot:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for color, variable in [(_INK, "--ink"), (_GRID, "--grid"), *((c, f"--s{i}") for i, c in enumerate(_SERIES))]:
         svg = svg.replace(color, f"var({variable})")
-    prefix = f"p{hashlib.sha256(svg.encode()).hexdigest()[:10]}-"  # ids are unique within a page
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     label = markupsafe.escape(f"{caption}. {words}.")
     return Plot(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1), caption)

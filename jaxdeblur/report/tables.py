@@ -107,7 +107,7 @@ def field_table(published: dict[str, Any]) -> Table:
 
 
 def metrics_table(group: Group) -> Table:
-    """Return all metrics of the blurred input and of each run, with the difference."""
+    """Return all metrics of the blurred input and of each run, with the difference from the input."""
     summaries = [entry.evaluation.summary for entry in group.entries]
     rows = []
     for key, name, decimals in METRICS:
@@ -118,12 +118,12 @@ def metrics_table(group: Group) -> Table:
         for summary in summaries:
             own, identity = summary.get(key), summary["identity"].get(key)
             gain = None if own is None or identity is None else own - identity
-            row += [_decimals(own, decimals), _decimals(gain, decimals, sign=True)]
+            text = _decimals(own, decimals)
+            row.append(text if gain is None else f"{text} ({_decimals(gain, decimals, sign=True)})")
         rows.append(row)
-    columns = ["metric", "blurred input"]
-    for entry in group.entries:
-        columns += [entry.run.name, f"{entry.run.name} minus input"]
-    return Table("All metrics", columns, rows, ["Differences are of the unrounded values."])
+    columns = ["metric", "blurred input", *(entry.run.name for entry in group.entries)]
+    notes = ["In brackets: the difference from the blurred input, of the unrounded values."]
+    return Table("All metrics", columns, rows, notes)
 
 
 def gains_table(group: Group) -> Table:

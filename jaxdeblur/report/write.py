@@ -84,7 +84,7 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
         "keys": {name: plots.legend_key(place) for name, place in places.items()},
         "curves": plots.learning_curves(trained, places) if trained else [],
         "checkpoint_plots": {run.name: plots.checkpoint_plot(run, places[run.name]) for run in runs if run.checkpoints},
-        "gain_plots": [plots.gain_plots(group, places) for group in groups],
+        "gain_plots": [plots.gain_plots(group, places, f"gain{i}") for i, group in enumerate(groups)],
         "picture_groups": [
             {
                 "title": words.say_title(group.protocol),
