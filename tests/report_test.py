@@ -188,7 +188,7 @@ def test_names_are_shown_not_run(runs, output):
     for name in (NASTY, runs[1].name, "é 'q'"):
         assert name in read(output / "report.html").text
     row = next(row for row in markdown_rows(output / "report.md") if row[0].startswith("Straße") and row[1] == "2")
-    assert row[0] == ('Straße "1" &lt;script>alert(1)&lt;/script> \\| \\`x\\` \\[y\\](z) $a$ {{ 1 }} &amp; _b')
+    assert row[0] == 'Straße "1" &lt;script>alert(1)&lt;/script> \\| \\`x\\` \\[y\\](z) $a$ {{ 1 }} &amp; _b'
     assert len(row) == 7
 
 

@@ -72,6 +72,7 @@ def learning_curves(runs: Sequence[Run], places: dict[str, int]) -> list[Plot]:
                 _identity_line(axes, run, axis, unit)
         if key == "train/loss" and values and min(values) > 0:
             axes.set_yscale("log")
+            figure.subplots_adjust(left=0.19)  # powers of ten are wide
         by = "steps" if axis == "step" else "hours"
         dashed = "; dotted: the blurred input" if key == "validation/psnr" else f"; {_THINNED}"
         plots.append(
