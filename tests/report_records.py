@@ -25,7 +25,7 @@ def image_record(sequence, frame, identity, psnr):
     own, blurred = (
         {
             **{"psnr": value, "psnr_uint8": value - 0.01, "ssim": value / 50, "ssim_matlab": value / 45},
-            **{"mae": 10 ** (-value / 20) / 2, "mse": 10 ** (-value / 10)},
+            **{"lpips": None, "mae": 10 ** (-value / 20) / 2, "mse": 10 ** (-value / 10)},
         }
         for value in (psnr, identity)
     )

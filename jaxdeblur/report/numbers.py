@@ -76,23 +76,24 @@ def to_csv(groups: Sequence[Group], published: dict[str, Any]) -> str:
 def _group_rows(group: Group) -> Iterable[dict[str, Any]]:
     for entry in group.entries:
         summary, run = entry.evaluation.summary, entry.run.name
-        for key in [key for key, *_ in METRICS if key in summary]:
+        for key in [key for key, *_ in METRICS if summary[key] is not None]:
             yield {"table": "metrics", "run": run, "metric": key, "value": summary[key]}
         yield {"table": "gain", "run": run, "against": INPUT, **_interval(summary["gain_psnr"])}
         for row in entry.sequences:
-            for metric in IMAGE_METRICS:
-                yield {"table": "sequence", "run": run, **_of_sequence(row, metric, row[metric])}
-    for key in [key for key, *_ in METRICS if key in group.identity]:
+            yield from ({"table": "sequence", "run": run, **cells} for cells in _of_sequence(row["sequence"], row))
+    for key in [key for key, *_ in METRICS if group.identity[key] is not None]:
         yield {"table": "metrics", "run": INPUT, "metric": key, "value": group.identity[key]}
     for row in group.entries[0].sequences:
-        for metric in IMAGE_METRICS:
-            yield {"table": "sequence", "run": INPUT, **_of_sequence(row, metric, row["identity"][metric])}
+        identity = _of_sequence(row["sequence"], row["identity"])
+        yield from ({"table": "sequence", "run": INPUT, **cells} for cells in identity)
     for pair in group.pairs:
         yield {"table": "pair", "run": pair.run.name, "against": pair.other.name, **_interval(pair.gain)}
 
 
-def _of_sequence(row: dict[str, Any], metric: str, value: float | None) -> dict[str, Any]:
-    return {"sequence": row["sequence"], "metric": metric, "value": value}
+def _of_sequence(sequence: str, means: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for metric in IMAGE_METRICS:
+        if means[metric] is not None:  # it was measured
+            yield {"sequence": sequence, "metric": metric, "value": means[metric]}
 
 
 def _interval(gain: dict[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ PROTOCOL = (
 SCORE_AGAIN = "Score the run again with this version: add --mode evaluate to the command that trained it."
 START_AGAIN = "Start the run's command again with this version; a run that is whole only writes its facts anew."
 NUMBER, NUMBER_OR_NONE, TEXT = (int, float), (int, float, type(None)), (str,)
-# `ssim` is not defined for images smaller than its window.
-_METRIC_TYPES = {name: NUMBER_OR_NONE if name == "ssim" else NUMBER for name in METRICS}
+# `ssim` is not defined for images smaller than its window; the weights of LPIPS may not have been at hand.
+_METRIC_TYPES = {name: NUMBER_OR_NONE if name in ("ssim", "lpips") else NUMBER for name in METRICS}
 _IMAGE_TYPES = {name: _METRIC_TYPES[name] for name in IMAGE_METRICS}
 _GAIN_TYPES = {"mean": NUMBER, "low": NUMBER_OR_NONE, "high": NUMBER_OR_NONE, "method": (str, type(None))}
 _GAIN_TYPES |= dict.fromkeys(("images", "images_better", "sequences"), (int,))

@@ -111,12 +111,12 @@ def metrics_table(group: Group) -> Table:
     summaries = [entry.evaluation.summary for entry in group.entries]
     rows = []
     for key, name, decimals in METRICS:
-        if all(key not in summary for summary in summaries):
-            continue
-        found = next(summary["identity"].get(key) for summary in summaries if key in summary)
-        row = [name, _decimals(found, decimals)]
+        if all(summary[key] is None for summary in summaries):
+            continue  # not measured
+        found = [summary["identity"][key] for summary in summaries if summary["identity"][key] is not None]
+        row = [name, _decimals(found[0] if found else None, decimals)]
         for summary in summaries:
-            own, identity = summary.get(key), summary["identity"].get(key)
+            own, identity = summary[key], summary["identity"][key]
             gain = None if own is None or identity is None else own - identity
             text = _decimals(own, decimals)
             row.append(text if gain is None else f"{text} ({_decimals(gain, decimals, sign=True)})")
