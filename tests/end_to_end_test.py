@@ -14,8 +14,8 @@ import pytest
 from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
-from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import SEQUENCES
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
