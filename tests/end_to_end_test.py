@@ -28,6 +28,7 @@ TINY = [
     "--config.model.num_blocks=1",
     "--config.data.validation_sequences=scene_v",
     "--config.data.resize=16",
+    "--config.evaluation.protocols=('16',)",
     "--config.stages[0].crop=0",
     "--config.stages[1].crop=8",
     "--config.data.batch_size=2",
