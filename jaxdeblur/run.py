@@ -124,7 +124,7 @@ def report_run(workdir: Path) -> None:
     """Write the report, in the primary, while the others wait."""
     from jaxdeblur.report import write_report  # half a second of imports, which no start of a run must wait for
 
-    say(f"Report: {processes.on_primary(lambda: write_report(workdir, workdir / 'report'))}")
+    say(f"Report: {processes.on_primary(lambda: write_report([workdir], workdir / 'report'))}")
 
 
 def best_step(run: Run, workdir: Path) -> int:

@@ -1,5 +1,6 @@
 """The training state: parameters, their running mean, BatchNorm statistics, optimizer and step."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -56,9 +57,15 @@ class TrainState(train_state.TrainState):
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
     """Return freshly initialised `params` and `batch_stats`, the latter empty for a network without BatchNorm."""
-    # No parameter's shape depends on the image's size.
-    variables = model.init(key, jnp.zeros((1, 32, 32, 3)), train=False)
+    variables = _init(model, key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(model: nn.Module, key: jax.Array) -> dict[str, Any]:
+    # Traced once by all who only ask for the shapes and by who makes the values. No parameter's shape depends on the
+    # image's size.
+    return model.init(key, jnp.zeros((1, 32, 32, 3)), train=False)
 
 
 def create_train_state(

@@ -14,8 +14,8 @@ import pytest
 from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
-from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import SEQUENCES
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
@@ -28,6 +28,7 @@ TINY = [
     "--config.model.num_blocks=1",
     "--config.data.validation_sequences=scene_v",
     "--config.data.resize=16",
+    "--config.evaluation.protocols=('16',)",
     "--config.stages[0].crop=0",
     "--config.stages[1].crop=8",
     "--config.data.batch_size=2",

@@ -13,10 +13,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from conftest import write_pairs
 from PIL import Image
 
-import jaxdeblur.data.gopro  # registers gopro_large
-from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
-from jaxdeblur.data.gopro.builder import _alone
+from jaxdeblur.data.gopro.builder import GoproLarge, _alone
 from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, cut_tiles
 from jaxdeblur.data.prepared import open_folder_of_records
 from jaxdeblur.errors import InputError
@@ -226,4 +224,4 @@ def test_leftovers_of_a_killed_process_are_cleared(gopro_part, tmp_path):
 def test_real_frames_are_stored_as_published(real_gopro, tmp_path):
     builder = prepare(real_gopro, tmp_path / "data", "blur_tiles")
     assert len(builder.as_data_source("test")) == 3 * 60
-    assert jaxdeblur.data.gopro.GoproLarge.name == builder.name == "gopro_large"
+    assert GoproLarge.name == builder.name == "gopro_large"

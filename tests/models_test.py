@@ -193,3 +193,11 @@ def test_rematerialisation_changes_no_number():
         results.append(gradient(jax.random.key(0)))
     for plain, remat in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(remat, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_a_network_of_a_config_read_back_from_json_is_the_same():
+    """And can be hashed, which jit's static arguments must be."""
+    options = json.loads(json.dumps(TINY["resnetencdec"]))
+    assert isinstance(options["stage_sizes"], list)
+    again = build_model("resnetencdec", **options)
+    assert hash(again) == hash(build_model("resnetencdec", **TINY["resnetencdec"]))

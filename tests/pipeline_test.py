@@ -11,8 +11,8 @@ from conftest import write_pairs
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
-from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import SEQUENCES
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.pipeline import (
     InputOptions,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import save_noise
 
-from jaxdeblur.data.gopro import GoproLarge
 from jaxdeblur.data.gopro.archive import SEQUENCES
+from jaxdeblur.data.gopro.builder import GoproLarge
 
 TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
 

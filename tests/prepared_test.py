@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
-from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import is_prepared, open_prepared

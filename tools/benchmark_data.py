@@ -15,7 +15,7 @@ from PIL import Image
 from jaxdeblur.console import say
 from jaxdeblur.data import synthetic
 from jaxdeblur.data.folders import Pair, open_folder
-from jaxdeblur.data.gopro import GoproLarge
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.data.regions import RegionRules

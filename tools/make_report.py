@@ -1,21 +1,39 @@
-"""Write the report of a trained run again: `python tools/make_report.py runs/transformnet --output report`."""
+"""Say how good runs are, and against what.
+
+    python tools/make_report.py runs/transformnet runs/resnetencdec --output report
+    python tools/make_report.py --compare runs/transformnet runs/resnetencdec
+
+The first writes report.html (one file, opens offline), report.md, report.csv and report.json; the second says in one
+line which of two runs is better, by how much, and whether that is more than chance.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.report import write_report
+from jaxdeblur.report import compare_runs, write_report
 
 
 def main() -> None:
-    """Read the run's records and write HTML, Markdown and JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a trained run")
-    parser.add_argument("--output", type=Path, required=True, help="folder for report.html, report.md, report.json")
+    """Read the runs' records and write their report, or compare two runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folder of a run, trained or evaluated")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the report is written")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="folders of two runs; writes nothing")
+    parser.add_argument("--protocol", default="", metavar="SPLIT-RESOLUTION", help="what to compare by, as test-256")
     arguments = parser.parse_args()
+    if arguments.compare and (arguments.runs or arguments.output):
+        parser.error("--compare takes two runs and nothing else but --protocol")
+    if not arguments.compare and not (arguments.runs and arguments.output):
+        parser.error("name the runs and --output FOLDER, or --compare A B")
+    if arguments.protocol and not arguments.compare:
+        parser.error("--protocol goes with --compare; a report has all protocols")
     try:
-        print(write_report(arguments.run, arguments.output))
+        if arguments.compare:
+            print(compare_runs(arguments.compare, arguments.protocol))
+        else:
+            print(write_report(arguments.runs, arguments.output))
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
 

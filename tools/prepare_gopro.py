@@ -35,7 +35,7 @@ def main() -> None:
     """Prepare the data set, once for each of the sizes."""
     arguments = parse_arguments()
     # Imported here, so that --help and mistakes on the command line answer at once.
-    from jaxdeblur.data.gopro import GoproLarge
+    from jaxdeblur.data.gopro.builder import GoproLarge
     from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, config_name
     from jaxdeblur.data.prepared import open_folder_of_records
 

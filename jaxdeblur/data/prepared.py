@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxdeblur.data.folders import fingerprint
 from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
@@ -167,6 +166,8 @@ def open_folder_of_records(folder: Path) -> dict[str, PreparedSource]:
     Raises:
         InputError: something in it is missing, damaged or of another kind than the folder's name says.
     """
+    import tensorflow_datasets as tfds  # half a second, which runs on other data need not wait for
+
     sources = {}
     try:
         builder = tfds.builder_from_directory(folder)

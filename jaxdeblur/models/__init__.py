@@ -20,8 +20,10 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 def build_model(name: str, **options: object) -> nn.Module:
     """Return the network called `name` with the given attributes, `dtype` (a name will do) and `remat` among them.
 
+    Lists, as JSON gives back a config's tuples, become tuples: a network must be hashable for jit to know it again.
+
     Raises:
         KeyError: no network has that name.
         TypeError: the network has no such attribute.
     """
-    return MODELS[name](**options)
+    return MODELS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})

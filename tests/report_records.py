@@ -1,0 +1,145 @@
+"""Makes records of runs as training and evaluation write them, without either; run it to time a report of a full test.
+
+`python tests/report_records.py` writes three runs of 1,111 images at 256x256 and at 1280x720 and says how long
+their report takes.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxdeblur import metrics, statistics
+from jaxdeblur.files import write_json
+
+DATE = "2026-11-24T10:00:00+00:00"
+WHY = ("spread", "best", "median", "worst")
+
+
+def image_record(sequence, frame, identity, psnr):
+    """Return the record of one image from the PSNR of the input and of the network; the rest follows from them."""
+    own, blurred = (
+        {
+            **{"psnr": value, "psnr_uint8": value - 0.01, "ssim": value / 50, "ssim_matlab": value / 45},
+            **{"lpips": None, "mae": 10 ** (-value / 20) / 2, "mse": 10 ** (-value / 10)},
+        }
+        for value in (psnr, identity)
+    )
+    return {"sequence": sequence, "frame": frame, **own, "identity": blurred}
+
+
+def write_evaluation(folder, images, pictures, *, weights="0123abcd", step=3, **protocol):
+    """Write `eval/<split>-<resolution>.json`, its samples and a scoring in the history.
+
+    Args:
+        folder: of the run.
+        images: records.
+        pictures: by (sequence, frame): why it is a sample, and uint8 blur, prediction, sharp.
+        weights: their SHA-256.
+        step: the checkpoint's, or None.
+        protocol: what differs from a test of GOPRO_Large at 256x256.
+    """
+    stated = {"data_set": "GOPRO_Large", "split": "test", "split_rule": "official", "blur_variant": "blur"}
+    stated |= {"resolution": "256", "resize_filter": "bicubic", "number_of_images": len(images), "pairs_skipped": 0}
+    stated |= {"weights_sha256": weights, "checkpoint_step": step, "weights": f"step {step}", "code_version": "0.1.0"}
+    stated |= {"date": DATE, **protocol}
+    name = f"{stated['split']}-{stated['resolution']}"
+    (folder / "eval" / name).mkdir(parents=True, exist_ok=True)
+    samples = []
+    for i, ((sequence, frame), (why, *arrays)) in enumerate(pictures.items()):
+        files = {key: f"{name}/{i:03d}-{key}.png" for key in ("blur", "prediction", "sharp")}
+        for file, array in zip(files.values(), arrays, strict=True):
+            Image.fromarray(array).save(folder / "eval" / file)
+        samples.append({"sequence": sequence, "frame": frame, "why": list(why), "files": files})
+    identity = [image["identity"] for image in images]
+    summary = {**metrics.summarize(images), "identity": metrics.summarize(identity)}
+    summary["gain_psnr"] = statistics.gain_over_identity(images)
+    speed = {"images_per_s": 12.5, "flops_per_image": 2.5e9, "devices": "1 x cpu (cpu)"}
+    record = {"protocol": stated, "summary": summary, "speed": speed, "images": images, "samples": samples}
+    write_json(folder / "eval" / f"{name}.json", record)
+    if stated["split"] == "test":
+        add_scoring(folder, stated)
+
+
+def add_scoring(folder, protocol):
+    """Add a scoring of the test split to the run's history."""
+    path = folder / "eval" / "test_history.json"
+    history = json.loads(path.read_text()) if path.exists() else []
+    keys = ("date", "resolution", "checkpoint_step", "weights_sha256")
+    write_json(path, [*history, {key: protocol[key] for key in keys}])
+
+
+def write_facts(folder, *, network="unet", parameters=1234567, trained=True, initial="random", loss="mse", log=()):
+    """Write `run.json` and, of a trained run, `config.json` and `metrics.jsonl`."""
+    folder.mkdir(parents=True)
+    facts = {"network": network, "parameters": parameters, "initial_weights": initial, "data_set": "GOPRO_Large"}
+    facts |= {"pairs": {"train": 1600, "validation": 503, "test": 1111}, "pairs_skipped": 0, "code_version": "0.1.0"}
+    facts |= {"command": ["main.py", "--config", "configs/x y.py"], "python": "3.11.7", "jax": "0.10.2"}
+    facts |= {"flax": "0.12.8", "optax": "0.2.8", "devices": "1 x cpu (cpu)", "steps_per_epoch": 100}
+    write_json(folder / "run.json", {**facts, "trained": trained})
+    if trained:
+        write_json(folder / "config.json", {"seed": 17, "stages": [{"loss": loss, "epochs": 3}]})
+        lines = log or [{"train/loss": 0.5}, {"validation/psnr": 22.0, "validation/identity_psnr": 21.0}]
+        stamps = ({"step": i, "stage": 0, "epoch": i, "wall_s": 1800.0 * i} for i in range(1, len(lines) + 1))
+        text = "".join(f"{json.dumps(s | line)}\n" for s, line in zip(stamps, lines, strict=True))
+        (folder / "metrics.jsonl").write_text(text)
+
+
+def draw(rng, height, width, strength):
+    """Return uint8 blur, prediction and sharp: noise of several sizes, its mean over shifts, and a mix of both."""
+    sharp = np.zeros((height, width, 3))
+    for size in (4, 16, 64):
+        noise = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
+        sharp += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), float) / 3
+    blur = np.mean([np.roll(sharp, shift, 1) for shift in range(-4, 5)], axis=0)
+    prediction = blur + strength * (sharp - blur) + rng.normal(0, 2, sharp.shape)
+    return [np.clip(np.rint(image), 0, 255).astype(np.uint8) for image in (blur, prediction, sharp)]
+
+
+def write_large_run(folder, seed, *, gain, resolutions=(("256", 256, 256), ("full", 720, 1280)), images=1111):
+    """Write a run that scored `images` images of eleven sequences, with nine pictures of each resolution."""
+    rng = np.random.default_rng(seed)
+    steps = range(20000)
+    log = [{"train/loss": 0.01 / (1 + i / 500) * rng.uniform(0.9, 1.1)} for i in steps]
+    for i in range(0, len(log), 200):
+        log[i] |= {"validation/psnr": 26 + gain * (1 - 2 ** (-i / 3000)), "validation/identity_psnr": 25.5}
+    write_facts(folder, log=log)
+    for resolution, height, width in resolutions:
+        fixed = np.random.default_rng(7)
+        names = [(f"GOPR{i % 11:04d}_11_00", f"{i:06d}") for i in range(images)]
+        identity = fixed.normal(25.5, 3, images)
+        effects = rng.normal(gain, 0.3, 11)
+        records = [
+            image_record(*name, float(identity[i]), float(identity[i] + effects[i % 11] + rng.normal(0, 0.4)))
+            for i, name in enumerate(names)
+        ]
+        places = [(0, "spread"), (images // 4, "spread"), (images // 2, "spread"), (images - 1, "spread")]
+        order = sorted(range(images), key=lambda i: records[i]["psnr"] - records[i]["identity"]["psnr"])
+        places += [(order[-1], "best"), (order[images // 2], "median"), (order[0], "worst")]
+        pictures: dict = {}
+        for place, why in places:
+            known = pictures.get(names[place])
+            drawn = known[1:] if known else draw(np.random.default_rng(place), height, width, 0.2 + gain / 4)
+            pictures[names[place]] = ((*known[0], why) if known else (why,), *drawn)
+        write_evaluation(folder, records, pictures, resolution=resolution)
+
+
+def main():
+    """Time a report of three runs."""
+    from jaxdeblur.report import write_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [Path(folder) / name for name in ("first", "second", "third")]
+        for seed, (run, gain) in enumerate(zip(runs, (0.1, 0.6, 1.2), strict=True)):
+            write_large_run(run, seed, gain=gain)
+        start = time.perf_counter()
+        page = write_report(runs, Path(sys.argv[1]) if len(sys.argv) > 1 else Path(folder) / "report")
+        print(f"{time.perf_counter() - start:.1f} s, {page.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
