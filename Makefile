@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(RUN) -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 
 test: .venv/ready
-	$(RUN) -m pytest -m "not slow and not parity"
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not parity"
 
 test-slow: .venv/ready
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
