@@ -66,15 +66,15 @@ def _write_to_terminal(text: str) -> None:
 
 
 class ProgressBar:
-    """A bar of images per second and time left on a terminal; plain lines where standard error is none."""
+    """A bar of images (or what `unit` says) and time left on a terminal; plain lines where standard error is none."""
 
-    def __init__(self, total_images: int, done_images: int):
+    def __init__(self, total_images: int, done_images: int, unit: str = "images"):
         self.on_terminal = sys.stderr.isatty() and _listening
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
             # Without tqdm's own rate, which counts compiling and validation in.
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} images [{elapsed}<{remaining}{postfix}]",
+            bar_format=f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} {unit} [{{elapsed}}<{{remaining}}{{postfix}}]",
             dynamic_ncols=True,
             disable=not self.on_terminal,
         )

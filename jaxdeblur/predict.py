@@ -59,18 +59,23 @@ def check_options(options: argparse.Namespace) -> None:
     Raises:
         InputError: lists all of them.
     """
-    tile = TILE if options.tile is None else options.tile
     checks = {
         f"--quality: {options.quality}, expected 1 to 100": 1 <= options.quality <= 100,
         f"--resize: {options.resize}, expected 0 or more": options.resize >= 0,
-        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": tile >= 0 and tile % MULTIPLE == 0,
-        f"--overlap: {options.overlap}, expected 0 to --tile less {MULTIPLE}": (
-            not tile or 0 <= options.overlap <= tile - MULTIPLE
-        ),
+        **check_tiles(options.tile, options.overlap),
         f"--max_megapixels: {options.max_megapixels}, expected more than 0": options.max_megapixels > 0,
     }
     if problems := [words for words, good in checks.items() if not good]:
         raise InputError(list_problems("The command line:", problems, "Nothing was done."))
+
+
+def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
+    """Return what is to be said of --tile and --overlap, and whether it is good."""
+    tile = TILE if tile is None else tile
+    return {
+        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": tile >= 0 and tile % MULTIPLE == 0,
+        f"--overlap: {overlap}, expected 0 to --tile less {MULTIPLE}": not tile or 0 <= overlap <= tile - MULTIPLE,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Restoring images of any size with a trained network, in bounded memory.
 
-Images are (H, W, 3) RGB: uint8, uint16, or float in [0, 1]; the result has the same shape and type, integers rounded.
+Images are (H, W, 3) RGB, or (N, H, W, 3), several at once: uint8, uint16, or float in [0, 1]; the result has the same
+shape and type, integers rounded.
 """
 
 import dataclasses
@@ -65,87 +66,91 @@ class Restorer:
         self._forward = jax.jit(forward)
 
     def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
-        """Return the image restored.
+        """Return the image restored, or several images of one size.
 
         Args:
-            image: of the shape and a type that the module names.
+            image: of a shape and a type that the module names.
             progress: is called from time to time with the share of the work that was done since the last call.
 
         Raises:
             ValueError: its shape or type is none of those that the module names.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"image has shape {image.shape}, expected (height, width, 3)")
+        if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+            raise ValueError(
+                f"image has shape {image.shape}, expected (height, width, 3) or (number, height, width, 3)"
+            )
         if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
             raise ValueError(f"image is of type {image.dtype}, expected uint8, uint16 or float in [0, 1]")
+        images = image if image.ndim == 4 else image[None]
         if self._self_ensemble:
-            return self._restore_turned(image, progress)
-        result = np.empty_like(image, order="C")
-        for top, rows in self._restored_rows(image, progress):
-            result[top : top + len(rows)] = _from_float(rows, image.dtype)
-        return result
+            result = self._restore_turned(images, progress)
+        else:
+            result = np.empty_like(images, order="C")
+            for top, rows in self._restored_rows(images, progress):
+                result[:, top : top + rows.shape[1]] = _from_float(rows, image.dtype)
+        return result if image.ndim == 4 else result[0]
 
     @property
     def num_programs(self) -> int:
         """How many shapes a program was compiled for."""
         return self._forward._cache_size()
 
-    def _restore_turned(self, image: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
-        """Return the mean over the eight flips and turns of the image, each turned back."""
-        total = np.zeros(image.shape, np.float32)
+    def _restore_turned(self, images: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
+        """Return the mean over the eight flips and turns of the images, each turned back."""
+        total = np.zeros(images.shape, np.float32)
         for turns in range(4):
             for mirror in (False, True):
-                back = np.rot90(total, turns)
-                back = back[:, ::-1] if mirror else back  # a view: what is added to it is added to the total
-                turned = np.rot90(image, turns)
-                turned = turned[:, ::-1] if mirror else turned
+                # Of `total` a view: what is added to it is added to the total.
+                back, turned = (np.rot90(array, turns, axes=(1, 2)) for array in (total, images))
+                if mirror:
+                    back, turned = back[:, :, ::-1], turned[:, :, ::-1]
                 for top, rows in self._restored_rows(turned, lambda share: progress(share / 8)):
-                    back[top : top + len(rows)] += rows
-        return _from_float(total / 8.0, image.dtype)
+                    back[:, top : top + rows.shape[1]] += rows
+        return _from_float(total / 8.0, images.dtype)
 
-    def _restored_rows(self, image: np.ndarray, progress: Callable[[float], None]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, float32 rows (n, W, 3)) of the result, from top to bottom."""
-        height, width = image.shape[:2]
+    def _restored_rows(self, images: np.ndarray, progress: Callable[[float], None]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, float32 rows (N, rows, W, 3)) of the results, from top to bottom."""
+        number, height, width = images.shape[:3]
         cut = cut_image(height, width, tile=self._tile, overlap=self._overlap)
         weights = blending_weights(cut.padded[0], cut.shape[0], cut.tops, cut.overlap)
-        open_rows = np.zeros((0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
+        open_rows = np.zeros((number, 0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
         for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
-            band = self._restored_band(image, cut, top) * weight[:, None, None]
+            band = self._restored_band(images, cut, top) * weight[:, None, None]
             progress(1 / len(cut.tops))
-            band[: len(open_rows)] += open_rows
+            band[:, : open_rows.shape[1]] += open_rows
             end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
             if top < height:
-                yield top, band[:end][: height - top]
-            open_rows = band[end:]
+                yield top, band[:, :end][:, : height - top]
+            open_rows = band[:, end:]
 
-    def _restored_band(self, image: np.ndarray, cut: Cut, top: int) -> np.ndarray:
-        """Return a row of tiles, blended with each other, (tile height, W, 3) float32."""
-        width = image.shape[1]
-        band = np.zeros((cut.shape[0], cut.padded[1], 3), np.float32)
+    def _restored_band(self, images: np.ndarray, cut: Cut, top: int) -> np.ndarray:
+        """Return a row of tiles, blended with each other, (N, tile height, W, 3) float32."""
+        number, _, width = images.shape[:3]
+        band = np.zeros((number, cut.shape[0], cut.padded[1], 3), np.float32)
         weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
         waiting: tuple[int, np.ndarray, jax.Array] | None = None
         for left, weight in zip(cut.lefts, weights, strict=True):
-            tile = _to_float(_reflected(image, top, left, cut.shape))
+            tiles = _to_float(_reflected(images, top, left, cut.shape))
             place = Place(*(np.int32(number) for number in (top, left, *cut.padded)))
-            restored = self._forward(self._variables, jax.device_put(tile[None], self._device), place)
+            restored = self._forward(self._variables, jax.device_put(tiles, self._device), place)
             if waiting:  # the tile before is blended while the device works on this one
                 _add(band, *waiting)
             waiting = (left, weight, restored)
         _add(band, *waiting)
-        return band[:, :width]
+        return band[:, :, :width]
 
 
 def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
-    band[:, left : left + len(weight)] += np.asarray(restored[0]) * weight[None, :, None]
+    band[:, :, left : left + len(weight)] += np.asarray(restored) * weight[:, None]
 
 
-def _reflected(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return a tile of the image, which goes on below and at the right as if reflected there."""
+def _reflected(images: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
+    """Return a tile of each image, which goes on below and at the right as if reflected there."""
     rows, columns = (
         _mirror(np.arange(start, start + side), length)
-        for start, side, length in zip((top, left), shape, image.shape[:2], strict=True)
+        for start, side, length in zip((top, left), shape, images.shape[1:3], strict=True)
     )
-    return image[rows[:, None], columns]
+    return images[:, rows[:, None], columns]
 
 
 def _mirror(places: np.ndarray, length: int) -> np.ndarray:
