@@ -7,7 +7,6 @@ The page is for this machine alone, unless `--host` says otherwise, and asks for
 
 import argparse
 import html
-import logging
 import os
 import shutil
 import signal
@@ -190,7 +189,6 @@ def serve(options: argparse.Namespace) -> None:
     from jaxdeblur.programs import use_compilation_cache
     from jaxdeblur.restoration import load_restorer
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax warns that a run opened for reading is read-only
     use_compilation_cache("")
     restorer = load_restorer(options.weights)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that photographs are removed

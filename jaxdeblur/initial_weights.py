@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +73,29 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
         variables, metadata = read_weights(path)
         return variables, metadata["network"], f"{path} (SHA-256 {file_sha256(path)})"
     model = _read_model(path)
-    checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
-    step = checkpoints.best_step
-    if step is None:
-        raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
     network = build_model(**model)
     like = jax.eval_shape(lambda key: init_variables(network, key), jax.random.key(0))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
-    variables = jax.device_get(checkpoints.restore_weights(step, like))
+    with _orbax_silent():
+        checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
+        step = checkpoints.best_step
+        if step is None:
+            raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
+        variables = jax.device_get(checkpoints.restore_weights(step, like))
     return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
+
+
+@contextmanager
+def _orbax_silent() -> Iterator[None]:
+    """Keep orbax from warning that a run opened for reading is read-only; its exceptions reach us anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read_model(run: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs and files of weights are judged by named protocols, and each look at the test split is noted."""
 
 import json
+import logging
 import shutil
 
 import jax
@@ -178,3 +179,11 @@ def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, bat
         assert {key: ours[key] for key in ("psnr", "ssim", "mse")} == pytest.approx(
             {key: theirs[key] for key in ("psnr", "ssim", "mse")}, rel=1e-6
         )
+
+
+def test_reading_a_run_logs_nothing(trained, caplog):
+    """Orbax would warn that a folder opened for reading is read-only."""
+    load_network(trained[1])
+    assert not caplog.records
+    logging.getLogger("absl").warning("others are heard")
+    assert len(caplog.records) == 1

@@ -11,7 +11,6 @@ LPIPS: torchvision's AlexNet with the layers' weights of --lin.
 
 import argparse
 import hashlib
-import logging
 import os
 import re
 import sys
@@ -50,7 +49,6 @@ def main() -> None:
     to_torch.add_argument("input", type=Path, help="a run's folder or a .safetensors file of ours")
     to_torch.add_argument("output", type=Path, help="a .pth or .safetensors file to write")
     arguments = parser.parse_args()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax warns that a run opened for reading is read-only
     if arguments.direction == "to-torch":
         convert_to_torch(arguments.input, arguments.output)
     elif (arguments.input is None) == (arguments.download is None):

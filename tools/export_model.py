@@ -9,7 +9,6 @@ written.
 """
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ def main() -> None:
     parser.add_argument("--format", required=True, choices=sorted(FORMATS))
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
     arguments = parser.parse_args()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax warns that a run opened for reading is read-only
     export(arguments.weights.expanduser(), arguments.format, arguments.output.expanduser())
 
 
