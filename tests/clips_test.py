@@ -161,3 +161,11 @@ def test_damaged_frames_are_told(tmp_path):
     assert restore_clip(clip, tmp_path / "out.mp4", lambda frames: frames, **how)
     assert len(read_clip(tmp_path / "out.mp4")[0]) == 9
     assert clip.notes == ["1 of its 9 frames are damaged, and were restored as far as they can be read"]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, small_disk):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 96, 128, 3), np.uint8)  # 37 KB a frame and more
+    source = write_clip(tmp_path / "clip.mp4", list(noise))
+    with pytest.raises(OSError, match=r"No space left on device.*out\.mp4"):
+        restore(source, small_disk / "out.mp4")
+    assert not list(small_disk.iterdir())

@@ -266,32 +266,20 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, identity, read_only_folde
         assert "cannot be written to" in words
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_stops_with_what_is_whole(tmp_path, identity, small_disk, capsys):
-    for number in range(8):
+    for number in range(10):
         save_noise(tmp_path / f"in/{number}.png", (300, 300))  # 270 KB each, for they cannot be compressed
     arguments = ("--input", tmp_path / "in", "--output", small_disk)
     assert run(identity, *arguments, expected=1) == 1
     assert "cannot be written (No space left on device); stopped" in capsys.readouterr().err
     whole = [name for name in files_below(small_disk) if name.endswith("png")]
-    assert 1 <= len(whole) <= 3
+    assert 1 <= len(whole) <= 7
     assert set(files_below(small_disk)) - set(whole) == {"restored.jsonl"}
     for name in whole:
         np.testing.assert_array_equal(pixels(small_disk / name), pixels(tmp_path / "in" / name))
     subprocess.run(["mount", "-o", "remount,size=9m", small_disk], check=True)
     run(identity, *arguments)
-    assert f"{len(whole)} of 8 are done already" in capsys.readouterr().err
+    assert f"{len(whole)} of 10 are done already" in capsys.readouterr().err
     assert len(files_below(small_disk)) == 9
 
 
