@@ -1,7 +1,11 @@
 """Measure jaxdeblur on this machine, beside PyTorch where it is installed.
 
+    python tools/benchmark.py train --json train.json
+    python tools/benchmark.py restore --network transformnet
     python tools/benchmark.py data --data PATH/TO/GOPRO_Large
 
+`train`, `restore`: seconds a step or a batch, peak memory of the process, time to the first result (from compiled
+programs on disk, if there are any) and share of the machine's peak, for both networks. Contestants take turns.
 `data`: pairs per second from stored images to batches, by every route, and the speed of made blur. PATH is a folder in
 GOPRO_Large's layout; a part of it will do: it is prepared in all forms in the temporary folder first, 8 MB a pair.
 """
@@ -12,6 +16,7 @@ import sys
 from pathlib import Path
 
 import benchmark_data
+import benchmark_networks
 import numpy as np
 
 from jaxdeblur.errors import InputError
@@ -21,10 +26,14 @@ from jaxdeblur.files import code_version, write_json
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["data"])
-    parser.add_argument("--data", type=Path, required=True, help="folder in GOPRO_Large's layout")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each route is timed")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long each time")
+    parser.add_argument("part", choices=["train", "restore", "data"])
+    parser.add_argument("--network", choices=benchmark_networks.NETWORKS, help="train, restore: only this one")
+    parser.add_argument(
+        "--no_compile", action="store_true", help="train, restore: without torch.compile, for minutes less"
+    )
+    parser.add_argument("--data", type=Path, help="data: folder in GOPRO_Large's layout")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="data: how long each time")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     return parser.parse_args()
 
@@ -55,18 +64,36 @@ def show_made_blur(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def measure_networks(arguments: argparse.Namespace) -> tuple[str, dict]:
+    """Return the tables, and the numbers for JSON."""
+    networks = [arguments.network] if arguments.network else benchmark_networks.NETWORKS
+    peak = benchmark_networks.measure_peak()
+    rows = benchmark_networks.run(arguments.part, networks, arguments.rounds, compiled=not arguments.no_compile)
+    words = f"{arguments.part}, float32; a product of large matrices: {peak / 1e9:.0f} GFLOP/s"
+    return f"{words}\n\n{benchmark_networks.show(rows, peak)}", {"peak_flops": peak, arguments.part: rows}
+
+
+def measure_data(arguments: argparse.Namespace) -> tuple[str, dict]:
+    """Return the tables, and the numbers for JSON.
+
+    Raises:
+        InputError: --data is not such a folder.
+    """
+    if arguments.data is None or not (arguments.data / "train").is_dir():
+        raise InputError(f"--data: {arguments.data} has no folder train; expected a folder in GOPRO_Large's layout.")
+    rows = benchmark_data.run(arguments.data, arguments.rounds, arguments.seconds)
+    made = benchmark_data.run_made_blur(arguments.data, arguments.rounds)
+    return f"{show_data(rows)}\n\n{show_made_blur(made)}", {"data": rows, "blur": made}
+
+
 def main() -> None:
     """Measure, print the tables, write the JSON."""
     arguments = parse_arguments()
     machine = f"{benchmark_data.CORES} cores, {platform.machine()}, Python {platform.python_version()}"
-    if not (arguments.data / "train").is_dir():
-        raise InputError(f"--data: {arguments.data} has no folder train; expected a folder in GOPRO_Large's layout.")
-    rows = benchmark_data.run(arguments.data, arguments.rounds, arguments.seconds)
-    made = benchmark_data.run_made_blur(arguments.data, arguments.rounds)
-    print(f"jaxdeblur {code_version()} on {machine}; medians of {arguments.rounds} rounds\n")
-    print(f"{show_data(rows)}\n\n{show_made_blur(made)}")
+    tables, numbers = (measure_data if arguments.part == "data" else measure_networks)(arguments)
+    print(f"jaxdeblur {code_version()} on {machine}; medians of {arguments.rounds} rounds\n\n{tables}")
     if arguments.json:
-        write_json(arguments.json, {"machine": machine, "code_version": code_version(), "data": rows, "blur": made})
+        write_json(arguments.json, {"machine": machine, "code_version": code_version(), **numbers})
 
 
 if __name__ == "__main__":

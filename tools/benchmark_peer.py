@@ -1,0 +1,146 @@
+"""One contestant of a benchmark in a process of its own, which takes a step for every line that it is sent.
+
+    python tools/benchmark_peer.py jaxdeblur train transformnet 2 256 256
+
+It prints a line of JSON when its first step is done, one for each step, and one at the end with its peak memory.
+`benchmark_networks.py` starts several of them and lets them take turns: a machine that slows down slows all alike.
+
+Tasks are `train` (Adam, MSE, the original's first stage) and `restore` (forward with running statistics), uint8 images
+in; of the last, float32 images out on the host. PyTorch's networks are channels-last.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+START = time.perf_counter()
+PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+PEAK_SIDE = 3072  # of the square matrices whose product shows the machine's peak
+
+
+def make_images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Return uint8 noise, `blur` and `sharp`, (B, H, W, 3)."""
+    rng = np.random.default_rng(0)
+    shape = (batch, height, width, 3)
+    return {name: rng.integers(0, 256, shape, np.uint8) for name in ("blur", "sharp")}
+
+
+def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> tuple[Callable[[], object], dict]:
+    """Return what takes a step and waits for its end, and facts: compile seconds, FLOPs, device, peak FLOP/s."""
+    import runpy
+
+    import jax
+
+    from jaxdeblur.config import to_plain
+    from jaxdeblur.inference import Predictor
+    from jaxdeblur.models import build_model
+    from jaxdeblur.programs import compile_program, use_compilation_cache
+    from jaxdeblur.train_state import create_train_state, init_variables
+    from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
+
+    use_compilation_cache("")
+    plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
+    model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh()
+    facts = {"device": jax.local_devices()[0].device_kind}
+    if task == "restore":
+        predict = Predictor(model, batch_sharding(mesh))
+        variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
+        return lambda: predict(variables, images["blur"]), facts
+    stage = plan_stages(plain["stages"], steps_per_epoch=10**6)[0]
+    state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
+    batch = to_devices(images, batch_sharding(mesh))
+    program = compile_program(make_train_step(stage, mesh), state, batch)
+
+    def step() -> None:
+        nonlocal state
+        state, loss, _ = program.call(state, batch)
+        loss.block_until_ready()
+
+    return step, facts | {"compile_s": program.compile_seconds, "flops": program.flops}
+
+
+def start_pytorch(
+    task: str, network: str, images: dict[str, np.ndarray], *, compiled: bool
+) -> tuple[Callable[[], object], dict]:
+    """Return what takes a step, and facts: the device."""
+    import torch
+    import torch_networks
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = {"transformnet": torch_networks.TransformNet, "resnetencdec": torch_networks.ResnetEncDec}[network]()
+    module = module.to(device, memory_format=torch.channels_last)
+    forward = torch.compile(module) if compiled else module
+
+    def to_float(array: np.ndarray) -> torch.Tensor:
+        # NCHW by its indices, NHWC in memory: channels-last.
+        return torch.from_numpy(array).to(device).permute(0, 3, 1, 2).float() / 255
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    if task == "restore":
+        module.eval()
+
+        def restore() -> np.ndarray:
+            with torch.inference_mode():
+                return forward(to_float(images["blur"])).permute(0, 2, 3, 1).cpu().numpy()
+
+        return restore, {"device": device}
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+
+    def train() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.mse_loss(forward(to_float(images["blur"])), to_float(images["sharp"]))
+        loss.backward()
+        optimizer.step()
+        wait()
+
+    return train, {"device": device}
+
+
+def measure_peak() -> float:
+    """Return FLOP/s of the best of some products of large float32 matrices by XLA."""
+    import jax
+    import jax.numpy as jnp
+
+    product, matrix = jax.jit(jnp.matmul), jnp.ones((PEAK_SIDE, PEAK_SIDE))
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * PEAK_SIDE**3 / min(seconds[1:])
+
+
+def main() -> None:
+    """Take steps until standard input ends."""
+    peer, task, network, *size = sys.argv[1:]
+    if peer == "peak":
+        print(json.dumps({"peak_flops": measure_peak()}), flush=True)
+        return
+    images = make_images(*map(int, size))
+    if peer == "jaxdeblur":
+        step, facts = start_jaxdeblur(task, network, images)
+    else:
+        step, facts = start_pytorch(task, network, images, compiled=peer == "PyTorch compile")
+    step()
+    print(json.dumps({**facts, "first_s": time.perf_counter() - START}), flush=True)
+    step()  # what is made at the second step, such as the optimizer's state, is not timed either
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        print(json.dumps({"step_s": time.perf_counter() - start}), flush=True)
+    # In KiB on Linux, in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps({"peak_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
