@@ -20,7 +20,7 @@ from jaxdeblur.evaluate import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.inference import Predictor
 from jaxdeblur.lpips import read_lpips
-from jaxdeblur.train_step import batch_sharding, create_local_mesh, replicated
+from jaxdeblur.train_step import batch_sharding, create_mesh, replicated
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -148,7 +148,7 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
         )
         for side in sides
     )
-    local_mesh = create_local_mesh()
+    local_mesh = create_mesh(jax.local_devices())
     return Judge(
         protocols=protocols,
         predict=Predictor(model, batch_sharding(local_mesh)),

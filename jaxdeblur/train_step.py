@@ -4,7 +4,7 @@ Batches are uint8 NHWC; the network sees float32 in [0, 1].
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,14 +60,9 @@ class Stage:
         return (step - self.first_step) % self.steps_per_epoch == 0
 
 
-def create_mesh() -> jax.sharding.Mesh:
-    """Return a mesh of all devices with the one axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-
-
-def create_local_mesh() -> jax.sharding.Mesh:
-    """Return a mesh of this process's own devices; with one process the same as `create_mesh`."""
-    devices = jax.local_devices()
+def create_mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """Return a mesh of these devices, or of all, of every process, with the one axis `data`."""
+    devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
 
 

@@ -4,8 +4,9 @@
     python tools/benchmark.py restore --network transformnet
     python tools/benchmark.py data --data PATH/TO/GOPRO_Large
 
-`train`, `restore`: seconds a step or a batch, peak memory of the process, time to the first result (from compiled
-programs on disk, if there are any) and share of the machine's peak, for both networks. Contestants take turns.
+`train`, `restore`: seconds a step or a batch, peak memory of the process, time to the first result and share of the
+machine's peak, for both networks. `start`: time to the first result, and to that of a second start, which finds its
+programs compiled. Contestants take turns.
 `data`: pairs per second from stored images to batches, by every route, and the speed of made blur. PATH is a folder in
 GOPRO_Large's layout; a part of it will do: it is prepared in all forms in the temporary folder first, 8 MB a pair.
 """
@@ -26,11 +27,9 @@ from jaxdeblur.files import code_version, write_json
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["train", "restore", "data"])
-    parser.add_argument("--network", choices=benchmark_networks.NETWORKS, help="train, restore: only this one")
-    parser.add_argument(
-        "--no_compile", action="store_true", help="train, restore: without torch.compile, for minutes less"
-    )
+    parser.add_argument("part", choices=["train", "restore", "start", "data"])
+    parser.add_argument("--network", choices=benchmark_networks.NETWORKS, help="not data: only this one")
+    parser.add_argument("--no_compile", action="store_true", help="without torch.compile, which takes minutes")
     parser.add_argument("--data", type=Path, help="data: folder in GOPRO_Large's layout")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="data: how long each time")
@@ -66,11 +65,16 @@ def show_made_blur(rows: list[dict]) -> str:
 
 def measure_networks(arguments: argparse.Namespace) -> tuple[str, dict]:
     """Return the tables, and the numbers for JSON."""
+    part, rounds = arguments.part, arguments.rounds
     networks = [arguments.network] if arguments.network else benchmark_networks.NETWORKS
+    peers = benchmark_networks.choose_peers(compiled=not arguments.no_compile)
+    if part == "start":
+        rows = benchmark_networks.run_starts(networks, rounds, peers)
+        return benchmark_networks.show_starts(rows), {part: rows}
     peak = benchmark_networks.measure_peak()
-    rows = benchmark_networks.run(arguments.part, networks, arguments.rounds, compiled=not arguments.no_compile)
-    words = f"{arguments.part}, float32; a product of large matrices: {peak / 1e9:.0f} GFLOP/s"
-    return f"{words}\n\n{benchmark_networks.show(rows, peak)}", {"peak_flops": peak, arguments.part: rows}
+    rows = benchmark_networks.run(part, networks, rounds, peers)
+    words = f"{part}, float32; a product of large matrices: {peak / 1e9:.0f} GFLOP/s"
+    return f"{words}\n\n{benchmark_networks.show(rows, peak)}", {"peak_flops": peak, part: rows}
 
 
 def measure_data(arguments: argparse.Namespace) -> tuple[str, dict]:

@@ -1,10 +1,17 @@
-"""Seconds and memory of training steps and of restoring, beside PyTorch; each contestant in a process of its own."""
+"""Seconds and memory of training steps, of restoring and of starting, beside PyTorch.
+
+Each contestant is a process of its own; what it compiles it keeps in a folder that is empty at first.
+"""
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +29,14 @@ NETWORKS = ("transformnet", "resnetencdec")
 class _Contestant:
     """A process that takes a step when it is told to."""
 
-    def __init__(self, peer: str, task: str, network: str, size: Sequence[int]):
+    def __init__(self, peer: str, task: str, network: str, size: Sequence[int], programs: str):
         command = [sys.executable, str(PEER), peer, task, network, *map(str, size)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        kept = {"JAX_COMPILATION_CACHE_DIR": programs, "TORCHINDUCTOR_CACHE_DIR": programs}
         self.row: dict[str, Any] = {"peer": peer, "task": task, "network": network, "size": list(size), "step_s": []}
+        start, pipe = time.perf_counter(), subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **kept})
         self.row |= self._read()
+        self.row["first_s"] = time.perf_counter() - start
 
     def _read(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
@@ -44,33 +54,57 @@ class _Contestant:
         """Return what was measured."""
         self._process.stdin.close()
         self.row |= self._read()
+        self._process.stdout.close()
         self._process.wait()
         return self.row
 
 
-def run(task: str, networks: Sequence[str], rounds: int, *, compiled: bool) -> list[dict[str, Any]]:
+def choose_peers(*, compiled: bool) -> tuple[str, ...]:
+    """Return the contestants: PyTorch's if it is installed, with torch.compile, which takes minutes, if wanted."""
+    if importlib.util.find_spec("torch") is None:
+        say("PyTorch is not installed: its rows are left out.")
+        return PEERS[:1]
+    return PEERS if compiled else PEERS[:2]
+
+
+def run(task: str, networks: Sequence[str], rounds: int, peers: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each contestant: `step_s` of each round, `first_s`, `peak_bytes`, and facts.
 
     Args:
         task: `train` or `restore`.
         networks: by name.
         rounds: steps of each, which take turns.
-        compiled: let torch.compile take part, which takes minutes to compile.
+        peers: the contestants.
     """
-    peers = [PEERS[0]]
-    if importlib.util.find_spec("torch") is None:
-        say("PyTorch is not installed: its rows are left out.")
-    else:
-        peers += PEERS[1:] if compiled else PEERS[1:2]
     rows = []
     for network in networks:
         for size in SIZES[task]:
-            contestants = [_Contestant(peer, task, network, size) for peer in peers]
-            for _ in range(rounds):
-                for contestant in contestants:
-                    contestant.step()
-            rows += [contestant.end() for contestant in contestants]
+            with tempfile.TemporaryDirectory() as programs:
+                contestants = [_Contestant(peer, task, network, size, programs) for peer in peers]
+                for _ in range(rounds):
+                    for contestant in contestants:
+                        contestant.step()
+                rows += [contestant.end() for contestant in contestants]
             say(f"{task}, {network}, {'x'.join(map(str, size))}: done.")
+    return rows
+
+
+def run_starts(networks: Sequence[str], rounds: int, peers: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each contestant and task: `first_s`, and `second_s` of each later start, which took turns.
+
+    A start is the time from the process's beginning to its first training step's or restored batch's end.
+    """
+    rows = []
+    for network in networks:
+        for task in SIZES:
+            with tempfile.TemporaryDirectory() as programs:
+                start = partial(_Contestant, task=task, network=network, size=SIZES[task][0], programs=programs)
+                starts = {peer: start(peer).end() | {"second_s": []} for peer in peers}
+                for _ in range(rounds):
+                    for peer in peers:
+                        starts[peer]["second_s"].append(start(peer).end()["first_s"])
+            rows += starts.values()
+            say(f"start, {network}, {task}: done.")
     return rows
 
 
@@ -84,14 +118,13 @@ def measure_peak() -> float:
 
 def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
     """Return a Markdown table; ratios are the better of PyTorch's to ours, of steps that took turns."""
-    columns = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
-    columns += ("peak GiB", "ours / PyTorch's", "first result, s", "GFLOPs", "of peak")
-    lines = [f"| {' | '.join(columns)} |", "| --- | --- | --- |" + " ---: |" * (len(columns) - 3)]
+    heads = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
+    heads += ("peak GiB", "ours / PyTorch's", "first result, s", "compiling, s", "GFLOPs", "of peak")
+    table = []
     for row in rows:
-        peers = [other for other in rows if (other["network"], other["size"]) == (row["network"], row["size"])]
-        theirs = [other for other in peers if other["peer"] != PEERS[0]]
+        theirs = [other for other in _beside(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
         seconds, speed, memory = np.median(row["step_s"]), "", ""
-        if row["peer"] == PEERS[0] and theirs:
+        if theirs:
             best = min(theirs, key=lambda other: np.median(other["step_s"]))
             speed = f"{np.median(np.divide(best['step_s'], row['step_s'])):.2f}"
             memory = f"{row['peak_bytes'] / min(other['peak_bytes'] for other in theirs):.2f}"
@@ -99,6 +132,33 @@ def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
         cells = [row["network"], "x".join(map(str, row["size"])), row["peer"], f"{seconds:.3f}"]
         cells += [f"{min(row['step_s']):.3f}, {max(row['step_s']):.3f}", f"{row['size'][0] / seconds:.2f}", speed]
         cells += [f"{row['peak_bytes'] / 2**30:.2f}", memory, f"{row['first_s']:.1f}"]
-        cells += [f"{flops / 1e9:.0f}" if flops else "", f"{flops / seconds / peak_flops:.0%}" if flops else ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells += [f"{row['compile_s']:.1f}" if "compile_s" in row else "", f"{flops / 1e9:.0f}" if flops else ""]
+        table.append([*cells, f"{flops / seconds / peak_flops:.0%}" if flops else ""])
+    return _markdown(heads, table)
+
+
+def show_starts(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table; ratios are torch.compile's, or eager PyTorch's without it, to ours."""
+    heads = ("network", "first result of", "contestant", "first start, s", "second start, s", "lowest, highest")
+    heads += ("PyTorch's / ours: first", "second")
+    table = []
+    for row in rows:
+        theirs = _beside(row, rows)[-1]
+        cells = [row["network"], row["task"], row["peer"], f"{row['first_s']:.1f}", f"{np.median(row['second_s']):.1f}"]
+        cells.append(f"{min(row['second_s']):.1f}, {max(row['second_s']):.1f}")
+        compared = row["peer"] == PEERS[0] and theirs is not row
+        cells.append(f"{theirs['first_s'] / row['first_s']:.2f}" if compared else "")
+        cells.append(f"{np.median(np.divide(theirs['second_s'], row['second_s'])):.2f}" if compared else "")
+        table.append(cells)
+    return _markdown(heads, table)
+
+
+def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the same task, network and size, in the contestants' order."""
+    same = ("task", "network", "size")
+    return [other for other in rows if all(other[key] == row[key] for key in same)]
+
+
+def _markdown(heads: Sequence[str], table: list[list[str]]) -> str:
+    lines = [heads, ["---"] * 3 + ["---:"] * (len(heads) - 3), *table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
