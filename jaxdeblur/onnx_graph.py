@@ -185,7 +185,7 @@ def _unet(graph: Graph, model: UNet, x: str) -> str:
             x = graph.add("Add", x, graph.conv(y, f"{name}_{i}/conv2"))
         return x
 
-    # ONNX orders the phases as `layers.depth_to_space` does, rows before columns before channels ("DCR").
+    # ONNX orders the phases as `phases.depth_to_space` does, rows before columns before channels ("DCR").
     image, skips = x, []
     for level in range(model.num_levels):
         x = graph.conv(graph.add("SpaceToDepth", x, blocksize=2), f"down{level}")

@@ -16,8 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-# PyTorch's momentum 0.1 is flax's 0.9: flax weighs the old value, PyTorch the new one.
-BatchNorm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+from jaxdeblur.models.convolutions import convolve
+from jaxdeblur.models.phases import depth_to_space
+
+BATCH_NORM_EPSILON = 1e-5
+# PyTorch's momentum 0.1 is 0.9 here: this one weighs the old value, as flax does, PyTorch's the new one.
+BATCH_NORM_MOMENTUM = 0.9
 
 # PyTorch's default for kernels, uniform within 1 / sqrt(fan in). Biases start at zero here, not uniform as there.
 PYTORCH_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -32,8 +36,9 @@ def conv(
     name: str,
     kernel_init: nn.initializers.Initializer = PYTORCH_INIT,
     dtype: DTypeLike | None = None,
+    fast: bool = True,
 ) -> nn.Conv:
-    """Return a convolution with PyTorch's symmetric padding of kernel // 2, computed in `dtype`.
+    """Return a convolution with PyTorch's symmetric padding of kernel // 2, computed in `dtype`, perhaps `fast`.
 
     `SAME` would pad a strided convolution on the right only and sample other pixels.
     """
@@ -45,9 +50,54 @@ def conv(
         padding,
         use_bias=use_bias,
         kernel_init=kernel_init,
+        conv_general_dilated=partial(_convolve, fast=fast),
         dtype=dtype,
         name=name,
     )
+
+
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: list[tuple[int, int]],
+    *,
+    fast: bool,
+    **options: object,
+) -> jax.Array:
+    """Stand in for `lax.conv_general_dilated`, as `nn.Conv` calls it; its other options are the usual ones here."""
+    return convolve(x, kernel, strides[0], tuple(padding), fast=fast)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167) with the variables of `nn.BatchNorm`.
+
+    It computes x * factor + shift, as PyTorch does, so that of its input and x - mean only the former needs keeping for
+    the backward pass.
+    """
+
+    use_running_average: bool
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape, axes = x.shape[-1:], tuple(range(x.ndim - 1))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        if self.use_running_average:
+            center, spread = mean.value, variance.value
+        else:
+            wide = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+            center = wide.mean(axes)
+            spread = jnp.maximum(0.0, jnp.square(wide).mean(axes) - jnp.square(center))
+            if not self.is_initializing():
+                for running, new in ((mean, center), (variance, spread)):
+                    running.value = BATCH_NORM_MOMENTUM * running.value + (1 - BATCH_NORM_MOMENTUM) * new
+        factor = scale * jax.lax.rsqrt(spread + BATCH_NORM_EPSILON)
+        shift = bias - center * factor
+        return (x * factor + shift).astype(self.dtype or x.dtype)
 
 
 class Place(NamedTuple):
@@ -73,22 +123,6 @@ def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
     return nn.remat(block, static_argnums=static)
 
 
-def depth_to_space(x: jax.Array) -> jax.Array:
-    """Rearrange (B, H, W, 4 C) into (B, 2 H, 2 W, C); channels are ordered (row phase, column phase, C)."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height, width, 2, 2, channels // 4)
-    x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, 2, W, 2, C)
-    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
-
-
-def space_to_depth(x: jax.Array) -> jax.Array:
-    """Rearrange (B, 2 H, 2 W, C) into (B, H, W, 4 C): the inverse of `depth_to_space`."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, W, 2, 2, C)
-    return x.reshape(batch, height // 2, width // 2, 4 * channels)
-
-
 # Row t, phase p, tap k of a transposed convolution with kernel 3, stride 2, padding 1, output padding 1. Input i
 # reaches output n = 2 i - 1 + k: even outputs see tap 1 of x[m]; odd ones tap 2 of x[m] and tap 0 of x[m + 1].
 _KERNEL3_PHASES = np.zeros((2, 2, 3), np.float32)
@@ -107,6 +141,7 @@ class ConvTranspose2x(nn.Module):
     kernel_size: int
     use_bias: bool
     dtype: DTypeLike | None = None
+    fast: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -124,40 +159,39 @@ class ConvTranspose2x(nn.Module):
             raise ValueError(f"kernel_size is {size}; the sub-pixel form is written for 2 and 3")
         phases = phases.reshape(*phases.shape[:3], 4 * self.features)
         x, phases = nn.dtypes.promote_dtype(x, phases, dtype=self.dtype)
-        x = jax.lax.conv_general_dilated(x, phases, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = convolve(x, phases, 1, padding, fast=self.fast)
         x = depth_to_space(x)  # (B, 2 H, 2 W, features)
         if self.use_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return x
 
 
-def _interpolation_matrix(size: int, first: jax.Array | int, whole: jax.Array | int) -> np.ndarray | jax.Array:
-    """Return the (2 size, size) matrix of linear interpolation to twice the size with aligned corners.
-
-    It takes `size` rows, from row `first` of `whole` on, to what they contribute to their double. Output 2 first + r
-    lies at r / 2 - (2 first + r) / (2 (2 whole - 1)) from row `first`; where that is between a row of the part and one
-    that is missing, the former stands for both.
-    """
-    numbers = np if isinstance(whole, int) else jnp  # a constant, unless a size is a symbol or known when it runs
-    rows = numbers.arange(2 * size)
-    shift = numbers.clip((2 * first + rows) / (2 * (2 * whole - 1)), rows / 2 - (size - 1), rows / 2)
-    # Without the shift, which is 1/2 at most, the distance is exact in float32: so it stays on large images.
-    distance = abs((rows[:, None] / 2 - numbers.arange(size)) - shift[:, None])
-    return numbers.maximum(0.0, 1.0 - distance)
-
-
 def upsample_bilinear_2x(x: jax.Array, place: Place | None = None) -> jax.Array:
     """Double both sides bilinearly, corners aligned: PyTorch's Upsample(scale_factor=2, align_corners=True).
 
-    `jax.image.resize` aligns pixel edges instead. Two products with constant matrices are exact and fast. Aligned
-    corners make what a pixel gets depend on its place in the whole image: a part of one has to know its own.
+    `jax.image.resize` aligns pixel edges instead. Aligned corners make what a pixel gets depend on its place in the
+    whole image: a part of one has to know its own.
     """
     height, width = x.shape[1:3]
     place = place or Place(0, 0, height, width)
-    down = _interpolation_matrix(height, place.top, place.height)
-    across = _interpolation_matrix(width, place.left, place.width)
-    x = jnp.einsum("ph,bhwc->bpwc", down.astype(x.dtype), x)
-    return jnp.einsum("qw,bhwc->bhqc", across.astype(x.dtype), x)
+    return _double(_double(x, 1, place.top, place.height), 2, place.left, place.width)
+
+
+def _double(x: jax.Array, axis: int, first: jax.Array | int, whole: jax.Array | int) -> jax.Array:
+    """Double a side whose rows are those from row `first` of `whole` on.
+
+    Output row 2 i of the whole lies i / (2 whole - 1) before row i, output row 2 i + 1 that many of whole - 1 - i after
+    it. Where the neighbour is a row that the part lacks, the part's own stands for it.
+    """
+    size = x.shape[axis]
+    place = first + jnp.arange(size)
+    shape = [size if i == axis else 1 for i in range(x.ndim)]
+    before, after = ((n / (2 * whole - 1)).astype(x.dtype).reshape(shape) for n in (place, whole - 1 - place))
+    ends = (jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis))
+    previous = jnp.concatenate([ends[0], jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
+    following = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), ends[1]], axis)
+    pairs = jnp.stack([x + before * (previous - x), x + after * (following - x)], axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
 def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:

@@ -1,0 +1,126 @@
+"""Convolutions that XLA's CPU backend runs fast: the plain ones' numbers, to rounding, in another order. NHWC.
+
+On other platforms, in half precision, and where a caller says so they are the plain ones. What is rewritten, and why,
+stands in `winograd`, `phases` and `convolution_gradients`; docs/performance.md has the measurements.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxdeblur.models import convolution_gradients, phases, winograd
+from jaxdeblur.models.convolution_gradients import Padding
+
+FAST_DTYPES = (jnp.float32, jnp.float64)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, *, fast: bool) -> jax.Array:
+    """Return the convolution of (B, H, W, in) with a square kernel (k, k, in, out), padded with zeros.
+
+    Args:
+        x: images.
+        kernel: of the same type.
+        stride: along both sides.
+        padding: pixels before and after the rows, and the columns.
+        fast: False: plain everywhere, as sizes that are symbols need.
+    """
+    if not fast or x.dtype not in FAST_DTYPES:
+        return _plain(x, kernel, stride=stride, padding=padding)
+    return _convolve(x, kernel, stride, padding)
+
+
+def _plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _plain_gradients(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, *, stride: int, padding: Padding
+) -> tuple[jax.Array, ...]:
+    return jax.vjp(partial(_plain, stride=stride, padding=padding), x, kernel)[1](gradient)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
+    options = {"stride": stride, "padding": padding}
+    return jax.lax.platform_dependent(x, kernel, cpu=partial(_fast, **options), default=partial(_plain, **options))
+
+
+def _save(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tuple[jax.Array, tuple]:
+    return _convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _gradients(stride: int, padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, ...]:
+    options = {"stride": stride, "padding": padding}
+    fast, plain = partial(_fast_gradients, **options), partial(_plain_gradients, **options)
+    return jax.lax.platform_dependent(*saved, gradient, cpu=fast, default=plain)
+
+
+_convolve.defvjp(_save, _gradients)
+
+
+def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
+    size = kernel.shape[0]
+    if size == 1:
+        return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
+    if stride == 1 and winograd.pays(x.shape, kernel.shape):
+        return winograd.convolve(x, kernel, padding)
+    if phases.pays(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
+        return phases.convolve(x, kernel, stride, _fast_stride_1)
+    return _plain(x, kernel, stride=stride, padding=padding)
+
+
+def _fast_gradients(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, *, stride: int, padding: Padding
+) -> tuple[jax.Array, jax.Array]:
+    # Else what is made of x or of the kernel alone would be made, and kept, during the forward pass already.
+    x, kernel, gradient = jax.lax.optimization_barrier((x, kernel, gradient))
+    size = kernel.shape[0]
+    if size == 1:
+        return _pointwise_gradients(x, kernel, gradient, stride)
+    if phases.pays(x.shape, kernel.shape, padding):
+        by_phases = partial(phases.convolve, stride=stride, convolve=_fast_stride_1)
+        return jax.vjp(by_phases, x, kernel)[1](gradient)
+    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
+    if stride == 1 and convolution_gradients.is_small(gradient.shape):
+        return convolution_gradients.input_gradient(x.shape, kernel, gradient, padding), kernel_gradient
+    if stride == 1 and winograd.pays(x.shape, kernel.shape):
+        # The gradient of x is the convolution with the kernel turned round.
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        opposite = tuple((size - 1 - low, size - 1 - high) for low, high in padding)
+        return winograd.convolve(gradient, turned, opposite), kernel_gradient
+    (input_gradient,) = jax.vjp(lambda x: _plain(x, kernel, stride=stride, padding=padding), x)[1](gradient)
+    return input_gradient, kernel_gradient
+
+
+def _pointwise_gradients(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int
+) -> tuple[jax.Array, jax.Array]:
+    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, 1, stride, ((0, 0), (0, 0)))
+    input_gradient = jnp.einsum("bhwd,cd->bhwc", gradient, kernel[0, 0])
+    if stride > 1:
+        spread = [
+            (0, full - (part - 1) * stride - 1, stride - 1)
+            for full, part in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
+        ]
+        zero = jnp.zeros((), gradient.dtype)
+        input_gradient = jax.lax.pad(input_gradient, zero, ((0, 0, 0), *spread, (0, 0, 0)))
+    return input_gradient, kernel_gradient
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _fast_stride_1(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    return _plain(x, kernel, stride=1, padding=padding)
+
+
+def _save_stride_1(x: jax.Array, kernel: jax.Array, padding: Padding) -> tuple[jax.Array, tuple]:
+    return _fast_stride_1(x, kernel, padding), (x, kernel)
+
+
+def _stride_1_gradients(padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _fast_gradients(*saved, gradient, stride=1, padding=padding)
+
+
+_fast_stride_1.defvjp(_save_stride_1, _stride_1_gradients)
