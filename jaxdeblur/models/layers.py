@@ -107,13 +107,14 @@ class ConvTranspose2x(nn.Module):
     kernel_size: int
     use_bias: bool
     dtype: DTypeLike | None = None
+    kernel_init: nn.initializers.Initializer | None = None  # None: PyTorch's
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         inputs, size = x.shape[-1], self.kernel_size
         # PyTorch counts a transposed convolution's fan-in from its *output* channels.
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
-        kernel = self.param("kernel", init, (size, size, inputs, self.features))
+        pytorch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+        kernel = self.param("kernel", self.kernel_init or pytorch_init, (size, size, inputs, self.features))
         if size == 2:
             phases = kernel.transpose(2, 0, 1, 3)[None, None]  # (1, 1, in, 2, 2, features)
             padding = ((0, 0), (0, 0))

@@ -1,9 +1,10 @@
 """Layers of networks that convolve channels and places apart, in forms that are fast on CPUs too. NHWC throughout.
 
-XLA runs a depthwise convolution, one of many groups, some forty times slower on a CPU than its few operations need; here
-it is nine shifted products, which are fused into one loop. A convolution with a 1x1 kernel is the matrix product that
-it is. Kernels have the shapes of the convolutions that the layers equal, which the tests compare them with. `dtype` is
-what a layer computes in, None that of its input; sums over places and over channels are float32 whatever it is.
+On a CPU XLA takes some forty times longer for a depthwise convolution, one of many groups, than its few operations
+need; here it is nine shifted products, which become one loop. A convolution with a 1x1 kernel is the matrix product
+that it is. Kernels have the shapes of the convolutions that the layers equal, which the tests compare them with.
+`dtype` is what a layer computes in, None that of its input; sums over taps, places and channels are float32 whatever it
+is, but for those of matrix products, which are the device's.
 """
 
 import functools

@@ -47,11 +47,16 @@ class UNet(nn.Module):
     dtype: DTypeLike | None = None
     remat: bool = False
 
+    @property
+    def multiple(self) -> int:
+        """What sides are padded to a multiple of."""
+        return 2**self.num_levels
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to the same shape, for every side from 2 ** num_levels up; `train` changes nothing."""
+        """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
         del train
-        return at_multiple_of(2**self.num_levels, self._forward, x)
+        return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:
         x, skips, layer = image, [], partial(conv, dtype=self.dtype)
