@@ -132,7 +132,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "seed": 0,
             "compilation_cache": "",
             "profile_steps": 0,
-            "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
+            "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
             "compute": {"dtype": "float32", "remat": False},
             "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
