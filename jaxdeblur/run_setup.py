@@ -32,6 +32,9 @@ from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
 from jaxdeblur.weights import Shapes
 
+# What a run adds to its network's name, by a field of `model` and its value.
+VARIANTS = {("residual", True): "residual", ("norm", "none"): "without BatchNorm"}
+
 
 @dataclasses.dataclass
 class Run:
@@ -173,9 +176,12 @@ def open_start(config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[
 
 
 def network_facts(config: ConfigDict, shapes: Shapes) -> dict[str, Any]:
-    """Return what the run folder keeps of the network."""
+    """Return what the run folder keeps of the network; a variant is not called as the published network is."""
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/"))
-    return {"network": config.model.name, "parameters": parameters}
+    chosen = config.model.to_dict()
+    words = [words for (field, value), words in VARIANTS.items() if chosen.get(field) == value]
+    name = f"{config.model.name} ({', '.join(words)})" if words else config.model.name
+    return {"network": name, "parameters": parameters}
 
 
 def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:

@@ -13,6 +13,7 @@ from random_weights import random_image
 from jaxdeblur.errors import InputError
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
+from jaxdeblur.run_setup import network_facts
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import shapes_of, to_torch, write_weights
@@ -133,6 +134,14 @@ def test_weights_alone_tell_which_variant_they_are(name, options, multiple, tmp_
     network = read_network(tmp_path / "weights.safetensors")
     assert network.model == build_model(name, **{**TINY[name], **dict(options)})
     assert network.multiple == multiple
+
+
+def test_the_report_does_not_take_a_variant_for_the_published_network(tiny_config):
+    assert network_facts(tiny_config, {})["network"] == "transformnet"
+    tiny_config.model.residual = True
+    assert network_facts(tiny_config, {})["network"] == "transformnet (residual)"
+    tiny_config.model.norm = "none"
+    assert network_facts(tiny_config, {})["network"] == "transformnet (residual, without BatchNorm)"
 
 
 @pytest.mark.parametrize(("name", "options"), RECOMMENDED[:2] + OTHERS[:2])
