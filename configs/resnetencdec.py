@@ -6,12 +6,14 @@ Its encoder starts from ImageNet's ResNet-50, which is made once:
 
     python -m jaxdeblur.main --config configs/resnetencdec.py --config.data.root=PATH/TO/GOPRO_Large
 
-The variant `configs/resnetencdec.py:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
+The variant `configs/resnetencdec.py:recommended` is what this project makes of the network: it has no BatchNorm, and
+learns what to add to its input. `configs/resnetencdec.py:smoke` passes through everything in minutes on a CPU; it
+trains nothing useful.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("default", "smoke")
+VARIANTS = ("default", "smoke", "recommended")
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -28,12 +30,16 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.name = "resnetencdec"
     config.model.width = 64  # channels of the encoder's stem
     config.model.stage_sizes = (3, 4, 6, 3)  # bottlenecks in the encoder's stages: ResNet-50
+    # True: what the network puts out is added to its input, and starts at zero; False: a sigmoid makes it the image.
+    config.model.residual = False
+    config.model.norm = "batch"  # or "none": no BatchNorm, biases instead; ImageNet's ResNet-50 then does not fit
 
     config.compute = ConfigDict()
     # What the network computes in: "float32" or "bfloat16", in which what passes between its layers takes half the
     # memory. Parameters, BatchNorm's statistics, loss, optimizer and output are float32 either way.
     config.compute.dtype = "float32"
     config.compute.remat = False  # True: less memory, more time: most activations are computed anew going backward
+    config.compute.fast = True  # on CPUs, convolutions in faster forms, the same to rounding; False: plain everywhere
 
     # Decay per step of an exponential moving average (EMA) of the parameters, as 0.999; 0.0: none is kept. Where it
     # is, it is what is validated, scored, exported and started from; BatchNorm's statistics are running means anyway.
@@ -95,6 +101,27 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
 
+    if variant == "recommended":
+        config.model.residual = True
+        config.model.norm = "none"
+        config.ema_decay = 0.999
+        config.start.encoder = ""
+        config.data.flip_and_turn = True
+        config.data.batch_size = 8
+        config.stages = (
+            ConfigDict(
+                {
+                    "epochs": 300,
+                    "crop": 128,
+                    "loss": "charbonnier",
+                    "accumulate": 1,
+                    "clip_norm": 1.0,
+                    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+                    "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+                    "schedule": {"name": "cosine", "learning_rate": 5e-4, "warmup": 500, "unit": "steps"},
+                }
+            ),
+        )
     if variant == "smoke":
         config.start.encoder = ""
         config.data.validation_sequences = ("GOPR0477_11_00",)

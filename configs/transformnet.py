@@ -2,12 +2,14 @@
 
     python -m jaxdeblur.main --config configs/transformnet.py --config.data.root=PATH/TO/GOPRO_Large
 
-The variant `configs/transformnet.py:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
+The variant `configs/transformnet.py:recommended` is what this project makes of the network: it has no BatchNorm, and
+learns what to add to its input. `configs/transformnet.py:smoke` passes through everything in minutes on a CPU; it
+trains nothing useful.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("default", "smoke")
+VARIANTS = ("default", "smoke", "recommended")
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -24,12 +26,16 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.model.name = "transformnet"
     config.model.width = 32  # channels after the first layer
     config.model.num_blocks = 5  # residual blocks
+    # True: what the network puts out is added to its input, and starts at zero; False: a sigmoid makes it the image.
+    config.model.residual = False
+    config.model.norm = "batch"  # or "none": no BatchNorm, biases instead
 
     config.compute = ConfigDict()
     # What the network computes in: "float32" or "bfloat16", in which what passes between its layers takes half the
     # memory. Parameters, BatchNorm's statistics, loss, optimizer and output are float32 either way.
     config.compute.dtype = "float32"
     config.compute.remat = False  # True: less memory, more time: most activations are computed anew going backward
+    config.compute.fast = True  # on CPUs, convolutions in faster forms, the same to rounding; False: plain everywhere
 
     # Decay per step of an exponential moving average (EMA) of the parameters, as 0.999; 0.0: none is kept. Where it
     # is, it is what is validated, scored, exported and started from; BatchNorm's statistics are running means anyway.
@@ -102,6 +108,26 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
 
+    if variant == "recommended":
+        config.model.residual = True
+        config.model.norm = "none"
+        config.ema_decay = 0.999
+        config.data.flip_and_turn = True
+        config.data.batch_size = 8
+        config.stages = (
+            ConfigDict(
+                {
+                    "epochs": 300,
+                    "crop": 128,
+                    "loss": "charbonnier",
+                    "accumulate": 1,
+                    "clip_norm": 1.0,
+                    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+                    "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+                    "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 500, "unit": "steps"},
+                }
+            ),
+        )
     if variant == "smoke":
         config.data.validation_sequences = ("GOPR0477_11_00",)
         config.data.batch_size = 4

@@ -14,6 +14,8 @@ from jaxdeblur.data.sources import SPLITS
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import COMPUTE_DTYPES, ENCODERS, MODELS
+from jaxdeblur.models.nafnet import Attention
+from jaxdeblur.models.variants import Norm
 from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES, Unit
 
 Check = Callable[[Any], str | None]
@@ -51,9 +53,13 @@ def _protocols(value: Any) -> str | None:
     return "expected a tuple of names, each once: 'full', or the side to resize to, of at least 16, as '256'"
 
 
-def _four_integers(value: Any) -> str | None:
-    is_list = isinstance(value, (tuple, list)) and len(value) == 4 and not any(_number(int, 1)(item) for item in value)
-    return None if is_list else "expected a tuple of four integers of at least 1"
+def _integers(least: int, most: int, words: str) -> Check:
+    def check(value: Any) -> str | None:
+        is_list = isinstance(value, (tuple, list)) and least <= len(value) <= most
+        good = is_list and not any(_number(int, 1)(item) for item in value)
+        return None if good else f"expected a tuple of {words} of at least 1"
+
+    return check
 
 
 def _side(least: int) -> Check:
@@ -67,6 +73,7 @@ FIELDS: dict[str, Check] = {
     "seed": _number(int, 0),
     "compute.dtype": _one_of(COMPUTE_DTYPES),
     "compute.remat": _type(bool, "True or False"),
+    "compute.fast": _type(bool, "True or False"),
     "ema_decay": _number(float, 0, 1),
     "start.network": _type(str, "a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
@@ -103,15 +110,18 @@ STAGE_FIELDS: dict[str, Check] = {
 OPTION_CHECKS: dict[Any, Check] = {
     int: _number(int, 1),
     float: _number(float, 0),
-    Unit: _one_of(get_args(Unit)),
-    tuple[int, int, int, int]: _four_integers,
+    bool: _type(bool, "True or False"),
+    **{names: _one_of(get_args(names)) for names in (Attention, Norm, Unit)},
+    tuple[int, int, int, int]: _integers(4, 4, "four integers"),
+    # Blocks by level: with more levels, or more halvings, tiles could not begin at multiples of 32.
+    tuple[int, ...]: _integers(1, 4, "one to four integers"),
 }
 NAMED_CHECKS = {
     **{name: _number(float, 0, 1) for name in ("b1", "b2", "momentum", "factor")},
     "warmup": _number(int, 0),
 }
 # What these take besides: set by flax, by the place of a stage in the run, and by `compute`.
-NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat")
+NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat", "fast")
 
 
 def check_config(config: ConfigDict, *, num_devices: int = 1, training: bool = True) -> None:
@@ -192,6 +202,12 @@ def _check_together(tree: dict) -> list[str]:
     problems = []
     if without_encoder and flat.get("start.encoder"):
         problems.append(f"start.encoder: found {flat['start.encoder']!r}, but {without_encoder}; expected ''")
+    elif flat.get("model.norm") == "none" and flat.get("start.encoder"):
+        words = "but model.norm is 'none', and a pretrained ResNet-50 has BatchNorm; expected ''"
+        problems.append(f"start.encoder: found {flat['start.encoder']!r}, {words}")
+    down, up = (flat.get(f"model.{part}_blocks") for part in ("encoder", "decoder"))
+    if isinstance(down, list) and isinstance(up, list) and len(down) != len(up):
+        problems.append(f"model.decoder_blocks: found {len(up)} levels, but model.encoder_blocks has {len(down)}")
     for i, stage in enumerate(tree.get("stages", [])):
         if isinstance(stage, dict):
             found = _check_stage_together(flatten(stage), without_encoder, batch_size)

@@ -2,8 +2,8 @@
 
 Both hold the weights and map (B, H, W, 3) float32 RGB in [0, 1] to the same shape, for every batch and every side from
 the network's multiple up. They compute in float32, whatever the network was trained in. Sides that are no multiples are
-padded and cropped inside, as the module does. The output is clipped to [0, 1]: UNet's may leave it, the others end in a
-sigmoid anyway.
+padded and cropped inside, as the module does. The output is clipped to [0, 1]: what is not put through a sigmoid may
+leave that range.
 """
 
 import importlib
@@ -48,7 +48,7 @@ def to_onnx(network: TrainedNetwork) -> bytes:
     """
     _require("onnx", "ONNX")
     _require("onnxruntime", "ONNX")
-    from jaxdeblur import onnx_graph
+    from jaxdeblur import onnx_networks
 
     facts = {
         "network": network.name,
@@ -60,7 +60,7 @@ def to_onnx(network: TrainedNetwork) -> bytes:
         "multiple_of_sides": f"{network.multiple}; other sides are padded and cropped inside",
         "least_side": str(network.multiple),
     }
-    content = onnx_graph.make_model(network.model, network.variables, network.multiple, facts)
+    content = onnx_networks.make_model(network.model, network.variables, network.multiple, facts)
     _check_onnx(content, network)
     return content
 

@@ -1,28 +1,18 @@
-"""The networks as ONNX graphs, for any batch, height and width. Needs `onnx` (pip install '.[export]').
+"""An ONNX graph under construction, with the layers that the networks are made of. NCHW, as ONNX has it.
 
-Written by hand, one function a network, which the tests compare with the module: of the converters, jax2onnx 0.17.1
-carries none of the three with dynamic height and width, and cannot be installed beside the orbax used here.
-Images come in and go out as the module's, (B, H, W, 3) float32 RGB in [0, 1], the output clipped to that range. Inside
-it is ONNX's NCHW. BatchNorm's running statistics are folded into the convolutions before it.
+Needs `onnx` (pip install '.[export]'). BatchNorm's running statistics, and scales of what a layer puts out, are folded
+into the layer's weights.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 import onnx
 from flax import traverse_util
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from jaxdeblur import __version__
-from jaxdeblur.models.resnetencdec import ENCODER, ResnetEncDec
-from jaxdeblur.models.transformnet import TransformNet
-from jaxdeblur.models.unet import UNet
-
-OPSET = 20  # the first with Gelu
-BATCH_NORM_EPSILON = 1e-5
-ROWS_AND_COLUMNS = np.array([2, 3])  # of NCHW
+BATCH_NORM_EPSILON, CHANNEL_NORM_EPSILON = 1e-5, 1e-6
 
 
 class Graph:
@@ -35,10 +25,15 @@ class Graph:
 
     def add(self, operator: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
         """Append a node; arrays among its inputs become constants of the graph."""
+        return self.add_several(operator, 1, *inputs, **attributes)[0]
+
+    def add_several(self, operator: str, count: int, *inputs: str | np.ndarray, **attributes: Any) -> list[str]:
+        """Append a node that puts out `count` tensors, as `add` does, and return their names."""
         names = [item if isinstance(item, str) else self._constant(item) for item in inputs]
-        output = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, names, [output], name=output, **attributes))
-        return output
+        name = f"{operator.lower()}_{len(self.nodes)}"
+        outputs = [name, *(f"{name}_{i}" for i in range(1, count))]
+        self.nodes.append(helper.make_node(operator, names, outputs, name=name, **attributes))
+        return outputs
 
     def _constant(self, array: np.ndarray) -> str:
         name = f"constant_{len(self.constants)}"
@@ -49,21 +44,25 @@ class Graph:
         return np.asarray(self.weights.pop(name), np.float64)
 
     def _take_layer(self, name: str, norm: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return kernel (h, w, in, out) and bias of a layer and the BatchNorm after it, if there is one, as one."""
+        """Return kernel (h, w, in, out) and bias of a layer and what scales it, a BatchNorm or `scale`, as one."""
         kernel = self._take(f"params/{name}/kernel")
         bias = self._take(f"params/{name}/bias") if f"params/{name}/bias" in self.weights else np.zeros(kernel.shape[3])
-        if norm:
+        if f"params/{name}/scale" in self.weights:
+            scale = self._take(f"params/{name}/scale")
+            kernel, bias = kernel * scale, bias * scale
+        if f"params/{norm}/scale" in self.weights:  # not in a network without BatchNorm
             mean, variance = (self._take(f"batch_stats/{norm}/{statistic}") for statistic in ("mean", "var"))
             scale = self._take(f"params/{norm}/scale") / np.sqrt(variance + BATCH_NORM_EPSILON)
             kernel, bias = kernel * scale, (bias - mean) * scale + self._take(f"params/{norm}/bias")
         return kernel, bias.astype(np.float32)
 
-    def conv(self, x: str, name: str, *, norm: str = "", stride: int = 1) -> str:
-        """`layers.conv`, and BatchNorm."""
+    def conv(self, x: str, name: str, *, norm: str = "", stride: int = 1, depthwise: bool = False) -> str:
+        """`layers.conv` and BatchNorm, or `light_layers`' convolutions."""
         kernel, bias = self._take_layer(name, norm)
         kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1), np.float32)  # (out, in, h, w)
-        pads, strides = [kernel.shape[2] // 2] * 4, [stride, stride]
-        return self.add("Conv", x, kernel, bias, kernel_shape=kernel.shape[2:], pads=pads, strides=strides)
+        group = kernel.shape[0] if depthwise else 1
+        placed = {"pads": [kernel.shape[2] // 2] * 4, "strides": [stride, stride], "group": group}
+        return self.add("Conv", x, kernel, bias, kernel_shape=kernel.shape[2:], **placed)
 
     def conv_transpose_2x(self, x: str, name: str, *, norm: str = "") -> str:
         """`layers.ConvTranspose2x` as the transposed convolution that it equals, and BatchNorm."""
@@ -77,126 +76,18 @@ class Graph:
         """max(x, 0)."""
         return self.add("Relu", x)
 
+    def normalise_channels(self, x: str) -> str:
+        """`light_layers.normalise_channels`."""
+        channels = np.array([1])
+        centred = self.add("Sub", x, self.add("ReduceMean", x, channels))
+        variance = self.add("ReduceMean", self.add("Mul", centred, centred), channels)
+        return self.add("Div", centred, self.add("Sqrt", self.add("Add", variance, np.float32(CHANNEL_NORM_EPSILON))))
+
+    def gate(self, x: str) -> str:
+        """`light_layers.gate`."""
+        first, second = self.add_several("Split", 2, x, axis=1, num_outputs=2)
+        return self.add("Mul", first, second)
+
     def sides(self, x: str) -> str:
         """Height and width, as two int64."""
         return self.add("Shape", x, start=2, end=4)
-
-
-def make_model(model: nn.Module, variables: Mapping[str, Any], multiple: int, facts: Mapping[str, str]) -> bytes:
-    """Return an ONNX file's content, checked.
-
-    Args:
-        model: the network.
-        variables: its parameters and running statistics.
-        multiple: what the network pads sides to.
-        facts: what joins the file's `metadata_props`, by name.
-
-    Raises:
-        ValueError: the graph leaves weights out.
-        onnx.checker.ValidationError: the graph is wrong.
-    """
-    graph = Graph(variables)
-    x = graph.add("Transpose", "image", perm=[0, 3, 1, 2])
-    sides = graph.sides(x)
-    missing = graph.add("Mod", graph.add("Neg", sides), np.array([multiple]))  # as Python's -side % multiple
-    # Of all axes: none before NCHW, none after NC. ONNX Runtime 1.32 cannot optimise a Pad with axes of its own.
-    x = graph.add("Pad", x, graph.add("Concat", np.zeros(6, np.int64), missing, axis=0), mode="reflect")
-    x = NETWORKS[type(model)](graph, model, x)
-    x = graph.add("Slice", x, np.zeros(2, np.int64), sides, ROWS_AND_COLUMNS)
-    x = graph.add("Clip", x, np.float32(0), np.float32(1))
-    x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
-    if graph.weights:
-        raise ValueError(f"the graph of {type(model).__name__} leaves out {', '.join(sorted(graph.weights))}")
-    graph.nodes[-1].output[0] = "restored"
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "height", "width", 3])
-        for name in ("image", "restored")
-    ]
-    whole = helper.make_graph(graph.nodes, type(model).__name__, ends[:1], ends[1:], graph.constants)
-    opsets = [helper.make_opsetid("", OPSET)]
-    file = helper.make_model(
-        whole,
-        opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),  # the newest is not known to every runtime
-        producer_name="jaxdeblur",
-        producer_version=__version__,
-    )
-    helper.set_model_props(file, dict(facts))
-    onnx.checker.check_model(file, full_check=True)
-    return file.SerializeToString()
-
-
-def _transformnet(graph: Graph, model: TransformNet, x: str) -> str:
-    x = graph.relu(graph.conv(x, "conv1", norm="bn1"))
-    x = graph.relu(graph.conv(x, "conv2", norm="bn2", stride=2))  # (B, 64, H/2, W/2)
-    x = graph.relu(graph.conv(x, "conv3", norm="bn3", stride=2))  # (B, 128, H/4, W/4)
-    for i in range(model.num_blocks):
-        block = f"res_block{i}"
-        y = graph.relu(graph.conv(x, f"{block}/conv1", norm=f"{block}/bn1"))
-        x = graph.add("Add", x, graph.conv(y, f"{block}/conv2", norm=f"{block}/bn2"))
-    x = graph.relu(graph.conv_transpose_2x(x, "conv4", norm="bn4"))  # (B, 64, H/2, W/2)
-    x = graph.relu(graph.conv_transpose_2x(x, "conv5", norm="bn5"))  # (B, 32, H, W)
-    return graph.add("Sigmoid", graph.conv(x, "conv6"))
-
-
-def _resnetencdec(graph: Graph, model: ResnetEncDec, x: str) -> str:
-    *skips, x = _resnet(graph, model, x)
-    for i, skip in enumerate(reversed(skips[:3]), start=1):
-        x = graph.conv_transpose_2x(x, f"up{i}/up")
-        # `layers.fit_to`: where the skip's side is odd, the doubled one is one longer, and its first row is left out.
-        excess = graph.add("Sub", graph.sides(x), graph.sides(skip))
-        x = graph.add("Slice", x, excess, np.full(2, np.iinfo(np.int64).max), ROWS_AND_COLUMNS)
-        x = _double_conv(graph, graph.add("Concat", skip, x, axis=1), f"up{i}/conv")
-    for i in (4, 5):
-        scales = np.array([1, 1, 2, 2], np.float32)
-        x = graph.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="align_corners")
-        x = _double_conv(graph, x, f"up{i}/conv")
-    return graph.add("Sigmoid", graph.conv(x, "outc"))
-
-
-def _resnet(graph: Graph, model: ResnetEncDec, x: str) -> list[str]:
-    """Return the stages' outputs c2 to c5."""
-    x = graph.relu(graph.conv(x, f"{ENCODER}/conv1", norm=f"{ENCODER}/bn1", stride=2))
-    x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])  # (B, 64, H/4, W/4)
-    features = []
-    for stage, blocks in enumerate(model.stage_sizes):
-        for block in range(blocks):
-            name, stride = f"{ENCODER}/layer{stage + 1}_{block}", 2 if stage > 0 and block == 0 else 1
-            y = graph.relu(graph.conv(x, f"{name}/conv1", norm=f"{name}/bn1"))
-            y = graph.relu(graph.conv(y, f"{name}/conv2", norm=f"{name}/bn2", stride=stride))
-            y = graph.conv(y, f"{name}/conv3", norm=f"{name}/bn3")
-            if block == 0:
-                x = graph.conv(x, f"{name}/downsample_conv", norm=f"{name}/downsample_bn", stride=stride)
-            x = graph.relu(graph.add("Add", x, y))
-        features.append(x)  # (B, 256 2^stage, H/(4 2^stage), W/(4 2^stage)), rounded up
-    return features
-
-
-def _double_conv(graph: Graph, x: str, name: str) -> str:
-    for i in (1, 2):
-        x = graph.relu(graph.conv(x, f"{name}/conv{i}", norm=f"{name}/bn{i}"))
-    return x
-
-
-def _unet(graph: Graph, model: UNet, x: str) -> str:
-    def blocks(x: str, name: str) -> str:
-        for i in range(model.num_blocks):
-            y = graph.add("Gelu", graph.conv(x, f"{name}_{i}/conv1"), approximate="tanh")  # as flax's
-            x = graph.add("Add", x, graph.conv(y, f"{name}_{i}/conv2"))
-        return x
-
-    # ONNX orders the phases as `phases.depth_to_space` does, rows before columns before channels ("DCR").
-    image, skips = x, []
-    for level in range(model.num_levels):
-        x = graph.conv(graph.add("SpaceToDepth", x, blocksize=2), f"down{level}")
-        x = blocks(x, f"encoder{level}")  # (B, features, H/2^(level+1), W/2^(level+1))
-        skips.append(x)
-    x = skips.pop()
-    for level in reversed(range(model.num_levels - 1)):
-        x = graph.add("DepthToSpace", graph.conv(x, f"up{level}"), blocksize=2, mode="DCR")
-        x = blocks(graph.add("Add", skips.pop(), x), f"decoder{level}")
-    x = graph.add("DepthToSpace", graph.conv(x, "output"), blocksize=2, mode="DCR")
-    return graph.add("Add", image, x)
-
-
-NETWORKS = {TransformNet: _transformnet, ResnetEncDec: _resnetencdec, UNet: _unet}

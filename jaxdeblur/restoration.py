@@ -15,7 +15,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.models import PLACED
+from jaxdeblur.errors import InputError
+from jaxdeblur.models import PLACED, sees_whole_image
 from jaxdeblur.models.layers import Place
 from jaxdeblur.photo_files import to_image
 from jaxdeblur.photo_metadata import info_of
@@ -29,7 +30,8 @@ class Restorer:
 
     An image that is small enough is restored whole, filled up by reflection to one of a few shapes, so that few
     programs are compiled however many sizes there are. A larger one is cut into overlapping tiles that are blended;
-    only a row of tiles is in memory at once.
+    only a row of tiles is in memory at once. A network that weighs what it sees by means over the whole image
+    (`sees_whole_image`) is given every image whole, filled up to multiples of 32 alone.
     """
 
     def __init__(
@@ -54,7 +56,17 @@ class Restorer:
             self_ensemble: restore all eight flips and turns and return their mean (Timofte et al. 2016, CVPR): eight
                 times the work.
             device: the network's; None for the first.
+
+        Raises:
+            InputError: tiles are asked for, of a network that sees the whole image.
         """
+        if sees_whole_image(model):
+            if tile:
+                raise InputError(
+                    f"--tile: {tile}, but this network weighs its channels by means over the whole image, so a tile "
+                    "would become something else than it does in the image. Leave the option out, or give it 0."
+                )
+            tile = 0
         self._tile, self._overlap, self._self_ensemble = tile, overlap, self_ensemble
         self._device = device or jax.local_devices()[0]
         self._variables = jax.device_put(variables, self._device)

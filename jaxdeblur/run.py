@@ -14,6 +14,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
+from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.programs import use_compilation_cache
@@ -99,6 +100,7 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, 
         InputError: something that the user can mend is wrong.
     """
     check_config(config, num_devices=jax.device_count(), training=False)
+    keep_freed_memory()
     use_compilation_cache(config.compilation_cache)
     if any((workdir / "checkpoints").glob("*")):
         raise InputError(

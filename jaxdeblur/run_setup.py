@@ -24,6 +24,7 @@ from jaxdeblur.evaluate import Evaluation
 from jaxdeblur.files import code_version
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
+from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.programs import use_compilation_cache
@@ -31,6 +32,9 @@ from jaxdeblur.run_folder import open_run_folder
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
 from jaxdeblur.weights import Shapes
+
+# What a run adds to its network's name, by a field of `model` and its value.
+VARIANTS = {("residual", True): "residual", ("norm", "none"): "without BatchNorm"}
 
 
 @dataclasses.dataclass
@@ -96,6 +100,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         InputError: something that the user can mend is wrong.
     """
     check_config(config, num_devices=jax.device_count(), training=training)
+    keep_freed_memory()
     use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)
     options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "flip_and_turn")})
@@ -173,9 +178,12 @@ def open_start(config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[
 
 
 def network_facts(config: ConfigDict, shapes: Shapes) -> dict[str, Any]:
-    """Return what the run folder keeps of the network."""
+    """Return what the run folder keeps of the network; a variant is not called as the published network is."""
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/"))
-    return {"network": config.model.name, "parameters": parameters}
+    chosen = config.model.to_dict()
+    words = [words for (field, value), words in VARIANTS.items() if chosen.get(field) == value]
+    name = f"{config.model.name} ({', '.join(words)})" if words else config.model.name
+    return {"network": name, "parameters": parameters}
 
 
 def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:

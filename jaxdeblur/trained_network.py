@@ -11,6 +11,7 @@ import flax.linen as nn
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.models import MODELS, build_model
+from jaxdeblur.models.variants import CORRECTION
 from jaxdeblur.weights import Shapes, shapes_of
 
 
@@ -46,23 +47,43 @@ def read_network(path: Path) -> TrainedNetwork:
                 "Choose other weights, or convert them again.",
             )
         )
-    multiple = 2 ** options["num_levels"] if name == "unet" else 4
-    return TrainedNetwork(name, build_model(name, **options), variables, multiple)
+    model = build_model(name, **options)
+    return TrainedNetwork(name, model, variables, getattr(model, "multiple", 4))
 
 
 def _read_options(network: str, shapes: Shapes) -> dict[str, Any]:
-    """Return the attributes, such as `width`, of the network that has these shapes; none where they do not tell."""
+    """Return the attributes, such as `width`, of the network that has these shapes; none where they do not tell.
+
+    They tell everything but `dtype` and `remat`: a layer that is not always there has a name of its own.
+    """
 
     def count(layer: str) -> int:
         return len({match[0] for name in shapes if (match := re.match(rf"params/{layer}\d+/", name))})
 
-    layer = {"transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
-    kernel = shapes.get(f"params/{layer}/kernel", ())
+    first = {"nafnet": "input", "transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
+    kernel = shapes.get(f"params/{first}/kernel", ())
     if len(kernel) != 4:
         return {}
     width = kernel[3]
+    if network == "unet":
+        return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}
+    if network == "nafnet":
+        levels = range(count("down"))
+        return {
+            "width": width,
+            **{
+                f"{part}_blocks": tuple(count(f"{part}{level}_") for level in levels) for part in ("encoder", "decoder")
+            },
+            "middle_blocks": count("middle_"),
+            "half_resolution": kernel[2] == 12,  # of four pixels' colours, or of one's
+            "attention": "global" if "params/middle_0/attention/kernel" in shapes else "none",
+        }
+    norm = first.replace("conv1", "bn1")
+    options = {
+        "width": width,
+        "residual": f"params/{CORRECTION}/kernel" in shapes,
+        "norm": "batch" if f"params/{norm}/scale" in shapes else "none",
+    }
     if network == "transformnet":
-        return {"width": width, "num_blocks": count("res_block")}
-    if network == "resnetencdec":
-        return {"width": width, "stage_sizes": tuple(count(f"backbone/layer{stage}_") for stage in (1, 2, 3, 4))}
-    return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}
+        return {**options, "num_blocks": count("res_block")}
+    return {**options, "stage_sizes": tuple(count(f"backbone/layer{stage}_") for stage in (1, 2, 3, 4))}

@@ -70,10 +70,12 @@ def run(options: argparse.Namespace) -> int:
         InputError: something that the user can mend is wrong.
         OSError: the output cannot be written.
     """
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.programs import use_compilation_cache
     from jaxdeblur.restoration import load_restorer
 
     clip = open_clip(options.input)
+    keep_freed_memory()
     use_compilation_cache("")
     cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
     restorer = load_restorer(options.weights, dtype=options.dtype, **cut)

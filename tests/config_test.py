@@ -9,6 +9,23 @@ from jaxdeblur.config import check_config
 from jaxdeblur.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+ORIGINALS = ("resnetencdec", "transformnet")
+TINY_RESNETENCDEC = {
+    "name": "resnetencdec",
+    "width": 4,
+    "stage_sizes": (1, 1, 1, 1),
+    "residual": False,
+    "norm": "batch",
+}
+TINY_NAFNET = {
+    "name": "nafnet",
+    "width": 4,
+    "encoder_blocks": (1, 2),
+    "middle_blocks": 1,
+    "decoder_blocks": (1, 1),
+    "half_resolution": True,
+    "attention": "none",
+}
 
 
 def load(path):
@@ -31,10 +48,9 @@ def test_shipped_configs_are_whole_in_every_variant(path):
 def test_defaults_are_the_originals_recipe():
     """Whole frames squeezed to 256x256, MSE, Adam 1e-3 for 350 epochs; TransformNet then SGD 1e-4 for 200."""
     adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
-    for path in CONFIGS:
-        if path.stem == "demo":
-            continue
+    for path in (path for path in CONFIGS if path.stem in ORIGINALS):
         config = load(path).get_config()
+        assert (config.model.residual, config.model.norm) == (False, "batch")
         assert (config.data.resize, config.data.resize_filter, config.data.splits) == (256, "bicubic", "official")
         assert {stage.crop for stage in config.stages} == {0}
         assert not config.data.flip_and_turn
@@ -97,9 +113,47 @@ def test_missing_parts_are_named(tiny_config):
 
 
 def test_options_are_checked_by_their_type(tiny_config):
-    tiny_config.model = {"name": "resnetencdec", "width": 8, "stage_sizes": (1, 1.5)}
+    tiny_config.model = {**TINY_RESNETENCDEC, "stage_sizes": (1, 1.5)}
     with pytest.raises(InputError, match=r"model.stage_sizes: found \[1, 1.5\], expected a tuple of four integers"):
         check_config(tiny_config)
+
+
+def test_recommended_recipes_start_as_the_identity_and_have_no_batchnorm():
+    for name in ("nafnet", "resnetencdec", "transformnet", "unet"):
+        config = load(next(path for path in CONFIGS if path.stem == name)).get_config("recommended")
+        if name in ORIGINALS:
+            assert (config.model.residual, config.model.norm, config.start.encoder) == (True, "none", "")
+        assert (config.data.resize, config.data.flip_and_turn, config.ema_decay) == (256, True, 0.999)
+        (stage,) = config.stages
+        assert (stage.crop, stage.loss, stage.clip_norm, stage.schedule.name) == (128, "charbonnier", 1.0, "cosine")
+
+
+def test_options_of_networks_are_checked_by_value_and_against_each_other(tiny_config):
+    config = tiny_config
+    with config.ignore_type():
+        config.model.residual = 1
+    config.model.norm = "group"
+    words = refused(config)
+    assert "model.residual: found 1, expected True or False" in words
+    assert "model.norm: found 'group', expected one of batch, none" in words
+    config.model = {**TINY_RESNETENCDEC, "norm": "none"}
+    check_config(config)
+    config.start.encoder = "weights/resnet50.safetensors"
+    assert "start.encoder: found 'weights/resnet50.safetensors', but model.norm is 'none'" in refused(config)
+    config.start.encoder = ""
+    config.model = {**TINY_NAFNET, "encoder_blocks": (1, 1, 1), "attention": "local", "half_resolution": "yes"}
+    words = refused(config)
+    assert "model.decoder_blocks: found 2 levels, but model.encoder_blocks has 3" in words
+    assert "model.attention: found 'local', expected one of none, global" in words
+    assert "model.half_resolution: found 'yes', expected True or False" in words
+    config.model = {**TINY_NAFNET, "encoder_blocks": (1,) * 5, "decoder_blocks": (0, 1)}
+    words = refused(config)
+    assert (
+        "model.encoder_blocks: found [1, 1, 1, 1, 1], expected a tuple of one to four integers of at least 1" in words
+    )
+    assert "model.decoder_blocks: found [0, 1], expected a tuple of one to four integers of at least 1" in words
+    config.model = TINY_NAFNET
+    check_config(config)
 
 
 def test_values_that_would_fail_later_are_refused_now(tiny_config):
@@ -197,7 +251,7 @@ def test_fields_that_contradict_each_other_are_named(tiny_config):
         "stages[0].schedule.warmup: found 2 epochs, but the stage has only 2",
     ):
         assert line in words
-    config.model = {"name": "resnetencdec", "width": 4, "stage_sizes": (1, 1, 1, 1)}
+    config.model = TINY_RESNETENCDEC
     config.stages[0].encoder.frozen_epochs = 3
     config.stages[1].encoder.frozen_epochs = 1
     words = refused(config)
@@ -207,7 +261,7 @@ def test_fields_that_contradict_each_other_are_named(tiny_config):
 
 
 def test_an_encoder_may_be_frozen_and_have_its_rate(tiny_config):
-    tiny_config.model = {"name": "resnetencdec", "width": 4, "stage_sizes": (1, 1, 1, 1)}
+    tiny_config.model = TINY_RESNETENCDEC
     tiny_config.stages[0].encoder = {"frozen_epochs": 1, "rate": 0.1}
     tiny_config.stages[1].encoder = {"frozen_epochs": 1, "rate": 1.0}
     tiny_config.stages[0].accumulate = 2

@@ -132,8 +132,8 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "seed": 0,
             "compilation_cache": "",
             "profile_steps": 0,
-            "model": {"name": "transformnet", "width": 4, "num_blocks": 1},
-            "compute": {"dtype": "float32", "remat": False},
+            "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
+            "compute": {"dtype": "float32", "remat": False, "fast": True},
             "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
             "data": {

@@ -165,7 +165,7 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["transformnet", "resnetencdec"])
+@pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "nafnet", "unet"])
 def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, network):
     """From the folder's files, and from what is prepared from a zip of them."""
     root, data_set = real_gopro, real_gopro.name

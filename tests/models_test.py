@@ -16,6 +16,13 @@ from jaxdeblur.weights import from_torch, shapes_of
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = {
+    "nafnet": {
+        "width": 4,
+        "encoder_blocks": (1,),
+        "middle_blocks": 1,
+        "decoder_blocks": (1,),
+        "attention": "global",
+    },
     "resnetencdec": {"width": 4, "stage_sizes": (1, 1, 1, 1)},
     "transformnet": {"width": 4, "num_blocks": 1},
     "unet": {"width": 4, "num_levels": 2, "num_blocks": 1},
@@ -132,8 +139,10 @@ def test_convolutions_run_in_bfloat16_and_statistics_in_float32(name, remat):
         return jnp.mean(train_forward(model, params, others, x)[0])
 
     found = [*equations(jax.make_jaxpr(jax.grad(loss))(variables["params"], variables, image).jaxpr)]
-    convolutions = [equation for equation in found if equation.primitive.name == "conv_general_dilated"]
-    forward = sum(name.endswith("kernel") for name in shapes_of(variables))
+    kinds = ("conv_general_dilated", "dot_general")  # the latter where a kernel is 1x1
+    convolutions = [equation for equation in found if equation.primitive.name in kinds]
+    # Depthwise ones are sums of products, taken in float32.
+    forward = sum(name.endswith("kernel") and "depthwise" not in name for name in shapes_of(variables))
     assert len(convolutions) >= 3 * forward - 1  # forward, and the gradients of kernel and input (not the image's)
     assert {str(variable.aval.dtype) for equation in convolutions for variable in equation.invars} == {"bfloat16"}
 
@@ -175,11 +184,12 @@ def test_rematerialisation_saves_less(name):
     assert half < 0.8 * plain  # BatchNorm's insides stay float32
 
 
-def test_rematerialisation_changes_no_number():
-    """Gradients, statistics and initial weights, of a network with both kinds of parts that are computed anew."""
+@pytest.mark.parametrize("name", ["nafnet", "transformnet"])
+def test_rematerialisation_changes_no_number(name):
+    """Gradients, statistics and initial weights, of networks with all kinds of parts that are computed anew."""
     image, results = random_image(16, 16), []
     for remat in (False, True):
-        model = build_model("transformnet", **TINY["transformnet"], remat=remat)
+        model = build_model(name, **TINY[name], remat=remat)
 
         @jax.jit
         def gradient(key, model=model):

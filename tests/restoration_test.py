@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from jaxdeblur import restoration, tiles
+from jaxdeblur.errors import InputError
 from jaxdeblur.models import PLACED, build_model, layers
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.train_state import init_variables
 
 SMALL = {
+    "nafnet": {"width": 8, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},
     "transformnet": {"width": 4, "num_blocks": 1},
     "resnetencdec": {"width": 4, "stage_sizes": (1, 1, 1, 1)},
     "unet": {"width": 8, "num_levels": 2, "num_blocks": 1},
@@ -148,6 +150,24 @@ def test_a_network_that_is_not_told_its_place_restores_another_image():
     image = smooth_image(270, 420, np.float32)
     told, lost = (Restorer(model, variables, placed=placed, tile=256, overlap=192)(image) for placed in (True, False))
     assert np.abs(told - lost).max() > 1e-5  # told, tiles differ from the whole image by less than 1e-6
+
+
+def test_a_network_that_sees_the_whole_image_is_never_cut():
+    """Tiles of its own choosing would be 1024 wide; those asked for are refused."""
+    options = {**SMALL["nafnet"], "attention": "global", "half_resolution": False}
+    model = build_model("nafnet", **options)
+    seen = []
+
+    class Noting(type(model)):
+        def __call__(self, x, train):
+            seen.append(x.shape)
+            return x
+
+    noting = Noting(**options)
+    assert Restorer(noting, {}, placed=False)(np.zeros((40, 1400, 3), np.uint8)).shape == (40, 1400, 3)
+    assert seen == [(1, 64, 1408, 3)]
+    with pytest.raises(InputError, match="--tile: 256, but this network weighs its channels by means over the whole"):
+        Restorer(model, {}, placed=False, tile=256)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), int)])

@@ -202,7 +202,7 @@ def test_the_encoder_is_a_part_of_its_network():
         assert len(shapes["params"]) > 1
 
 
-@pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "unet"])
+@pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "unet", "nafnet"])
 def test_all_state_is_float32_whatever_the_network_computes_in(network):
     """Parameters, their average, BatchNorm's statistics, Adam's moments, the loss: after a step of the real program."""
     model, mesh = build_model(network, dtype="bfloat16"), create_mesh()

@@ -39,11 +39,13 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     from jaxdeblur.config import to_plain
     from jaxdeblur.inference import make_forward
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.models import build_model
     from jaxdeblur.programs import compile_program, use_compilation_cache
     from jaxdeblur.train_state import create_train_state, init_variables
     from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
 
+    keep_freed_memory()
     use_compilation_cache("")
     plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
     model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])

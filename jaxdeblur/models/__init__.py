@@ -3,11 +3,12 @@
 import flax.linen as nn
 
 from jaxdeblur.models import resnetencdec
+from jaxdeblur.models.nafnet import NAFNet
 from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
 
-MODELS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet, "unet": UNet}
+MODELS = {"nafnet": NAFNet, "resnetencdec": ResnetEncDec, "transformnet": TransformNet, "unet": UNet}
 
 # Of networks that have an encoder, which can be filled, frozen and trained at a rate of its own: its name among the
 # variables, as in params/backbone/conv1/kernel.
@@ -15,6 +16,14 @@ ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
 # Networks that take `place`, where a part of an image lies in the whole; others do the same everywhere.
 PLACED = ("resnetencdec",)
 COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+def sees_whole_image(model: nn.Module) -> bool:
+    """Return whether every pixel depends on the whole image, so that a part becomes something else than it does there.
+
+    What any network makes of a pixel depends on its surroundings, so far as its layers reach; this has no such bound.
+    """
+    return getattr(model, "attention", "none") == "global"
 
 
 def build_model(name: str, **options: object) -> nn.Module:

@@ -1,9 +1,13 @@
 """Convolutions that XLA's CPU backend runs fast: the plain ones' numbers, to rounding, in another order. NHWC.
 
-On other platforms, in half precision, and where a caller says so they are the plain ones. What is rewritten, and why,
-stands in `winograd`, `phases` and `convolution_gradients`; docs/performance.md has the measurements.
+On other platforms, in half precision, for sizes that are symbols and within `forms(fast=False)` they are the plain
+ones. What is rewritten, and why, stands in `winograd`, `phases` and `convolution_gradients`; docs/performance.md has
+the measurements.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 
 import jax
@@ -13,9 +17,21 @@ from jaxdeblur.models import convolution_gradients, phases, winograd
 from jaxdeblur.models.convolution_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
+# Holds while a network is traced, as jax.default_matmul_precision does: an argument would go through every layer.
+_fast_forms = ContextVar("fast_forms", default=True)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, *, fast: bool) -> jax.Array:
+@contextmanager
+def forms(*, fast: bool) -> Iterator[None]:
+    """Trace convolutions within as the fast forms or, on every platform, as the plain ones."""
+    token = _fast_forms.set(fast)
+    try:
+        yield
+    finally:
+        _fast_forms.reset(token)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
     """Return the convolution of (B, H, W, in) with a square kernel (k, k, in, out), padded with zeros.
 
     Args:
@@ -23,9 +39,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, *, 
         kernel: of the same type.
         stride: along both sides.
         padding: pixels before and after the rows, and the columns.
-        fast: False: plain everywhere, as sizes that are symbols need.
     """
-    if not fast or x.dtype not in FAST_DTYPES:
+    known = all(isinstance(side, int) for side in x.shape)
+    if not (_fast_forms.get() and known and x.dtype in FAST_DTYPES):
         return _plain(x, kernel, stride=stride, padding=padding)
     return _convolve(x, kernel, stride, padding)
 

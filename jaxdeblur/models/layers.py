@@ -7,7 +7,6 @@ statistics are float32 whatever it is, and BatchNorm takes the batch's mean and 
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -36,9 +35,8 @@ def conv(
     name: str,
     kernel_init: nn.initializers.Initializer = PYTORCH_INIT,
     dtype: DTypeLike | None = None,
-    fast: bool = True,
 ) -> nn.Conv:
-    """Return a convolution with PyTorch's symmetric padding of kernel // 2, computed in `dtype`, perhaps `fast`.
+    """Return a convolution with PyTorch's symmetric padding of kernel // 2, computed in `dtype`.
 
     `SAME` would pad a strided convolution on the right only and sample other pixels.
     """
@@ -50,7 +48,7 @@ def conv(
         padding,
         use_bias=use_bias,
         kernel_init=kernel_init,
-        conv_general_dilated=partial(_convolve, fast=fast),
+        conv_general_dilated=_convolve,
         dtype=dtype,
         name=name,
     )
@@ -61,12 +59,10 @@ def _convolve(
     kernel: jax.Array,
     strides: tuple[int, int],
     padding: list[tuple[int, int]],
-    *,
-    fast: bool,
     **options: object,
 ) -> jax.Array:
     """Stand in for `lax.conv_general_dilated`, as `nn.Conv` calls it; its other options are the usual ones here."""
-    return convolve(x, kernel, strides[0], tuple(padding), fast=fast)
+    return convolve(x, kernel, strides[0], tuple(padding))
 
 
 class BatchNorm(nn.Module):
@@ -141,14 +137,14 @@ class ConvTranspose2x(nn.Module):
     kernel_size: int
     use_bias: bool
     dtype: DTypeLike | None = None
-    fast: bool = True
+    kernel_init: nn.initializers.Initializer | None = None  # None: PyTorch's
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         inputs, size = x.shape[-1], self.kernel_size
         # PyTorch counts a transposed convolution's fan-in from its *output* channels.
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
-        kernel = self.param("kernel", init, (size, size, inputs, self.features))
+        pytorch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
+        kernel = self.param("kernel", self.kernel_init or pytorch_init, (size, size, inputs, self.features))
         if size == 2:
             phases = kernel.transpose(2, 0, 1, 3)[None, None]  # (1, 1, in, 2, 2, features)
             padding = ((0, 0), (0, 0))
@@ -159,7 +155,7 @@ class ConvTranspose2x(nn.Module):
             raise ValueError(f"kernel_size is {size}; the sub-pixel form is written for 2 and 3")
         phases = phases.reshape(*phases.shape[:3], 4 * self.features)
         x, phases = nn.dtypes.promote_dtype(x, phases, dtype=self.dtype)
-        x = convolve(x, phases, 1, padding, fast=self.fast)
+        x = convolve(x, phases, 1, padding)
         x = depth_to_space(x)  # (B, 2 H, 2 W, features)
         if self.use_bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)

@@ -1,5 +1,6 @@
 """ResNet-50's feature pyramid (He et al. 2015, arXiv 1512.03385), laid out as torchvision's `resnet50`. NHWC."""
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -7,10 +8,17 @@ import jax
 from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
-from jaxdeblur.models.layers import BatchNorm, rematerialised
+from jaxdeblur.models.layers import rematerialised
+from jaxdeblur.models.variants import Norm, he_normal, make_norm, zeros
 
 # torchvision's initialisation: He et al. 2015 (arXiv 1502.01852), counted from the outputs.
-conv = partial(layers.conv, use_bias=False, kernel_init=nn.initializers.variance_scaling(2, "fan_out", "normal"))
+he_normal_of_outputs = nn.initializers.variance_scaling(2, "fan_out", "normal")
+
+
+def make_conv(norm: Norm, dtype: DTypeLike | None) -> Callable[..., nn.Conv]:
+    """Return `layers.conv` as it goes with the norm: with torchvision's first weights, or with a bias."""
+    init = he_normal_of_outputs if norm == "batch" else he_normal
+    return partial(layers.conv, use_bias=norm == "none", kernel_init=init, dtype=dtype)
 
 
 class Bottleneck(nn.Module):
@@ -19,16 +27,17 @@ class Bottleneck(nn.Module):
     planes: int
     stride: int
     dtype: DTypeLike | None = None
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        norm = partial(BatchNorm, use_running_average=not train, dtype=self.dtype)
-        layer = partial(conv, dtype=self.dtype)
+        norm, layer = make_norm(self.norm, train, self.dtype), make_conv(self.norm, self.dtype)
+        last = {} if self.norm == "batch" else {"kernel_init": zeros}
         y = layer(self.planes, 1, name="conv1")(x)
         y = nn.relu(norm(name="bn1")(y))
         y = layer(self.planes, 3, self.stride, name="conv2")(y)
         y = nn.relu(norm(name="bn2")(y))
-        y = layer(4 * self.planes, 1, name="conv3")(y)
+        y = layer(4 * self.planes, 1, name="conv3", **last)(y)
         y = norm(name="bn3")(y)
         if x.shape != y.shape:
             x = layer(4 * self.planes, 1, self.stride, name="downsample_conv")(x)
@@ -44,25 +53,27 @@ class ResNet(nn.Module):
         stage_sizes: bottlenecks per stage; (3, 4, 6, 3) in ResNet-50.
         dtype: what it computes in; None: the images' type.
         remat: keep only the bottlenecks' inputs for the backward pass, and compute the rest of them anew there.
+        norm: "batch", or "none": no BatchNorm, biases instead.
     """
 
     width: int
     stage_sizes: tuple[int, int, int, int]
     dtype: DTypeLike | None = None
     remat: bool = False
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """Return the stages' outputs c2 to c5, at 1/4, 1/8, 1/16 and 1/32 of the input's sides, rounded up."""
         bottleneck = rematerialised(Bottleneck) if self.remat else Bottleneck
-        x = conv(self.width, 7, 2, dtype=self.dtype, name="conv1")(x)  # (B, H/2, W/2, 64)
-        x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype, name="bn1")(x))
+        x = make_conv(self.norm, self.dtype)(self.width, 7, 2, name="conv1")(x)  # (B, H/2, W/2, 64)
+        x = nn.relu(make_norm(self.norm, train, self.dtype)(name="bn1")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # (B, H/4, W/4, 64)
         features = []
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
-                x = bottleneck(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
+                x = bottleneck(self.width * 2**stage, stride, self.dtype, self.norm, name=name)(x, train)
             features.append(x)  # (B, H/(4 2^stage), W/(4 2^stage), 256 2^stage)
         return features

@@ -1,4 +1,4 @@
-"""ResnetEncDec: a ResNet-50 encoder and a decoder with skips. NHWC float32 in [0, 1] in and out.
+"""ResnetEncDec: a ResNet-50 encoder and a decoder with skips. NHWC float32 in [0, 1] in; so out, but for `residual`.
 
 Images go to the encoder as they are, without ImageNet's mean and standard deviation, as in the PyTorch original.
 """
@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxdeblur.models import convolutions
 from jaxdeblur.models.layers import (
-    BatchNorm,
+    PYTORCH_INIT,
     ConvTranspose2x,
     Place,
     at_multiple_of,
@@ -21,6 +22,7 @@ from jaxdeblur.models.layers import (
     upsample_bilinear_2x,
 )
 from jaxdeblur.models.resnet import ResNet
+from jaxdeblur.models.variants import Norm, he_normal, lecun_normal_transposed, make_norm, output_options, put_out
 
 ENCODER = "backbone"  # its name among the variables; what torchvision's ResNet-50 fills
 
@@ -30,12 +32,15 @@ class DoubleConv(nn.Module):
 
     features: int
     dtype: DTypeLike | None = None
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        norm = make_norm(self.norm, train, self.dtype)
+        init = PYTORCH_INIT if self.norm == "batch" else he_normal
         for i in (1, 2):
-            x = conv(self.features, 3, use_bias=True, dtype=self.dtype, name=f"conv{i}")(x)
-            x = nn.relu(BatchNorm(use_running_average=not train, dtype=self.dtype, name=f"bn{i}")(x))
+            x = conv(self.features, 3, use_bias=True, kernel_init=init, dtype=self.dtype, name=f"conv{i}")(x)
+            x = nn.relu(norm(name=f"bn{i}")(x))
         return x
 
 
@@ -44,12 +49,15 @@ class UpWithSkip(nn.Module):
 
     features: int
     dtype: DTypeLike | None = None
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
-        x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, dtype=self.dtype, name="up")(x)
+        init = None if self.norm == "batch" else lecun_normal_transposed
+        x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, dtype=self.dtype, kernel_init=init, name="up")(x)
         x = fit_to(x, *skip.shape[1:3])
-        return DoubleConv(self.features, self.dtype, name="conv")(jnp.concatenate([skip, x], axis=-1), train)
+        x = jnp.concatenate([skip, x], axis=-1)
+        return DoubleConv(self.features, self.dtype, self.norm, name="conv")(x, train)
 
 
 class UpBilinear(nn.Module):
@@ -57,26 +65,34 @@ class UpBilinear(nn.Module):
 
     features: int
     dtype: DTypeLike | None = None
+    norm: Norm = "batch"
 
     @nn.compact
     def __call__(self, x: jax.Array, place: Place | None, train: bool) -> jax.Array:
-        return DoubleConv(self.features, self.dtype, name="conv")(upsample_bilinear_2x(x, place), train)
+        return DoubleConv(self.features, self.dtype, self.norm, name="conv")(upsample_bilinear_2x(x, place), train)
 
 
 class ResnetEncDec(nn.Module):
-    """Sigmoid-output encoder and decoder; 72,243,843 parameters at the default width and stage sizes.
+    """Encoder and decoder; 72,243,843 parameters as published.
 
     Attributes:
         width: channels of the encoder's stem.
         stage_sizes: bottlenecks in the encoder's four stages.
+        residual: what it puts out is added to its input, starts at zero and is left unclipped; else, as published, a
+            sigmoid makes it the image.
+        norm: "batch" as published, or "none": no BatchNorm, biases instead. ImageNet's encoder then does not fit.
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside bottlenecks and decoder stages anew in the backward pass.
+        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
     """
 
     width: int = 64
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
+    residual: bool = False
+    norm: Norm = "batch"
     dtype: DTypeLike | None = None
     remat: bool = False
+    fast: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, place: Place | None = None) -> jax.Array:
@@ -85,18 +101,20 @@ class ResnetEncDec(nn.Module):
         A part of an image whose `place` is given, all of it multiples of 32, becomes what it does in the whole image,
         except near the part's borders.
         """
-        return at_multiple_of(4, partial(self._forward, train=train, place=place), x)
+        with convolutions.forms(fast=self.fast):
+            return at_multiple_of(4, partial(self._forward, train=train, place=place), x)
 
     def _forward(self, image: jax.Array, train: bool, place: Place | None) -> jax.Array:
         with_skip, bilinear = (
-            partial(rematerialised(block) if self.remat else block, dtype=self.dtype)
+            partial(rematerialised(block) if self.remat else block, dtype=self.dtype, norm=self.norm)
             for block in (UpWithSkip, UpBilinear)
         )
-        c2, c3, c4, c5 = ResNet(self.width, self.stage_sizes, self.dtype, self.remat, name=ENCODER)(image, train)
+        encoder = ResNet(self.width, self.stage_sizes, self.dtype, self.remat, self.norm, name=ENCODER)
+        c2, c3, c4, c5 = encoder(image, train)
         x = with_skip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
         x = with_skip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
         x = with_skip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
         x = bilinear(2 * self.width, name="up4")(x, place and place.shrunk(4), train)  # (B, H/2, W/2, 128)
         x = bilinear(self.width, name="up5")(x, place and place.shrunk(2), train)  # (B, H, W, 64)
-        x = conv(3, 1, use_bias=True, dtype=self.dtype, name="outc")(x)
-        return nn.sigmoid(x.astype(image.dtype))
+        x = conv(3, 1, use_bias=True, dtype=self.dtype, **output_options(self.residual, "outc"))(x)
+        return put_out(image, x, self.residual)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
 
-from jaxdeblur.models import layers
+from jaxdeblur.models import convolutions, layers
 from jaxdeblur.models.layers import at_multiple_of, rematerialised
 from jaxdeblur.models.phases import depth_to_space, space_to_depth
 
@@ -40,6 +40,7 @@ class UNet(nn.Module):
         num_blocks: residual blocks per level on the way down, and again on the way up.
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside residual blocks anew in the backward pass.
+        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
     """
 
     width: int = 32
@@ -47,12 +48,19 @@ class UNet(nn.Module):
     num_blocks: int = 2
     dtype: DTypeLike | None = None
     remat: bool = False
+    fast: bool = True
+
+    @property
+    def multiple(self) -> int:
+        """What sides are padded to a multiple of."""
+        return 2**self.num_levels
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to the same shape, for every side from 2 ** num_levels up; `train` changes nothing."""
+        """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
         del train
-        return at_multiple_of(2**self.num_levels, self._forward, x)
+        with convolutions.forms(fast=self.fast):
+            return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:
         x, skips, layer = image, [], partial(conv, dtype=self.dtype)

@@ -1,0 +1,113 @@
+"""The fast convolutions against the plain ones, values and gradients, and where they are used."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdeblur.models import build_model, convolution_gradients, convolutions, phases, winograd
+
+# Batch, height, width, channels in, channels out, kernel, stride, padding (None: half the kernel).
+CASES = {
+    "3x3": (2, 16, 12, 5, 7, 3, 1, None),
+    "3x3, more pixels than are laid out at once": (2, 64, 40, 9, 13, 3, 1, None),
+    "3x3 to fewer channels, so that the gradient is moved": (2, 64, 40, 13, 9, 3, 1, None),
+    "3x3, fewer pixels than channels": (2, 5, 4, 9, 70, 3, 1, None),
+    "3x3 to fewer channels, fewer pixels than channels": (2, 5, 4, 90, 70, 3, 1, None),
+    "3x3 of stride 2, odd sides": (2, 15, 13, 5, 7, 3, 2, None),
+    "1x1": (2, 16, 12, 5, 7, 1, 1, None),
+    "1x1 of stride 2, even and odd side": (2, 8, 5, 4, 6, 1, 2, None),
+    "2x2, padded on one side": (2, 8, 9, 5, 8, 2, 1, ((0, 1), (0, 1))),
+    "9x9 of few channels": (2, 16, 12, 3, 9, 9, 1, None),
+    "9x9 to few channels": (2, 16, 12, 9, 3, 9, 1, None),
+    "9x9, odd side": (2, 15, 12, 3, 9, 9, 1, None),
+    "7x7 of stride 2": (2, 16, 12, 3, 9, 7, 2, None),
+    "many channels": (2, 16, 16, 256, 128, 3, 1, None),
+    "many channels, sides that tiles do not fill, other padding": (3, 13, 11, 128, 256, 3, 1, ((0, 2), (1, 0))),
+}
+
+
+def both(case, dtype):
+    """Return output, input gradient and kernel gradient, of the fast form and of the plain one."""
+    batch, height, width, inputs, features, size, stride, padding = CASES[case]
+    padding = padding or ((size // 2, size // 2),) * 2
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, height, width, inputs)), dtype)
+    kernel = jnp.asarray(rng.normal(size=(size, size, inputs, features)), dtype)
+
+    def run(fast):
+        def convolve(x, kernel):
+            with convolutions.forms(fast=fast):
+                return convolutions.convolve(x, kernel, stride, padding)
+
+        y, gradients = jax.vjp(convolve, x, kernel)
+        return (y, *gradients(jnp.asarray(np.random.default_rng(1).normal(size=y.shape), dtype)))
+
+    return [jax.jit(run, static_argnums=0)(fast) for fast in (True, False)]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("float64", 1e-13)])
+def test_fast_convolutions_equal_the_plain_ones(case, dtype, bound):
+    with jax.enable_x64(True):
+        for fast, plain in zip(*both(case, dtype), strict=True):
+            assert fast.dtype == plain.dtype == dtype
+            scale = float(jnp.abs(plain).max())
+            np.testing.assert_allclose(fast, plain, rtol=0, atol=bound * scale)
+
+
+def test_the_cases_cover_every_form():
+    """By the rules that choose: else a form could be wrong and no case would show it."""
+
+    def shapes(case):
+        batch, height, width, inputs, features, size, stride, padding = CASES[case]
+        image = (batch, height, width, inputs)
+        return image, (size, size, inputs, features), stride, padding or ((size // 2, size // 2),) * 2
+
+    found = {
+        "winograd": [case for case in CASES if winograd.pays(*shapes(case)[:2])],
+        "phases": [case for case in CASES if phases.pays(shapes(case)[0], shapes(case)[1], shapes(case)[3])],
+        "small": [case for case in CASES if convolution_gradients.is_small((*CASES[case][:3], CASES[case][4]))],
+    }
+    assert found == {
+        "winograd": [case for case in CASES if case.startswith("many channels")],
+        "phases": ["9x9 of few channels", "9x9 to few channels", "7x7 of stride 2"],
+        "small": [case for case in CASES if "fewer pixels" in case],
+    }
+
+
+def operations(fast, platform, dtype="float32"):
+    """Return the lowered text of a training-mode pass of a network and its gradient."""
+    model = build_model("transformnet", width=4, num_blocks=1, dtype=dtype, fast=fast)
+    images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(images.shape), train=True))
+
+    def loss(params, images):
+        y, _ = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return y.mean()
+
+    variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+    lowered = jax.jit(jax.grad(loss)).trace(variables["params"], images).lower(lowering_platforms=(platform,))
+    return lowered.as_text()
+
+
+def test_fast_forms_are_for_cpus_alone():
+    """GPUs get the plain convolutions, and nothing else: XLA hands those to the libraries of their makers."""
+
+    def count(text):
+        return {name: text.count(f"stablehlo.{name}") for name in ("convolution", "dot_general", "concatenate")}
+
+    assert count(operations(True, "cuda")) == count(operations(False, "cuda")) == count(operations(False, "cpu"))
+    assert count(operations(True, "cpu"))["concatenate"] > count(operations(False, "cpu"))["concatenate"]
+
+
+def test_half_precision_is_plain():
+    assert "concatenate" not in operations(True, "cpu", "bfloat16")
+    assert "concatenate" in operations(True, "cpu")
+
+
+def test_the_switch_ends_with_its_block():
+    """Also after an error: what is traced later is fast again."""
+    with pytest.raises(RuntimeError), convolutions.forms(fast=False):
+        raise RuntimeError
+    assert "concatenate" in operations(True, "cpu")
