@@ -36,6 +36,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     state, progress = restore_or_create(run)
     processes.on_primary(lambda: check_disk_space(workdir, state))
     sources = {"train": run.source, **run.judge.protocols[0].sources}
+    sources |= {part.field: part.source for part in run.mixture}
     sizes = ", ".join(f"{len(source)} {split}" for split, source in sources.items())
     say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
     say(f"Initial weights: {progress['initial_weights']}.")

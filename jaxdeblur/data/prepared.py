@@ -130,7 +130,9 @@ def is_prepared(root: Path) -> bool:
     return any((root / DATA_SET).glob("*/*/dataset_info.json"))
 
 
-def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> dict[str, PreparedSource]:
+def open_prepared(
+    root: Path, *, blur: str, resize: int, resize_filter: str, full_frames: bool = False, section: str = "data"
+) -> dict[str, PreparedSource]:
     """Return the prepared `train` and `test` in the fastest form that fits: frames resized as asked for, or full ones.
 
     Args:
@@ -138,12 +140,14 @@ def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> 
         blur: 'blur' or 'blur_gamma'; never replaced by the other.
         resize: side in pixels that frames will be resized to; 0 for none.
         resize_filter: the filter's name.
+        full_frames: windows of full frames will be read, also if they are then resized.
+        section: part of the config that asks for it, as errors call it.
 
     Raises:
         InputError: what is needed is not there, or is damaged.
     """
     forms = ["tiles", "full"]
-    if (resize, resize_filter) == (STORED_SIDE, STORED_FILTER):
+    if (resize, resize_filter) == (STORED_SIDE, STORED_FILTER) and not full_frames:
         forms.insert(0, "256")
     wanted = [config_name(blur, form) for form in forms]
     files = (root / DATA_SET).glob(f"*/{DATA_VERSION}/dataset_info.json")
@@ -151,11 +155,14 @@ def open_prepared(root: Path, *, blur: str, resize: int, resize_filter: str) -> 
     name = next((name for name in wanted if name in found), None)
     if name is None:
         size = f"resized to {resize} ({resize_filter})" if resize else "at full size"
+        changes = f"{section}.blur, {section}.resize or data.resize_filter"
+        if full_frames:
+            size = f"at full size, since {section}.rescale or {section}.stretch takes windows of frames,"
+            changes = f"{section}.blur, {section}.rescale or {section}.stretch"
         listed = ", ".join(sorted(found)) or "nothing"
         raise InputError(
-            f"data.root: {root} holds {listed} of version {DATA_VERSION}; data.blur={blur!r} {size} needs "
-            f"{' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change "
-            "data.blur, data.resize or data.resize_filter."
+            f"{section}.root: {root} holds {listed} of version {DATA_VERSION}; {section}.blur={blur!r} {size} needs "
+            f"{' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change {changes}."
         )
     return open_folder_of_records(found[name])
 
