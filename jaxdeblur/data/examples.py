@@ -100,9 +100,8 @@ def _draw_window(frame: tuple[int, int], options: InputOptions, crop: int, rng: 
         tilt = math.sqrt(_draw_factor((1 / options.stretch, options.stretch), rng))
     sides = []
     for side, factor in zip(frame, (both * tilt, both / tilt), strict=True):
-        # Squeezed, a side whose factor is 1 is there as a whole, and no factor can show more of it.
-        part = side / max(1.0, factor) if options.resize else crop / factor
-        sides.append(min(side, max(1, round(part))))
+        part = (side if options.resize else crop) / factor
+        sides.append(min(side, max(1, round(part))))  # no factor can show more than the whole side
     return sides[0], sides[1]
 
 
