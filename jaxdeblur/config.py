@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
+from jaxdeblur.config_data import check_factors, check_mixture, check_rescaling
 from jaxdeblur.data.images import RESIZE_FILTERS
 from jaxdeblur.data.layout import BLUR_VARIANTS
 from jaxdeblur.data.sources import SPLITS
@@ -86,7 +87,11 @@ FIELDS: dict[str, Check] = {
     "data.skip_bad": _type(bool, "True or False"),
     "data.resize": _side(16),
     "data.resize_filter": _one_of(RESIZE_FILTERS),
+    "data.rescale": check_factors,
+    "data.stretch": _number(float, 1),
     "data.flip_and_turn": _type(bool, "True or False"),
+    "data.permute_channels": _type(bool, "True or False"),
+    "data.gain": check_factors,
     "data.batch_size": _number(int, 1),
     "data.num_threads": _number(int, 1, 1025),
     "evaluation.protocols": _protocols,
@@ -138,8 +143,10 @@ def check_config(config: ConfigDict, *, num_devices: int = 1, training: bool = T
     tree = to_plain(config)
     named = [name for name in ("model", "stages") if name not in tree]
     problems = [f"{name}: missing" for name in named]
-    flat = flatten({key: value for key, value in tree.items() if key not in ("model", "stages")})
-    problems += _check_fields(flat, FIELDS, "")
+    data = tree["data"] if isinstance(tree.get("data"), dict) else {}
+    apart = {"data": {key: value for key, value in data.items() if key != "mixture"}}
+    flat = flatten({key: value for key, value in (tree | apart).items() if key not in ("model", "stages")})
+    problems += _check_fields(flat, FIELDS, "") + check_mixture(data, FIELDS)
     if "model" in tree:
         problems += _check_options(tree["model"], MODELS, "model")
     stages = tree.get("stages", [])
@@ -154,6 +161,7 @@ def check_config(config: ConfigDict, *, num_devices: int = 1, training: bool = T
         for key, table in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             problems += _check_options(stage.get(key), table, f"stages[{i}].{key}")
     problems += _check_together(tree)
+    problems += check_rescaling(data, stages, FIELDS)
     problems += _check_shares(tree, num_devices, training=training)
     if problems:
         remedy = "Mend the config file, or set the field on the command line, as in --config.data.batch_size=8."

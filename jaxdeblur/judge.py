@@ -163,15 +163,18 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
     )
 
 
-def open_data(data: dict[str, Any], *, resize: int, crop: int) -> dict[str, PairSource]:
+def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool = False) -> dict[str, PairSource]:
     """Return the sources of all splits, by the config's fields `data`, for frames resized and cropped like this.
+
+    `full_frames` asks for frames that are not resized yet.
 
     Raises:
         InputError: a folder, a file, a pair or a split is wrong.
     """
     root = Path(data["root"]).expanduser()
     options = DataOptions(root, **{key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")})
-    return open_sources(options, resize=resize, resize_filter=data["resize_filter"], crop=crop)
+    form = {"resize": resize, "resize_filter": data["resize_filter"], "full_frames": full_frames}
+    return open_sources(options, crop=crop, **form)
 
 
 def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:

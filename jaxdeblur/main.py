@@ -92,8 +92,10 @@ def main(arguments: Sequence[str]) -> None:
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur import processes
     from jaxdeblur.console import speak_no_more
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 
+    keep_freed_memory()
     several = _DISTRIBUTED.value or _COORDINATOR.value is not None
     source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")
     workdir = Path(_WORKDIR.value or Path("runs") / source).expanduser()

@@ -14,7 +14,6 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
-from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.programs import use_compilation_cache
@@ -37,6 +36,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     state, progress = restore_or_create(run)
     processes.on_primary(lambda: check_disk_space(workdir, state))
     sources = {"train": run.source, **run.judge.protocols[0].sources}
+    sources |= {part.field: part.source for part in run.mixture}
     sizes = ", ".join(f"{len(source)} {split}" for split, source in sources.items())
     say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
     say(f"Initial weights: {progress['initial_weights']}.")
@@ -100,7 +100,6 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, 
         InputError: something that the user can mend is wrong.
     """
     check_config(config, num_devices=jax.device_count(), training=False)
-    keep_freed_memory()
     use_compilation_cache(config.compilation_cache)
     if any((workdir / "checkpoints").glob("*")):
         raise InputError(

@@ -4,6 +4,7 @@
 """
 
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from jaxdeblur.files import code_version, read_json, write_json
 HARMLESS = (
     "compilation_cache",
     "profile_steps",
-    "data.root",
     "data.skip_bad",
     "data.num_threads",
     "evaluation.",
     "checkpoint.",
     "log.",
 )
+ROOTS = re.compile(r"data\.(mixture\[\d+\]\.)?root")
+SCORED = ("validation", "test")
 
 
 def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
@@ -74,16 +76,23 @@ def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> dict[str
     for fields in (before, now):  # the first protocol is that of validation, by which the best checkpoint is chosen
         fields["first of evaluation.protocols"] = next(iter(fields.get("evaluation.protocols", [])), "absent")
     # Validation and test images may change, say when a damaged one was taken out: they are scored anew.
-    before["training pairs"], now["training pairs"] = kept["data_sha256"]["train"], facts["data_sha256"]["train"]
+    for fields, digests in ((before, kept["data_sha256"]), (now, facts["data_sha256"])):
+        fields |= {_training_pairs(part): digest for part, digest in digests.items() if part not in SCORED}
     problems = [
         f"{key}: {before.get(key, 'absent')!r} before, {now.get(key, 'absent')!r} now"
         for key in sorted({*before, *now})
-        if not key.startswith(HARMLESS) and before.get(key, "absent") != now.get(key, "absent")
+        if not key.startswith(HARMLESS)
+        and not ROOTS.fullmatch(key)
+        and before.get(key, "absent") != now.get(key, "absent")
     ]
     if problems:
         remedy = "Choose another --workdir for a new run, or go back to the old values to go on with this one."
         raise InputError(list_problems(f"--workdir: {folder} holds another run:", problems, remedy))
     return kept
+
+
+def _training_pairs(part: str) -> str:
+    return "training pairs" if part == "train" else f"training pairs of {part}"
 
 
 def _environment() -> dict[str, Any]:

@@ -5,7 +5,8 @@ Batches are uint8 NHWC RGB; PSNR is in dB.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,19 @@ from ml_collections import ConfigDict
 from jaxdeblur import processes
 from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
 from jaxdeblur.config import check_config, flatten, to_plain
+from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
+from jaxdeblur.data.prepared import PreparedSource
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluate import Evaluation
 from jaxdeblur.files import code_version
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
-from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.programs import use_compilation_cache
-from jaxdeblur.run_folder import open_run_folder
+from jaxdeblur.run_folder import ROOTS, open_run_folder
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
 from jaxdeblur.weights import Shapes
@@ -46,6 +48,7 @@ class Run:
     source: PairSource  # training pairs
     dtype: str  # that the network computes in
     options: InputOptions
+    mixture: tuple[Part, ...]  # further training pairs
     seed: int
     batch_size: int
     num_threads: int
@@ -84,6 +87,7 @@ class Run:
             num_threads=self.num_threads,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            mixture=self.mixture,
         )
 
     def validate(self, variables: Any) -> Evaluation:
@@ -100,19 +104,19 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         InputError: something that the user can mend is wrong.
     """
     check_config(config, num_devices=jax.device_count(), training=training)
-    keep_freed_memory()
     use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)
-    options = InputOptions(**{key: config.data[key] for key in ("resize", "resize_filter", "flip_and_turn")})
+    options = InputOptions(**{field.name: config.data[field.name] for field in dataclasses.fields(InputOptions)})
     crops = [stage["crop"] for stage in plain["stages"]]
     model = build_model(**plain["model"], **plain["compute"])
-    sources = open_data(plain["data"], resize=options.resize, crop=max(crops))
-    if "train" not in sources:
-        raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
-    source, judge = sources["train"], open_judge(plain, model, opened={options.resize: sources})
-    _, stages = raise_together(lambda: check_sizes(source, options.resize, crops), lambda: fit_stages(plain, source))
+    sources, mixture = open_training_data(plain["data"], options, max(crops))
+    source = sources["train"]
+    # Where training reads windows of frames, scoring may read frames that were resized beforehand, much faster.
+    apart = options.rescales and isinstance(source, PreparedSource)
+    judge = open_judge(plain, model, opened={} if apart else {options.resize: sources})
+    _, stages = raise_together(lambda: check_sizes(source, options, crops, mixture), lambda: fit_stages(plain, source))
     checkpoints_folder = workdir / "checkpoints"
-    facts = {**data_facts(judge.data_set, sources), "steps_per_epoch": stages[0].steps_per_epoch}
+    facts = {**data_facts(judge.data_set, sources, mixture), "steps_per_epoch": stages[0].steps_per_epoch}
     initial = open_start(config, workdir, model, facts)
     if training:
         processes.on_primary(lambda: set_damaged_aside(checkpoints_folder))
@@ -122,6 +126,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         source=source,
         dtype=config.compute.dtype,
         options=options,
+        mixture=mixture,
         seed=config.seed,
         batch_size=config.data.batch_size,
         num_threads=config.data.num_threads,
@@ -132,6 +137,26 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         initial=initial,
         checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
     )
+
+
+def open_training_data(
+    data: dict[str, Any], options: InputOptions, crop: int
+) -> tuple[dict[str, PairSource], tuple[Part, ...]]:
+    """Return the sources of all splits, and what is mixed into training.
+
+    Raises:
+        InputError: a folder, a file, a pair or a split is wrong, in `data.root` or in what is mixed in.
+    """
+    form = {"resize": options.resize, "crop": options.frame_side(crop), "full_frames": options.rescales}
+    mixed = [
+        partial(open_part, entry, f"data.mixture[{i}]", options, skip_bad=data["skip_bad"], crop=crop)
+        for i, entry in enumerate(data["mixture"])
+    ]
+    sources, *parts = raise_together(lambda: open_data(data, **form), *mixed)
+    if "train" not in sources:
+        raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
+    scored = [source for split, source in sources.items() if split != "train"]
+    return sources, tuple(raise_together(*(partial(leave_out_scored, part, scored) for part in parts)))
 
 
 def fit_stages(plain: dict[str, Any], source: PairSource) -> list[Stage]:
@@ -145,10 +170,13 @@ def fit_stages(plain: dict[str, Any], source: PairSource) -> list[Stage]:
     return plan_stages(plain["stages"], epoch_steps, encoder=encoder, ema_decay=plain["ema_decay"])
 
 
-def data_facts(data_set: str, sources: dict[str, PairSource]) -> dict[str, Any]:
-    """Return what the run folder keeps of the data."""
+def data_facts(data_set: str, sources: dict[str, PairSource], mixture: Sequence[Part] = ()) -> dict[str, Any]:
+    """Return what the run folder keeps of the data; what is mixed in goes by its field, as `data.mixture[0]`."""
+    mixed = {part.field: {"data_set": part.data_set, "share": part.share} for part in mixture}
+    sources = {**sources, **{part.field: part.source for part in mixture}}
     return {
         "data_set": data_set,
+        "mixture": mixed,
         "data_sha256": {split: source.fingerprint() for split, source in sources.items()},
         "pairs": {split: len(source) for split, source in sources.items()},
         "pairs_skipped": {split: len(source.skipped) for split, source in sources.items()},
@@ -193,7 +221,7 @@ def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *,
         InputError: they differ, or the folder holds something else.
     """
     # Where the data lies and how it is read may differ between machines; what is in it may not.
-    own = ("data.root", "data.num_threads")
-    shared = {key: value for key, value in flatten({**to_plain(config), **facts}).items() if key not in own}
+    known = flatten({**to_plain(config), **facts})
+    shared = {key: known[key] for key in known if key != "data.num_threads" and not ROOTS.fullmatch(key)}
     processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
     processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))

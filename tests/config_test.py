@@ -54,6 +54,8 @@ def test_defaults_are_the_originals_recipe():
         assert (config.data.resize, config.data.resize_filter, config.data.splits) == (256, "bicubic", "official")
         assert {stage.crop for stage in config.stages} == {0}
         assert not config.data.flip_and_turn
+        assert (config.data.rescale, config.data.stretch, config.data.gain) == ((1.0, 1.0), 1.0, (1.0, 1.0))
+        assert (config.data.permute_channels, config.data.mixture) == (False, ())
         first = config.stages[0].to_dict()
         assert (first["epochs"], first["loss"], first["optimizer"]) == (350, "mse", adam)
         assert first["schedule"] == {"name": "constant", "learning_rate": 1e-3}
@@ -258,6 +260,68 @@ def test_fields_that_contradict_each_other_are_named(tiny_config):
     assert "stages[0].encoder.frozen_epochs: found 3, but the stage has only 2 epochs" in words
     assert "stages[1].encoder.rate: found 0.1, but the encoder is frozen all the stage long; expected 1.0" in words
     assert "no encoder" not in words
+
+
+ENTRY = {"root": "made", "share": 0.5, "blur": "blur", "resize": 16, "rescale": (1.0, 1.0), "stretch": 1.0}
+
+
+def test_variety_is_checked_with_all_else(tiny_config):
+    config = tiny_config
+    config.data.rescale = (2.0, 1.0)
+    config.data.stretch = 0.5
+    config.data.gain = (0.0, 1.0)
+    with config.ignore_type():
+        config.data.permute_channels = 1
+    broken = {**ENTRY, "share": 1.0, "resize": 2, "rescale": (1.0,), "roof": "made"}
+    del broken["root"]
+    config.data.mixture = (ENTRY, broken)
+    config.seed = -1
+    words = refused(config)
+    assert "10 problem(s)" in words
+    for line in (
+        "data.rescale: found [2.0, 1.0], expected a tuple of two numbers above 0, the least factor and the greatest",
+        "data.stretch: found 0.5, expected a number of at least 1",
+        "data.gain: found [0.0, 1.0], expected a tuple of two numbers above 0",
+        "data.permute_channels: found 1, expected True or False",
+        "data.mixture[1].roof: unknown field",
+        "data.mixture[1].root: missing",
+        "data.mixture[1].share: found 1.0, expected a number above 0 and below 1",
+        "data.mixture[1].resize: found 2, expected an integer of at least 16",
+        "data.mixture[1].rescale: found [1.0], expected a tuple of two numbers",
+        "seed: found -1",
+    ):
+        assert line in words
+
+
+def test_shares_leave_something_to_the_main_source(tiny_config):
+    tiny_config.data.mixture = (ENTRY, {**ENTRY, "share": 0.25}, {**ENTRY, "share": 0.25})
+    assert "data.mixture: the shares sum up to 1, expected less than 1: data.root has the rest" in refused(tiny_config)
+    tiny_config.data.mixture = tiny_config.data.mixture[:2]
+    check_config(tiny_config)
+    tiny_config.data.mixture = ("root", "share")  # what the command line makes of a dict without a tuple around it
+    assert "data.mixture: found ['root', 'share'], expected a tuple of dicts with root, share" in refused(tiny_config)
+    del tiny_config.data.mixture
+    assert "1 problem(s)" in (words := refused(tiny_config))
+    assert "data.mixture: missing" in words
+
+
+def test_sizes_that_contradict_each_other_are_named(tiny_config):
+    config = tiny_config
+    config.data.rescale = (0.5, 1.0)
+    config.data.mixture = ({**ENTRY, "resize": 0, "stretch": 1.1}, {**ENTRY, "share": 0.4, "rescale": (0.9, 1.0)})
+    words = refused(config)
+    assert "3 problem(s)" in words
+    for line in (
+        "data.rescale: found [0.5, 1.0], but a window that data.resize squeezes cannot be larger than the frame",
+        "stages[0].crop: found 0, but data.mixture[0].rescale and data.mixture[0].stretch make frames of many sizes",
+        "data.mixture[1].rescale: found [0.9, 1.0], but a window that data.mixture[1].resize squeezes",
+    ):
+        assert line in words
+    config.data.mixture = ()
+    config.data.resize = 0
+    assert "stages[0].crop: found 0, but data.rescale and data.stretch make" in refused(config)
+    config.stages[0].crop = 16
+    check_config(config)
 
 
 def test_an_encoder_may_be_frozen_and_have_its_rate(tiny_config):

@@ -48,7 +48,18 @@ class NumberedSource:
 
 
 def batches(
-    source, options, count, *, crop=0, first_step=0, seed=0, num_threads=2, batch_size=3, process_index=0, processes=1
+    source,
+    options,
+    count,
+    *,
+    crop=0,
+    first_step=0,
+    seed=0,
+    num_threads=2,
+    batch_size=3,
+    process_index=0,
+    processes=1,
+    mixture=(),
 ):
     iterator = make_train_batches(
         source,
@@ -60,6 +71,7 @@ def batches(
         num_threads=num_threads,
         process_index=process_index,
         process_count=processes,
+        mixture=mixture,
     )
     return [next(iterator) for _ in range(count)]
 
@@ -186,14 +198,23 @@ def test_sizes_that_cannot_be_cropped_or_batched_are_refused(tiny_gopro):
     for variant in ("blur", "sharp"):
         Image.new("RGB", (20, 40)).save(tiny_gopro / "train" / "scene_b" / variant / "000001.png")
     source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
+    squeezed = dataclasses.replace(PLAIN, resize=16)
     with pytest.raises(InputError, match=r"stages\[1\].crop: 24 is larger than the smallest training image, 20 pixels"):
-        check_sizes(source, 0, [20, 24])
+        check_sizes(source, PLAIN, [20, 24])
     with pytest.raises(InputError, match=r"have 2 sizes \(32x32, 20x40\) .*Set stages\[1\].crop or data.resize"):
-        check_sizes(source, 0, [20, 0])
+        check_sizes(source, PLAIN, [20, 0])
     with pytest.raises(InputError, match=r"stages\[0\].crop: 24 is larger than data.resize, 16"):
-        check_sizes(source, 16, [24])
-    check_sizes(source, 0, [20, 16])
-    check_sizes(source, 16, [0, 16])
+        check_sizes(source, squeezed, [24])
+    halved = dataclasses.replace(PLAIN, rescale=(0.5, 1.0))
+    with pytest.raises(
+        InputError, match=r"stages\[0\].crop: 12 takes up to 24 pixels of a frame \(data.rescale, .*20 pix"
+    ):
+        check_sizes(source, halved, [12, 10])
+    with pytest.raises(InputError, match=r"stages\[0\].crop: 10 takes up to 29 pixels"):
+        check_sizes(source, dataclasses.replace(halved, stretch=2.0), [10])
+    check_sizes(source, halved, [10])
+    check_sizes(source, PLAIN, [20, 16])
+    check_sizes(source, squeezed, [0, 16])
 
 
 def test_an_image_damaged_since_the_scan_ends_the_iteration_with_its_name(tiny_gopro):

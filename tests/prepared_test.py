@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdeblur.data.examples import read_example
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.images import resize_image
+from jaxdeblur.data.mixture import open_part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import is_prepared, open_prepared
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
+from jaxdeblur.run_setup import open_run
 
 SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds
 
@@ -118,6 +121,55 @@ def test_batches_are_the_same_from_a_folder_and_from_every_form(prepared, crop):
         for other in others:
             np.testing.assert_array_equal(first["blur"], other["blur"])
             np.testing.assert_array_equal(first["sharp"], other["sharp"])
+
+
+@pytest.mark.parametrize("resize", [0, 64, 256])
+def test_rescaled_windows_are_the_same_from_a_folder_and_from_every_form(prepared, resize):
+    rescale = (1.0, 2.0) if resize else (0.8, 1.5)
+    options = InputOptions(resize, "bicubic", flip_and_turn=True, rescale=rescale, stretch=1.1)
+    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)]
+    for form in ("tiles", "full"):
+        found = open_prepared(
+            prepared / form, blur="blur", resize=resize, resize_filter="bicubic", full_frames=options.rescales
+        )
+        sources.append(found["train"])
+    for i in range(6):
+        examples = [
+            read_example(source, i, options, 40 if i % 2 or not resize else 0, np.random.default_rng(i))
+            for source in sources
+        ]
+        for other in examples[1:]:
+            np.testing.assert_array_equal(examples[0]["blur"], other["blur"])
+            np.testing.assert_array_equal(examples[0]["sharp"], other["sharp"])
+
+
+def test_frames_that_are_resized_already_cannot_be_rescaled(prepared):
+    words = (
+        r"data.root: .*256 holds blur_256 of .*; data.blur='blur' at full size, since data.rescale or data.stretch "
+        r"takes windows of frames, needs blur_tiles or blur_full. Run tools/prepare_gopro.py --blur blur --frames tiles"
+    )
+    with pytest.raises(InputError, match=words):
+        open_prepared(prepared / "256", blur="blur", resize=256, resize_filter="bicubic", full_frames=True)
+    entry = {"root": prepared / "256", "share": 0.5, "blur": "blur", "resize": 256, "rescale": (1, 2), "stretch": 1}
+    options = InputOptions(0, "bicubic", flip_and_turn=True)
+    with pytest.raises(
+        InputError, match=r"data.mixture\[0\].root: .*since data.mixture\[0\].rescale or .* --frames tiles"
+    ):
+        open_part(entry, "data.mixture[0]", options, skip_bad=False, crop=0)
+    part = open_part({**entry, "rescale": (1, 1)}, "data.mixture[0]", options, skip_bad=False, crop=0)
+    assert (part.source.name, len(part.source), part.data_set) == ("gopro_large/blur_256", 6, "gopro_large (a part)")
+
+
+def test_windows_are_read_from_full_frames_and_validation_from_resized_ones(prepared, tiny_config, tmp_path):
+    for form in ("256", "tiles"):
+        shutil.copytree(prepared / form / "gopro_large", tmp_path / "data" / "gopro_large", dirs_exist_ok=True)
+    tiny_config.data.update(root=str(tmp_path / "data"), validation_sequences=("GOPR0477_11_00",), resize=256)
+    tiny_config.evaluation.protocols = ("256",)
+    for rescale, form in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
+        tiny_config.data.rescale = rescale
+        run = open_run(tiny_config, tmp_path / "run", training=True)
+        assert run.source.name == f"gopro_large/blur_{form}"
+        assert {source.name for source in run.judge.protocols[0].sources.values()} == {"gopro_large/blur_256"}
 
 
 def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):

@@ -16,6 +16,7 @@ from report_records import WHY, add_scoring, draw, image_record, write_evaluatio
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import write_report
+from jaxdeblur.report.tables import NONE
 from jaxdeblur.report.words import METHODS
 
 NASTY = 'Straße "1" <script>alert(1)</script> | `x` [y](z) $a$ {{ 1 }} & _b'
@@ -232,6 +233,18 @@ def test_weights_that_were_only_evaluated_are_left_out_of_the_curves(tmp_path):
     assert "Not in the curves, since the weights were evaluated, not trained, there: theirs." in page
     write_report(runs[1:], tmp_path / "out")
     assert "Training loss" not in read(tmp_path / "out" / "report.html").text
+
+
+def test_all_data_that_a_run_learned_from_is_named(tmp_path):
+    run = write_run(tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    facts["mixture"] = {"data.mixture[0]": {"data_set": "made", "share": 0.25}}
+    facts["pairs"]["data.mixture[0]"] = 4321
+    write_json(run / "run.json", facts)
+    write_report([run, write_run(tmp_path / "plain")], tmp_path / "out")
+    rows = read(tmp_path / "out" / "report.html").rows
+    assert ["mixed in", "0.25 of the examples from made (data.mixture[0])", NONE] in rows
+    assert any(row[0] == "pairs" and row[1].endswith("4,321 data.mixture[0]") for row in rows)
 
 
 def test_checkpoints_are_shown_where_they_were_scored(tmp_path):

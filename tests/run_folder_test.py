@@ -54,6 +54,25 @@ def test_another_run_is_refused_and_the_differences_listed(tiny_config, tmp_path
     assert (tmp_path / "run" / "config.json").read_text() == before
 
 
+def test_mixed_in_data_may_move_but_not_change(tiny_config, tmp_path):
+    entry = {"root": "made", "share": 0.5, "blur": "blur", "resize": 16, "rescale": (1.0, 1.0), "stretch": 1.0}
+    tiny_config.data.mixture = (entry,)
+    facts = {**FACTS, "data_sha256": {**FACTS["data_sha256"], "data.mixture[0]": "m"}}
+    open_run_folder(tmp_path / "run", tiny_config, facts, has_checkpoint=False)
+    tiny_config.data.mixture = ({**entry, "root": "elsewhere"},)
+    open_run_folder(tmp_path / "run", tiny_config, facts, has_checkpoint=True)
+    tiny_config.data.mixture = ({**entry, "share": 0.4},)
+    other = {**FACTS, "data_sha256": {**FACTS["data_sha256"], "data.mixture[0]": "n"}}
+    with pytest.raises(InputError) as error:
+        open_run_folder(tmp_path / "run", tiny_config, other, has_checkpoint=True)
+    for words in (
+        "data.mixture[0].share: 0.5 before, 0.4 now",
+        "training pairs of data.mixture[0]: 'm' before, 'n' now",
+    ):
+        assert words in str(error.value)
+    assert ".root:" not in str(error.value)
+
+
 def test_a_folder_of_other_things_is_left_alone(tiny_config, tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="holds files, but no run"):

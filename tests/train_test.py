@@ -1,16 +1,19 @@
 """Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
 
+import dataclasses
+import shutil
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
-from conftest import replace_unseen
+from conftest import replace_unseen, write_pairs
 from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
@@ -93,6 +96,40 @@ def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, 
     rates = [line["train/learning_rate"] for line in log if "train/loss" in line]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-2, 1e-2])
     assert run.total_steps == 9
+
+
+def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images_only(tiny_config, tmp_path):
+    """Its record names all sources; other images in one of them are refused; validation is the main source's alone."""
+    made = tmp_path / "made"
+    for sequence in ("scene_m", "scene_n"):
+        write_pairs(made, "train", sequence, 2, side=40)
+    shutil.copytree(tmp_path / "GOPRO_Large" / "train" / "scene_v", made / "train" / "seen")
+    entry = {"root": str(made), "share": 0.5, "blur": "blur", "resize": 16, "rescale": (1.0, 1.5), "stretch": 1.0}
+    tiny_config.data.mixture = (entry,)
+    tiny_config.data.rescale = (1.0, 2.0)
+    tiny_config.data.permute_channels = True
+    tiny_config.data.gain = (0.5, 1.5)
+    _, whole, run = start(tiny_config, tmp_path / "whole")
+    for steps in (4, 3, 10**9):
+        _, parts, _ = start(tiny_config, tmp_path / "parts", steps)
+    assert parts == whole
+    assert log_without_clock(tmp_path / "parts") == log_without_clock(tmp_path / "whole")
+    facts = read_json(tmp_path / "parts" / "run.json")
+    assert facts["mixture"] == {"data.mixture[0]": {"data_set": "made", "share": 0.5}}
+    assert facts["pairs"] == {"train": 6, "validation": 3, "test": 5, "data.mixture[0]": 4}
+    assert {sequence for sequence, _ in run.mixture[0].source.names} == {"scene_m", "scene_n"}
+    assert run.mixture[0].options.flip_and_turn
+    assert {sequence for sequence, _ in run.judge.protocols[0].sources["validation"].names} == {"scene_v"}
+    batch = next(run.train_batches(run.stages[0], first_step=3))
+    alone = dataclasses.replace(run, mixture=())
+    assert (next(alone.train_batches(run.stages[0], first_step=3))["blur"] != batch["blur"]).any()
+    shutil.rmtree(made / "train" / "scene_n")
+    with pytest.raises(InputError, match=r"training pairs of data.mixture\[0\]: '"):
+        open_run(tiny_config, tmp_path / "parts", training=True)
+    tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
+    tiny_config.data.root = str(tmp_path / "neither")
+    with pytest.raises(InputError, match=r"(?s)neither is no folder.*data.mixture\[0\].root: .*nowhere is no folder"):
+        open_run(tiny_config, tmp_path / "parts", training=True)
 
 
 def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):

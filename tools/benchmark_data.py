@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from jaxdeblur.console import say
 from jaxdeblur.data import synthetic
 from jaxdeblur.data.folders import Pair, open_folder
 from jaxdeblur.data.gopro.builder import GoproLarge
+from jaxdeblur.data.images import resize_image
+from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.data.regions import RegionRules
@@ -24,6 +27,9 @@ from jaxdeblur.data.trajectories import Shake
 
 SIDE, BATCH_SIZE = 256, 16
 WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"
+SQUEEZED = InputOptions(resize=SIDE, resize_filter="bicubic", flip_and_turn=False)
+CROPPED = replace(SQUEEZED, resize=0)
+VARIED = f"{SIDE}x{SIDE}, varied"
 NUM_PAIRS = 3214  # of GOPRO_Large
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -37,7 +43,7 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
         seconds: how long each time.
     """
     with tempfile.TemporaryDirectory() as folder:
-        routes = _jaxdeblur_routes(root, Path(folder)) + _pytorch_routes(root)
+        routes = _jaxdeblur_routes(root, Path(folder)) + _pytorch_routes(root) + _varied_routes(root, Path(folder))
         rows = [{"task": task, "route": name, "bytes_per_pair": size, "rates": []} for task, name, size, _ in routes]
         for _ in range(rounds):
             for row, (_, _, _, start) in zip(rows, routes, strict=True):
@@ -88,28 +94,62 @@ def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, C
     routes = []
     for form in ("256", "tiles", "full"):
         GoproLarge(config=f"blur_{form}", data_dir=folder / form, source=root, partial=True).download_and_prepare()
-    for task, resize, forms in ((WHOLE, SIDE, ("256", "tiles")), (CROPS, 0, ("tiles", "full"))):
-        crop = 0 if resize else SIDE
-        routes.append((task, "jaxdeblur, folder of PNGs", png_bytes, _stream(files, resize, crop)))
+    for task, options, forms in ((WHOLE, SQUEEZED, ("256", "tiles")), (CROPS, CROPPED, ("tiles", "full"))):
+        routes.append((task, "jaxdeblur, folder of PNGs", png_bytes, _stream(files, options)))
         for form in forms:
-            source = open_prepared(folder / form, blur="blur", resize=resize, resize_filter="bicubic")["train"]
-            stored = sum(path.stat().st_size for path in folder.glob(f"{form}/gopro_large/*/*/*-train*"))
-            routes.append((task, f"jaxdeblur, prepared {form}", stored / len(source), _stream(source, resize, crop)))
+            source = _open_form(folder, form, options)
+            stored = _stored_bytes(folder, form, source)
+            routes.append((task, f"jaxdeblur, prepared {form}", stored, _stream(source, options)))
     return routes
 
 
-def _stream(source: PairSource, resize: int, crop: int) -> Callable[[], Iterator]:
-    options = InputOptions(resize=resize, resize_filter="bicubic", flip_and_turn=False)
+def _varied_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
+    """Return the routes with what varies training images, over data that is prepared already."""
+    files = open_folder(root / "train", "blur", skip_bad=False)
+    for i in range(0, len(files), -(-len(files) // 64)):
+        for key in ("blur", "sharp"):
+            path = folder / "mixed" / key / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(resize_image(files[i][key], SIDE, "bicubic")).save(path)
+    mixed = open_folder(folder / "mixed", "blur", skip_bad=False)
+    colours = {"permute_channels": True, "gain": (0.5, 1.5)}
+    windows, scaled = replace(SQUEEZED, rescale=(1.0, 2.0)), replace(CROPPED, rescale=(0.5, 1.0))
+    kinds = {
+        "prepared 256, permute_channels and gain": ("256", replace(SQUEEZED, **colours), False),
+        f"prepared 256, half of it mixed in from {SIDE}x{SIDE} PNGs": ("256", SQUEEZED, True),
+        "prepared tiles, resize 256, rescale (1.0, 2.0)": ("tiles", windows, False),
+        f"the same, half of it mixed in from {SIDE}x{SIDE} PNGs": ("tiles", windows, True),
+        "prepared tiles, crop 256, rescale (0.5, 1.0)": ("tiles", scaled, False),
+    }
+    routes = []
+    for name, (form, options, mixes) in kinds.items():
+        source, parts = _open_form(folder, form, options), [Part(mixed, SQUEEZED, 0.5, "mixed", "mixed")]
+        stream = _stream(source, options, parts if mixes else ())
+        routes.append((VARIED, name, _stored_bytes(folder, form, source), stream))
+    return routes
+
+
+def _open_form(folder: Path, form: str, options: InputOptions) -> PairSource:
+    shape = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.rescales}
+    return open_prepared(folder / form, blur="blur", **shape)["train"]
+
+
+def _stored_bytes(folder: Path, form: str, source: PairSource) -> float:
+    return sum(path.stat().st_size for path in folder.glob(f"{form}/gopro_large/*/*/*-train*")) / len(source)
+
+
+def _stream(source: PairSource, options: InputOptions, mixture: Sequence[Part] = ()) -> Callable[[], Iterator]:
     return lambda: make_train_batches(
         source,
         options,
-        crop=crop,
+        crop=0 if options.resize else SIDE,
         batch_size=BATCH_SIZE,
         seed=0,
         first_step=0,
         num_threads=CORES,
         process_index=0,
         process_count=1,
+        mixture=mixture,
     )
 
 

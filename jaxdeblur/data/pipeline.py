@@ -5,33 +5,18 @@ augmentation is drawn from (seed, position). So the step is the data position, a
 Several processes read each their own part of that batch.
 """
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
-from jaxdeblur.data.images import resize_image
+from jaxdeblur.data.examples import InputOptions, read_example, resize_pair
+from jaxdeblur.data.mixture import Part, place_example
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError
 
 ENDLESS = 2**62  # examples; the largest length that grain can still add to
-
-
-@dataclasses.dataclass(frozen=True)
-class InputOptions:
-    """How an image pair becomes the network's input.
-
-    Attributes:
-        resize: side in pixels of the square that the whole frame is resized to; 0 leaves it as it is.
-        resize_filter: name of Pillow's filter, antialiased when it shrinks.
-        flip_and_turn: in training, mirror at random and turn by a random multiple of 90 degrees.
-    """
-
-    resize: int
-    resize_filter: str
-    flip_and_turn: bool
 
 
 def make_train_batches(
@@ -45,12 +30,13 @@ def make_train_batches(
     num_threads: int,
     process_index: int,
     process_count: int,
+    mixture: Sequence[Part] = (),
 ) -> Iterator[dict[str, np.ndarray]]:
     """Return an endless iterator over one process's part of the batches, from the one of `first_step` on.
 
     Args:
         source: training pairs.
-        options: how pairs become inputs.
+        options: how they become inputs.
         crop: side in pixels of a random square of the (resized) frame; 0 takes it whole.
         batch_size: images per step over all processes; a multiple of `process_count`.
         seed: of the order and the augmentation.
@@ -58,11 +44,14 @@ def make_train_batches(
         num_threads: threads that read and augment.
         process_index: which part of each batch.
         process_count: how many parts there are; one after another they are the batch that a single process reads.
+        mixture: further training pairs and their shares of each batch; `source` has what they leave.
 
     Yields:
         `blur` and `sharp`, both (batch_size / process_count, H, W, 3) uint8.
     """
-    examples = _TrainExamples(source, options, crop, batch_size, seed, process_index, process_count)
+    sources = [(source, options), *((part.source, part.options) for part in mixture)]
+    shares = [part.share for part in mixture]
+    examples = _TrainExamples(sources, shares, crop, batch_size, seed, process_index, process_count)
     dataset = grain.MapDataset.source(examples).batch(examples.part_size, batch_fn=_stack)
     iterator = iter(dataset.to_iter_dataset(_read_options(num_threads)))
     iterator.set_state({"next_index": first_step})
@@ -80,7 +69,7 @@ def make_eval_pairs(
     part = grain.MapDataset.source(source).slice(slice(first, len(source) if end is None else end))
     if not len(part):
         return iter(())
-    dataset = part.map(lambda pair: {**pair, **_resize_pair(pair, options)})
+    dataset = part.map(lambda pair: {**pair, **resize_pair(pair, options)})
     return iter(dataset.to_iter_dataset(_read_options(num_threads)))
 
 
@@ -95,32 +84,51 @@ def steps_per_epoch(num_pairs: int, batch_size: int) -> int:
     return num_pairs // batch_size
 
 
-def check_sizes(source: PairSource, resize: int, crops: Sequence[int]) -> None:
+def check_sizes(source: PairSource, options: InputOptions, crops: Sequence[int], mixture: Sequence[Part] = ()) -> None:
     """Refuse pairs that cannot be cropped, or that cannot share a batch, before training starts.
 
     Args:
         source: training pairs.
-        resize: side in pixels that frames are resized to; 0 for none.
+        options: how they become inputs.
         crops: side in pixels of each stage's crops; 0 for none.
+        mixture: further training pairs.
 
     Raises:
         InputError: names the fields and the sizes.
     """
-    sizes = {(resize, resize)} if resize else {*source.sizes}
-    smallest = min(min(size) for size in sizes)
-    words = f"data.resize, {resize}" if resize else f"the smallest training image, {smallest} pixels"
-    problems = []
+    parts = [("data", source, options), *((part.field, part.source, part.options) for part in mixture)]
+    problems = [problem for part in parts for problem in _crop_problems(*part, crops)]
+    sizes = {size: field for field, pairs, own in parts for size in _input_sizes(pairs, own)}
     for i, crop in enumerate(crops):
-        if crop > smallest:
-            problems.append(f"stages[{i}].crop: {crop} is larger than {words}. Lower it.")
         if not crop and len(sizes) > 1:
             found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)[:5])
+            fields = ", ".join(f"{field}.resize" for field in dict.fromkeys(sizes.values()))
             problems.append(
                 f"Training images have {len(sizes)} sizes ({found}{', ...' if len(sizes) > 5 else ''}) and cannot "
-                f"share a batch. Set stages[{i}].crop or data.resize."
+                f"share a batch. Set stages[{i}].crop or {fields}."
             )
     if problems:
         raise InputError("\n".join(problems))
+
+
+def _input_sizes(source: PairSource, options: InputOptions) -> set[tuple[int, int]]:
+    return {(options.resize, options.resize)} if options.resize else {*source.sizes}
+
+
+def _crop_problems(field: str, source: PairSource, options: InputOptions, crops: Sequence[int]) -> Iterator[str]:
+    smallest = min(min(size) for size in _input_sizes(source, options))
+    words = f"{field}.resize, {options.resize}"
+    if not options.resize:
+        whose = "" if field == "data" else f" of {field}"
+        words = f"the smallest training image{whose}, {smallest} pixels"
+    for i, crop in enumerate(crops):
+        if crop > smallest:
+            yield f"stages[{i}].crop: {crop} is larger than {words}. Lower it."
+        elif (needed := options.frame_side(crop)) > smallest:
+            yield (
+                f"stages[{i}].crop: {crop} takes up to {needed} pixels of a frame ({field}.rescale, {field}.stretch), "
+                f"more than {words}, has. Lower it, or raise {field}.rescale."
+            )
 
 
 def _read_options(num_threads: int) -> grain.ReadOptions:
@@ -133,15 +141,15 @@ class _TrainExamples:
 
     def __init__(
         self,
-        source: PairSource,
-        options: InputOptions,
+        sources: Sequence[tuple[PairSource, InputOptions]],
+        shares: Sequence[float],
         crop: int,
         batch_size: int,
         seed: int,
         process_index: int,
         process_count: int,
     ):
-        self.source, self.options, self.crop = source, options, crop
+        self.sources, self.shares, self.crop = sources, shares, crop
         self.batch_size, self.seed = batch_size, seed
         self.part_size = batch_size // process_count
         self.start = process_index * self.part_size
@@ -152,38 +160,20 @@ class _TrainExamples:
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         step, place = divmod(index, self.part_size)
         position = step * self.batch_size + self.start + place
-        epoch, place = divmod(position, len(self.source))
-        pair = int(_epoch_order(self.seed, epoch, len(self.source))[place])
-        return _read_example(self.source, pair, self.options, self.crop, np.random.default_rng([self.seed, position]))
+        chosen, rank = place_example(self.seed, position, self.batch_size, self.shares)
+        source, options = self.sources[chosen]
+        epoch, place = divmod(rank, len(source))
+        pair = int(_epoch_order(self.seed, epoch, len(source), chosen)[place])
+        return read_example(source, pair, options, self.crop, np.random.default_rng([self.seed, position]))
 
 
 # Grain's own shuffle takes 0.5 ms an image on small data sets; this order is kept while an epoch lasts.
-@functools.lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-    # One number more than an example's generator is made from: no two streams are the same.
-    return np.random.default_rng([seed, epoch, length]).permutation(length)
-
-
-def _read_example(
-    source: PairSource, index: int, options: InputOptions, crop: int, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Read a pair, cropped, mirrored and turned at random, both images alike."""
-    height, width = (options.resize, options.resize) if options.resize else source.sizes[index]
-    window = np.s_[:, :]
-    if crop:
-        top, left = (int(rng.integers(side - crop + 1)) for side in (height, width))
-        window = np.s_[top : top + crop, left : left + crop]
-        height = width = crop
-    if options.resize:
-        pair = {key: image[window] for key, image in _resize_pair(source[index], options).items()}
-    else:
-        pair = source.read(index, window)
-    if options.flip_and_turn:
-        # A frame that is not square keeps its shape: half turns only.
-        turns = int(rng.integers(4)) if height == width else 2 * int(rng.integers(2))
-        mirror = bool(rng.integers(2))
-        pair = {key: np.rot90(pair[key][:, ::-1] if mirror else pair[key], turns) for key in ("blur", "sharp")}
-    return pair
+@functools.lru_cache(maxsize=8)
+def _epoch_order(seed: int, epoch: int, length: int, source: int) -> np.ndarray:
+    # One number more than an example's generator is made from: no two streams are the same. Of two sources of one
+    # length each has its own.
+    own = [source] if source else []
+    return np.random.default_rng([seed, epoch, length, *own]).permutation(length)
 
 
 def _stack(pairs: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -192,10 +182,3 @@ def _stack(pairs: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     for i, pair in enumerate(pairs):
         batch[0, i], batch[1, i] = pair["blur"], pair["sharp"]
     return {"blur": batch[0], "sharp": batch[1]}
-
-
-def _resize_pair(pair: dict, options: InputOptions) -> dict[str, np.ndarray]:
-    images = {key: pair[key] for key in ("blur", "sharp")}
-    if not options.resize:
-        return images
-    return {key: resize_image(image, options.resize, options.resize_filter) for key, image in images.items()}

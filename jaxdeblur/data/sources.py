@@ -42,21 +42,25 @@ class DataOptions:
     skip_bad: bool
 
 
-def open_sources(options: DataOptions, *, resize: int, resize_filter: str, crop: int) -> dict[str, PairSource]:
+def open_sources(
+    options: DataOptions, *, resize: int, resize_filter: str, crop: int, full_frames: bool = False
+) -> dict[str, PairSource]:
     """Return the sources of `train`, `validation` and `test`.
 
     Args:
         options: which data.
         resize: side in pixels that frames will be resized to; 0 for none.
         resize_filter: the filter's name.
-        crop: side in pixels of the largest random crop; training images must not be smaller.
+        crop: fewest pixels of a training image's side; where frames are not rescaled, the largest random crop.
+        full_frames: windows of full frames will be read, also if they are then resized.
 
     Raises:
         InputError: a folder, a file, a pair or a split is wrong; all that is wrong with the files of a split at once.
     """
     root = options.root
     if is_prepared(root):
-        found = open_prepared(root, blur=options.blur, resize=resize, resize_filter=resize_filter)
+        form = {"resize": resize, "resize_filter": resize_filter, "full_frames": full_frames}
+        found = open_prepared(root, blur=options.blur, **form)
         if options.splits in ("drawn", "none"):
             raise InputError(
                 f"data.splits: {options.splits!r}, but prepared data has splits. Set it to 'official' or 'original'."

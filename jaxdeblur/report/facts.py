@@ -1,7 +1,7 @@
 """What a report says of each run beside its scores: what it is, how it was made and what was scored."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdeblur.report.collect import Entry, Group
@@ -22,6 +22,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "initial weights": facts["initial_weights"],
         "trained here": "yes" if run.trained else "no: weights that were only evaluated",
         "data": facts["data_set"],
+        "mixed in": _mixed(facts.get("mixture", {})),
         "pairs": ", ".join(f"{number:,} {split}" for split, number in facts["pairs"].items()),
         "pairs left out": facts.get("pairs_skipped"),
         "training steps": last["step"] if last else None,
@@ -67,6 +68,11 @@ def scorings_table(groups: Sequence[Group]) -> Table:
     rows = [[entry.run.name, *map(_text, own.values())] for entry, own in zip(entries, facts, strict=True)]
     notes = ["FLOPs are the compiler's count for one image, a multiplication and an addition being two."]
     return Table("What was scored", ["run", *facts[0]], rows, notes)
+
+
+def _mixed(mixture: Mapping[str, Any]) -> str | None:
+    parts = [f"{part['share']:g} of the examples from {part['data_set']} ({name})" for name, part in mixture.items()]
+    return "; ".join(parts) or None
 
 
 def _text(value: Any) -> str:
