@@ -59,7 +59,20 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.skip_bad = False  # True: go on without damaged, lonely or too small pairs, and say how many
     config.data.resize = 256  # side in pixels of the square that whole frames are resized to; 0: not resized
     config.data.resize_filter = "bicubic"  # nearest, bilinear, bicubic or lanczos
+    # Least and greatest factor that training images are enlarged by at random (drawn log-uniformly), and the length of
+    # their blur with them; (1.0, 1.0): none. With `resize`, a random window of 1 / factor of the frame's sides is
+    # squeezed in place of the frame: with (1.0, 2.0) blur is once to twice as long as under protocol 256, where that of
+    # 1280x720 frames is 1/5 as long across and 1/2.8 as long down. Without, frames are rescaled before the crop.
+    config.data.rescale = (1.0, 1.0)
+    config.data.stretch = 1.0  # greatest ratio of the factor for height to that for width, drawn as well; 1.0: alike
     config.data.flip_and_turn = True  # mirror and turn training images at random
+    config.data.permute_channels = False  # exchange red, green and blue of training images at random
+    # Least and greatest factor of a training image's values, drawn log-uniformly; (1.0, 1.0): none. Less where a value
+    # would exceed 255, so that nothing is clipped.
+    config.data.gain = (1.0, 1.0)
+    # Training pairs of other sources, each with its share of every batch: dicts as {"root": "data/made", "share": 0.5,
+    # "blur": "blur", "resize": 256, "rescale": (1.0, 1.0), "stretch": 1.0}; data.root has the rest. (): none.
+    config.data.mixture = ()
     config.data.batch_size = 8  # images per step, over all devices
     config.data.num_threads = 8  # threads that read images
 
