@@ -7,6 +7,7 @@ statistics are float32 whatever it is, and BatchNorm takes the batch's mean and 
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -77,7 +78,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape, axes = x.shape[-1:], tuple(range(x.ndim - 1))
+        shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -85,15 +86,27 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             center, spread = mean.value, variance.value
         else:
-            wide = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-            center = wide.mean(axes)
-            spread = jnp.maximum(0.0, jnp.square(wide).mean(axes) - jnp.square(center))
+            center, spread = _moments(x)
             if not self.is_initializing():
                 for running, new in ((mean, center), (variance, spread)):
                     running.value = BATCH_NORM_MOMENTUM * running.value + (1 - BATCH_NORM_MOMENTUM) * new
         factor = scale * jax.lax.rsqrt(spread + BATCH_NORM_EPSILON)
         shift = bias - center * factor
-        return (x * factor + shift).astype(self.dtype or x.dtype)
+        return _scale(x, factor, shift).astype(self.dtype or x.dtype)
+
+
+# Of the steps within, and of an image in half precision made wide for them, nothing is kept for the backward pass.
+@partial(jax.checkpoint, prevent_cse=False)
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return each channel's mean and variance over all pixels, at least in float32."""
+    wide, axes = x.astype(jnp.promote_types(jnp.float32, x.dtype)), tuple(range(x.ndim - 1))
+    mean = wide.mean(axes)
+    return mean, jnp.maximum(0.0, (wide * wide).mean(axes) - mean * mean)
+
+
+@partial(jax.checkpoint, prevent_cse=False)
+def _scale(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+    return (x * factor + shift).astype(x.dtype)
 
 
 class Place(NamedTuple):
