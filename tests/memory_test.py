@@ -1,0 +1,31 @@
+"""Freed memory, counted by the pages that the system hands out."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FILL = """
+import resource, sys
+import numpy as np
+from jaxdeblur.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+np.ones(2**24, np.float32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(2**24, np.float32)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's memory that is kept")
+def test_a_second_array_takes_the_pages_of_the_first():
+    def pages(mode):
+        # Huge pages, which NumPy asks for, would make one page of 512.
+        environment = {"NUMPY_MADVISE_HUGEPAGE": "0", "PATH": ""}
+        command = [sys.executable, "-c", FILL, mode]
+        return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert pages("given back") > 10_000  # 64 MiB in pages of 4 KiB are 16,384
+    assert pages("kept") < 1_000
