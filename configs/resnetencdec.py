@@ -77,9 +77,15 @@ def get_config(variant: str = "default") -> ConfigDict:
     # "blur": "blur", "resize": 256, "rescale": (1.0, 1.0), "stretch": 1.0}; data.root has the rest. (): none.
     config.data.mixture = ()
     config.data.batch_size = 16  # images per step, over all devices
+    # Images that an epoch counts, after which the run validates and saves, and by which the lengths of stages go;
+    # 0: as many as there are training pairs. With it, a recipe is as long on any data.
+    config.data.epoch_images = 0
     config.data.num_threads = 8  # threads that read images
+    # GiB of memory for decoded training images of folders, so that they are not decoded in every epoch; 0.0: none.
+    # A pair of 1280x720 takes 0.005. Prepared data does not need it.
+    config.data.keep_gib = 0.0
 
-    # One after another. An epoch is as many steps as whole batches fit into the training images.
+    # One after another. An epoch is as many steps as whole batches fit into its images.
     # Schedules of the learning rate (per step), from the start of their stage on:
     #   {"name": "constant", "learning_rate": 1e-3}
     #   {"name": "cosine", "learning_rate": 1e-3, "warmup": 5, "unit": "epochs"}: rises from 0 in `warmup`, falls to 0

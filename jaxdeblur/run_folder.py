@@ -25,6 +25,7 @@ HARMLESS = (
     "profile_steps",
     "data.skip_bad",
     "data.num_threads",
+    "data.keep_gib",
     "evaluation.",
     "checkpoint.",
     "log.",

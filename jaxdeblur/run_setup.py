@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 from jaxdeblur import processes
 from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
 from jaxdeblur.config import check_config, flatten, to_plain
+from jaxdeblur.data.folders import FolderSource
+from jaxdeblur.data.image_memory import ImageMemory
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
 from jaxdeblur.data.prepared import PreparedSource
@@ -156,7 +158,14 @@ def open_training_data(
     if "train" not in sources:
         raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
     scored = [source for split, source in sources.items() if split != "train"]
-    return sources, tuple(raise_together(*(partial(leave_out_scored, part, scored) for part in parts)))
+    parts = raise_together(*(partial(leave_out_scored, part, scored) for part in parts))
+    memory = ImageMemory(int(data["keep_gib"] * 2**30))
+
+    def keep(source: PairSource) -> PairSource:
+        return source.reading_by(memory.read) if isinstance(source, FolderSource) else source
+
+    kept = tuple(dataclasses.replace(part, source=keep(part.source)) for part in parts)
+    return {**sources, "train": keep(sources["train"])}, kept
 
 
 def fit_stages(plain: dict[str, Any], source: PairSource) -> list[Stage]:
@@ -165,7 +174,7 @@ def fit_stages(plain: dict[str, Any], source: PairSource) -> list[Stage]:
     Raises:
         InputError: a batch holds more than all pairs, or a schedule does not fit into its stage.
     """
-    epoch_steps = steps_per_epoch(len(source), plain["data"]["batch_size"])
+    epoch_steps = steps_per_epoch(len(source), plain["data"]["batch_size"], plain["data"]["epoch_images"])
     encoder = ENCODERS.get(plain["model"]["name"], "")
     return plan_stages(plain["stages"], epoch_steps, encoder=encoder, ema_decay=plain["ema_decay"])
 
@@ -222,6 +231,7 @@ def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *,
     """
     # Where the data lies and how it is read may differ between machines; what is in it may not.
     known = flatten({**to_plain(config), **facts})
-    shared = {key: known[key] for key in known if key != "data.num_threads" and not ROOTS.fullmatch(key)}
+    own = ("data.num_threads", "data.keep_gib")
+    shared = {key: known[key] for key in known if key not in own and not ROOTS.fullmatch(key)}
     processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
     processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))

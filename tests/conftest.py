@@ -151,7 +151,9 @@ def make_tiny_config(root: Path) -> ConfigDict:
                 "gain": (1.0, 1.0),
                 "mixture": (),
                 "batch_size": 2,
+                "epoch_images": 0,
                 "num_threads": 2,
+                "keep_gib": 0.0,
             },
             "stages": (
                 ConfigDict(

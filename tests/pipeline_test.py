@@ -189,9 +189,12 @@ def test_resizing_is_pillows_filter_by_name(tiny_gopro):
 
 
 def test_an_epoch_needs_a_batch():
-    assert steps_per_epoch(10, 3) == 3
+    assert steps_per_epoch(10, 3, 0) == 3
+    assert steps_per_epoch(10, 3, 20) == 6
+    with pytest.raises(InputError, match=r"data\.epoch_images: 2, but a batch has 3 images"):
+        steps_per_epoch(10, 3, 2)
     with pytest.raises(InputError, match="batch_size: 4, but only 3 training pairs"):
-        steps_per_epoch(3, 4)
+        steps_per_epoch(3, 4, 0)
 
 
 def test_sizes_that_cannot_be_cropped_or_batched_are_refused(tiny_gopro):

@@ -26,8 +26,9 @@ class InputOptions:
         resize_filter: name of Pillow's filter, antialiased when it shrinks.
         flip_and_turn: mirror at random and turn by a random multiple of 90 degrees.
         rescale: least and greatest factor by which things appear larger than without it, drawn log-uniformly; the
-            blur's length is multiplied by it too. With `resize`, a random window of 1 / factor of the frame's sides is
-            squeezed in place of the whole frame; without, the frame is rescaled before the crop.
+            blur's length is multiplied by it too. With `resize`, the square is squeezed from a random window of
+            1 / factor of the frame's sides, times crop / resize where there is a crop; without, the frame is rescaled
+            before the crop.
         stretch: greatest ratio of the rows' factor to the columns', and the other way round; drawn log-uniformly.
         permute_channels: exchange red, green and blue at random.
         gain: least and greatest factor of all values, drawn log-uniformly; less where a value would exceed 255.
@@ -73,13 +74,13 @@ def read_example(
     else:
         window = np.s_[:, :]
     pair = source.read(index, window)
-    if options.resize:
+    if options.rescales:
+        pair = {key: resize_image(pair[key], crop or options.resize, options.resize_filter) for key in VARIANTS}
+    elif options.resize:
         pair = resize_pair(pair, options)
         if crop:
             part = _place_window((options.resize, options.resize), (crop, crop), rng)
             pair = {key: image[part] for key, image in pair.items()}
-    elif options.rescales:
-        pair = {key: resize_image(pair[key], crop, options.resize_filter) for key in VARIANTS}
     if options.flip_and_turn:
         pair = _turn(pair, rng)
     return _recolour(pair, options, rng)
@@ -100,7 +101,8 @@ def _draw_window(frame: tuple[int, int], options: InputOptions, crop: int, rng: 
         tilt = math.sqrt(_draw_factor((1 / options.stretch, options.stretch), rng))
     sides = []
     for side, factor in zip(frame, (both * tilt, both / tilt), strict=True):
-        part = (side if options.resize else crop) / factor
+        # With both `resize` and a crop, what the crop would show is all that is read and squeezed.
+        part = (side * (crop or options.resize) / options.resize if options.resize else crop) / factor
         sides.append(min(side, max(1, round(part))))  # no factor can show more than the whole side
     return sides[0], sides[1]
 

@@ -18,6 +18,7 @@ from jaxdeblur.data.scan import FileScan, scan_files
 from jaxdeblur.errors import InputError, list_problems
 
 SMALL = "smaller than the crop"
+ReadImage = Callable[[Path], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +44,13 @@ class FolderSource:
         skipped: sequence and frame of each pair that was left out.
     """
 
-    def __init__(self, pairs: Sequence[Pair], skipped: Sequence[tuple[str, str]] = ()):
+    def __init__(self, pairs: Sequence[Pair], skipped: Sequence[tuple[str, str]] = (), read: ReadImage = read_image):
         self.pairs = list(pairs)
         self.names = [(pair.sequence, pair.frame) for pair in self.pairs]
         self.sizes = [pair.size for pair in self.pairs]
         self.digests = [pair.digests for pair in self.pairs]
         self.skipped = list(skipped)
+        self._read = read
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -59,7 +61,7 @@ class FolderSource:
     def read(self, index: int, window: tuple[slice, slice]) -> dict:
         """Return the same as `source[index]`, with the images cut to some rows and columns."""
         pair = self.pairs[index]
-        images = {"blur": read_image(pair.blur), "sharp": read_image(pair.sharp)}
+        images = {"blur": self._read(pair.blur), "sharp": self._read(pair.sharp)}
         for key, image in images.items():
             if image.shape[:2] != pair.size:
                 found, expected = _pixels(image.shape[:2]), _pixels(pair.size)
@@ -71,7 +73,11 @@ class FolderSource:
     def select(self, keep: Callable[[str, str], bool]) -> "FolderSource":
         """Return a source of the pairs, also of those left out, for whose sequence and frame `keep` is true."""
         pairs = [pair for pair in self.pairs if keep(pair.sequence, pair.frame)]
-        return FolderSource(pairs, [name for name in self.skipped if keep(*name)])
+        return FolderSource(pairs, [name for name in self.skipped if keep(*name)], self._read)
+
+    def reading_by(self, read: ReadImage) -> "FolderSource":
+        """Return a source of the same pairs whose files are read by `read`."""
+        return FolderSource(self.pairs, self.skipped, read)
 
     def fingerprint(self) -> str:
         """Return the `fingerprint` of these pairs."""

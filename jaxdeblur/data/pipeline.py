@@ -73,15 +73,20 @@ def make_eval_pairs(
     return iter(dataset.to_iter_dataset(_read_options(num_threads)))
 
 
-def steps_per_epoch(num_pairs: int, batch_size: int) -> int:
-    """Return the batches that an epoch counts.
+def steps_per_epoch(num_pairs: int, batch_size: int, epoch_images: int) -> int:
+    """Return the batches that an epoch counts: as many as fit into `epoch_images`, or into all pairs where that is 0.
 
     Raises:
-        InputError: there are fewer pairs than a batch holds.
+        InputError: there are fewer pairs than a batch holds, or an epoch would be no step.
     """
     if num_pairs < batch_size:
         raise InputError(f"data.batch_size: {batch_size}, but only {num_pairs} training pairs. Lower it.")
-    return num_pairs // batch_size
+    if 0 < epoch_images < batch_size:
+        raise InputError(
+            f"data.epoch_images: {epoch_images}, but a batch has {batch_size} images (data.batch_size). Raise it, or "
+            "set it to 0 for all training pairs."
+        )
+    return (epoch_images or num_pairs) // batch_size
 
 
 def check_sizes(source: PairSource, options: InputOptions, crops: Sequence[int], mixture: Sequence[Part] = ()) -> None:
