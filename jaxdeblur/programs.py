@@ -12,6 +12,7 @@ import jax
 
 from jaxdeblur.console import SpeedMeter, say
 from jaxdeblur.files import user_cache_folder
+from jaxdeblur.memory import return_freed_memory
 
 # Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
 # in: JAX computes float32 convolutions in TF32 on NVIDIA GPUs since Ampere, and in bfloat16 on TPUs, unless
@@ -64,6 +65,7 @@ def compile_program(function: Any, *arguments: Any) -> Program:
     start = time.perf_counter()
     compiled = function.lower(*arguments).compile()
     seconds = time.perf_counter() - start
+    return_freed_memory()
     analysis = compiled.cost_analysis() or {}
     return Program(compiled, seconds, float(analysis.get("flops", 0.0)))
 

@@ -13,6 +13,7 @@ def row(peer, seconds, gib, **facts):
         "size": [2, 256, 256],
         "step_s": seconds,
         "peak_bytes": gib * 2**30,
+        "peak_step_bytes": gib * 2**29,
         "first_s": 3.0,
         **facts,
     }
@@ -34,6 +35,7 @@ def test_ratios_are_the_better_peers_of_the_same_rounds():
     assert ours["images/s"] == "1.00"
     assert ours["PyTorch's / ours"] == "2.00"
     assert ours["ours / PyTorch's"] == "0.50"
+    assert ours["GiB in steps"] == "0.50"
     assert ours["of peak"] == "25%"  # 50 GFLOPs in 2 s are 25 GFLOP/s
     assert eager["PyTorch's / ours"] == ""
 
@@ -45,6 +47,7 @@ def test_a_contestant_takes_steps_in_a_process_of_its_own(task, monkeypatch, tmp
     assert len(found["step_s"]) == 2
     assert 0 < np.median(found["step_s"]) < found["compile_s"] < found["first_s"]
     assert 2**27 < found["peak_bytes"] < 2**33
+    assert 2**27 < found.get("peak_step_bytes", found["peak_bytes"]) <= found["peak_bytes"]
     # The residual blocks alone: 2x8x8 pixels, 10 convolutions, forward and two gradients; less for borders.
     blocks = (3 if task == "train" else 1) * 10 * 2 * (2 * 8 * 8) * 9 * 128 * 128
     assert 0.8 * blocks < found["flops"] < 2 * blocks

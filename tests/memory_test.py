@@ -29,3 +29,27 @@ def test_a_second_array_takes_the_pages_of_the_first():
 
     assert pages("given back") > 10_000  # 64 MiB in pages of 4 KiB are 16,384
     assert pages("kept") < 1_000
+
+
+RETURN = """
+import re
+from pathlib import Path
+import numpy as np
+from jaxdeblur.memory import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+keep_freed_memory()
+np.ones(2**24, np.float32)
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's memory that is given back")
+def test_what_is_free_can_be_given_back():
+    command = [sys.executable, "-c", RETURN]
+    returned = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert returned > 60_000  # KiB; the array had 65,536

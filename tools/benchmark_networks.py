@@ -119,19 +119,23 @@ def measure_peak() -> float:
 def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
     """Return a Markdown table; ratios are the better of PyTorch's to ours, of steps that took turns."""
     heads = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
-    heads += ("peak GiB", "ours / PyTorch's", "first result, s", "compiling, s", "GFLOPs", "of peak")
+    heads += ("GiB in steps", "ours / PyTorch's", "peak GiB", "ours / PyTorch's", "first result, s", "compiling, s")
+    heads += ("GFLOPs", "of peak")
     table = []
     for row in rows:
         theirs = [other for other in _beside(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
-        seconds, speed, memory = np.median(row["step_s"]), "", ""
+        seconds, speed = np.median(row["step_s"]), ""
         if theirs:
             best = min(theirs, key=lambda other: np.median(other["step_s"]))
             speed = f"{np.median(np.divide(best['step_s'], row['step_s'])):.2f}"
-            memory = f"{row['peak_bytes'] / min(other['peak_bytes'] for other in theirs):.2f}"
         flops = row.get("flops", 0)
         cells = [row["network"], "x".join(map(str, row["size"])), row["peer"], f"{seconds:.3f}"]
         cells += [f"{min(row['step_s']):.3f}, {max(row['step_s']):.3f}", f"{row['size'][0] / seconds:.2f}", speed]
-        cells += [f"{row['peak_bytes'] / 2**30:.2f}", memory, f"{row['first_s']:.1f}"]
+        for key in ("peak_step_bytes", "peak_bytes"):
+            cells.append(f"{row[key] / 2**30:.2f}" if key in row else "")
+            least = min((other[key] for other in theirs if key in row), default=0)
+            cells.append(f"{row[key] / least:.2f}" if least else "")
+        cells.append(f"{row['first_s']:.1f}")
         cells += [f"{row['compile_s']:.1f}" if "compile_s" in row else "", f"{flops / 1e9:.0f}" if flops else ""]
         table.append([*cells, f"{flops / seconds / peak_flops:.0%}" if flops else ""])
     return _markdown(heads, table)

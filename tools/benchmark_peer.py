@@ -2,7 +2,8 @@
 
     python tools/benchmark_peer.py jaxdeblur train transformnet 2 256 256
 
-It prints a line of JSON when its first step is done, one for each step, and one at the end with its peak memory.
+It prints a line of JSON when its first step is done, one for each step, and one at the end with its peak memory: of the
+whole process, and on Linux of the timed steps alone.
 `benchmark_networks.py` starts several of them and lets them take turns: a machine that slows down slows all alike.
 
 Tasks are `train` (Adam, MSE, the original's first stage) and `restore` (forward with running statistics), uint8 images
@@ -10,6 +11,7 @@ in; of the last, float32 images out on the host. PyTorch's networks are channels
 """
 
 import json
+import re
 import resource
 import sys
 import time
@@ -20,6 +22,7 @@ import numpy as np
 
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 PEAK_SIDE = 3072  # of the square matrices whose product shows the machine's peak
 
 
@@ -49,23 +52,28 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     use_compilation_cache("")
     plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
     model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])
+    # Its program is not run: it tells the FLOPs, where the compiler's count of the faster forms leaves out repeats.
+    plain_model = build_model(**plain["model"], **{**plain["compute"], "fast": False})
     facts = {"device": jax.local_devices()[0].device_kind}
     if task == "restore":
         variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
         restore = compile_program(make_forward(model), variables, jnp.asarray(images["blur"]))
-        facts |= {"compile_s": restore.compile_seconds, "flops": restore.flops}
+        flops = make_forward(plain_model).lower(variables, jnp.asarray(images["blur"])).cost_analysis()["flops"]
+        facts |= {"compile_s": restore.compile_seconds, "flops": flops}
         return lambda: np.asarray(restore.call(variables, jnp.asarray(images["blur"]))), facts
     stage = plan_stages(plain["stages"], steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
     program = compile_program(make_train_step(stage, mesh), state, batch)
+    plain_state = state.replace(apply_fn=plain_model.apply)
+    flops = make_train_step(stage, mesh).lower(plain_state, batch).cost_analysis()["flops"]
 
     def step() -> None:
         nonlocal state
         state, loss, _ = program.call(state, batch)
         loss.block_until_ready()
 
-    return step, facts | {"compile_s": program.compile_seconds, "flops": program.flops}
+    return step, facts | {"compile_s": program.compile_seconds, "flops": flops}
 
 
 def start_pytorch(
@@ -122,6 +130,12 @@ def measure_peak() -> float:
     return 2 * PEAK_SIDE**3 / min(seconds[1:])
 
 
+def process_peak() -> int:
+    """Return the largest memory that the process had resident, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024  # KiB on Linux
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def main() -> None:
     """Take steps until standard input ends."""
     peer, task, network, *size = sys.argv[1:]
@@ -136,13 +150,17 @@ def main() -> None:
     step()
     print(json.dumps(facts), flush=True)
     step()  # what is made at the second step, such as the optimizer's state, is not timed either
+    before = process_peak()
+    if STATUS.exists():
+        RESET.write_text("5")  # the peak counts anew from here on; proc(5)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
         print(json.dumps({"step_s": time.perf_counter() - start}), flush=True)
-    # In KiB on Linux, in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(json.dumps({"peak_bytes": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), flush=True)
+    peaks = {"peak_bytes": max(before, process_peak())}
+    if STATUS.exists():
+        peaks["peak_step_bytes"] = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
+    print(json.dumps(peaks), flush=True)
 
 
 if __name__ == "__main__":
