@@ -2,13 +2,15 @@
 
     python -m jaxdeblur.main --config configs/nafnet.py --config.data.root=PATH/TO/GOPRO_Large
 
-`configs/nafnet.py:recommended` is the same. `configs/nafnet.py:smoke` passes through everything in minutes on a CPU; it
-trains nothing useful.
+`configs/nafnet.py:recommended` is the same: half an hour on 2 CPU cores, for frames of 256x256. `:photographs` takes as
+long and learns from crops of whole frames, for photographs as they are. `:gpu` is the published size on the whole data
+set. docs/recipes.md says what they gain, and that `:gpu` was not run. `:smoke` passes through everything in minutes on
+a CPU; it trains nothing useful.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("default", "smoke", "recommended")
+VARIANTS = ("default", "smoke", "recommended", "photographs", "gpu")
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -63,8 +65,8 @@ def get_config(variant: str = "default") -> ConfigDict:
     # their blur with them; (1.0, 1.0): none. With `resize`, a random window of 1 / factor of the frame's sides is
     # squeezed in place of the frame: with (1.0, 2.0) blur is once to twice as long as under protocol 256, where that of
     # 1280x720 frames is 1/5 as long across and 1/2.8 as long down. Without, frames are rescaled before the crop.
-    config.data.rescale = (1.0, 1.0)
-    config.data.stretch = 1.0  # greatest ratio of the factor for height to that for width, drawn as well; 1.0: alike
+    config.data.rescale = (1.0, 2.0)
+    config.data.stretch = 2.0  # greatest ratio of the factor for height to that for width, drawn as well; 1.0: alike
     config.data.flip_and_turn = True  # mirror and turn training images at random
     config.data.permute_channels = False  # exchange red, green and blue of training images at random
     # Least and greatest factor of a training image's values, drawn log-uniformly; (1.0, 1.0): none. Less where a value
@@ -76,11 +78,11 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.batch_size = 8  # images per step, over all devices
     # Images that an epoch counts, after which the run validates and saves, and by which the lengths of stages go;
     # 0: as many as there are training pairs. With it, a recipe is as long on any data.
-    config.data.epoch_images = 0
+    config.data.epoch_images = 2048
     config.data.num_threads = 8  # threads that read images
     # GiB of memory for decoded training images of folders, so that they are not decoded in every epoch; 0.0: none.
     # A pair of 1280x720 takes 0.005. Prepared data does not need it.
-    config.data.keep_gib = 0.0
+    config.data.keep_gib = 1.0
 
     # One after another. An epoch is as many steps as whole batches fit into its images.
     # Schedules of the learning rate (per step), from the start of their stage on:
@@ -91,7 +93,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.stages = (
         ConfigDict(
             {
-                "epochs": 300,
+                "epochs": 24,
                 "crop": 128,  # side in pixels of random training crops; 0: whole frames
                 "loss": "charbonnier",  # or "mse", "mae", "psnr" (minus the PSNR in dB)
                 "accumulate": 1,  # micro-batches that each batch is worked through in, to save memory; 1: all at once
@@ -99,7 +101,7 @@ def get_config(variant: str = "default") -> ConfigDict:
                 # The network has no encoder to freeze or to train at another rate.
                 "encoder": {"frozen_epochs": 0, "rate": 1.0},
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 500, "unit": "steps"},
+                "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 200, "unit": "steps"},
             }
         ),
     )
@@ -117,6 +119,33 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
 
+    if variant == "photographs":
+        config.data.resize = 0
+        config.data.rescale = (0.5, 1.0)
+        config.data.stretch = 1.0
+        config.data.batch_size = 4
+        config.evaluation.batch_size = 1
+        config.evaluation.protocols = ("full",)
+        for stage in config.stages:
+            stage.epochs = 11
+            stage.crop = 192
+    if variant == "gpu":
+        config.model.width = 32
+        config.model.encoder_blocks = (1, 1, 1, 28)
+        config.model.decoder_blocks = (1, 1, 1, 1)
+        config.model.half_resolution = False
+        config.data.resize = 0
+        config.data.rescale = (0.5, 1.0)
+        config.data.stretch = 1.0
+        config.data.batch_size = 32
+        config.data.epoch_images = 64_000
+        config.data.keep_gib = 0.0
+        config.evaluation.protocols = ("full", "256")
+        for stage in config.stages:
+            stage.epochs = 100
+            stage.crop = 256
+            stage.optimizer.b2 = 0.9
+            stage.schedule.warmup = 1000
     if variant == "smoke":
         config.data.validation_sequences = ("GOPR0477_11_00",)
         config.data.batch_size = 4
@@ -126,4 +155,6 @@ def get_config(variant: str = "default") -> ConfigDict:
             stage.epochs = 1
             stage.schedule.warmup = 0
             stage.crop = 64
+        config.data.epoch_images = 0
+        config.data.rescale, config.data.stretch = (1.0, 1.0), 1.0
     return config

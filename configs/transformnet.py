@@ -3,13 +3,14 @@
     python -m jaxdeblur.main --config configs/transformnet.py --config.data.root=PATH/TO/GOPRO_Large
 
 The variant `configs/transformnet.py:recommended` is what this project makes of the network: it has no BatchNorm, and
-learns what to add to its input. `configs/transformnet.py:smoke` passes through everything in minutes on a CPU; it
-trains nothing useful.
+learns what to add to its input; half an hour on 2 CPU cores. `:photographs` takes as long and learns from crops of
+whole frames, for photographs as they are; `:gpu` is for the whole data set. docs/recipes.md says what they gain, and
+that `:gpu` was not run. `:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("default", "smoke", "recommended")
+VARIANTS = ("default", "smoke", "recommended", "photographs", "gpu")
 
 
 def get_config(variant: str = "default") -> ConfigDict:
@@ -127,26 +128,45 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 10
 
-    if variant == "recommended":
+    if variant in ("recommended", "photographs", "gpu"):
         config.model.residual = True
         config.model.norm = "none"
         config.ema_decay = 0.999
         config.data.flip_and_turn = True
-        config.data.batch_size = 8
+        config.data.rescale = (1.0, 2.0)
+        config.data.stretch = 2.0
+        config.data.batch_size = 4
+        config.data.epoch_images = 2048
+        config.data.keep_gib = 1.0
         config.stages = (
             ConfigDict(
                 {
-                    "epochs": 300,
+                    "epochs": 5,
                     "crop": 128,
                     "loss": "charbonnier",
                     "accumulate": 1,
                     "clip_norm": 1.0,
                     "encoder": {"frozen_epochs": 0, "rate": 1.0},
                     "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                    "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 500, "unit": "steps"},
+                    "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 100, "unit": "steps"},
                 }
             ),
         )
+    if variant == "photographs":
+        config.data.resize = 0
+        config.data.rescale = (0.5, 1.0)
+        config.data.stretch = 1.0
+        config.evaluation.batch_size = 1
+        config.evaluation.protocols = ("full",)
+    if variant == "gpu":
+        config.ema_decay = 0.999
+        config.data.batch_size = 32
+        config.data.epoch_images = 32_000
+        config.data.keep_gib = 0.0
+        for stage in config.stages:
+            stage.epochs = 100
+            stage.crop = 256
+            stage.schedule.warmup = 1000
     if variant == "smoke":
         config.data.validation_sequences = ("GOPR0477_11_00",)
         config.data.batch_size = 4

@@ -6,7 +6,8 @@
 `add` takes what runs wrote themselves, of the named splits only, into docs/recipes.json; a run that is there already
 is replaced. `write` puts each table between its marks in docs/recipes.md. A row is a recipe, from all its runs: other
 seeds, or other sequences held out. Gains are in dB of PSNR over the blurred input, the mean over sequences, each first
-averaged over its images and over seeds, with the 95% interval over sequences of `jaxdeblur/statistics.py`.
+averaged over its images and over seeds, with the 95% interval over sequences of `jaxdeblur/statistics.py`, and the
+gain of each sequence, in the order of their names.
 """
 
 import argparse
@@ -61,13 +62,17 @@ def read_run(folder: Path, splits: Sequence[str]) -> dict[str, Any]:
 
 
 def gain_over_sequences(runs: Iterable[Mapping[str, Any]], protocols: Sequence[str]) -> dict[str, Any] | None:
-    """Return the `interval` over sequences of their mean gains under the protocols; None where there are none."""
+    """Return the `interval` over sequences of their mean gains under the protocols, and `each` of these by sequence.
+
+    None where there are no gains.
+    """
     found: dict[str, list[float]] = {}
     for run in runs:
         for protocol in protocols:
             for sequence, gains in run["gains"].get(protocol, {}).items():
                 found.setdefault(sequence, []).append(float(np.mean(gains)))
-    return interval([float(np.mean(values)) for values in found.values()], list(found)) if found else None
+    each = {sequence: float(np.mean(found[sequence])) for sequence in sorted(found)}
+    return {**interval(list(each.values()), list(each)), "each": each} if found else None
 
 
 def make_table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -121,10 +126,11 @@ def _gain(found: Mapping[str, Any] | None) -> str:
     words = f"{found['mean']:+.2f}"
     if found["low"] is not None:
         words += f" [{found['low']:+.2f}, {found['high']:+.2f}]"
-    return f"{words} ({found['sequences']})"
+    each = ", ".join(f"{gain:+.2f}" for gain in found["each"].values())
+    return f"{words} ({each})" if len(found["each"]) > 1 else words
 
 
-def main() -> None:
+def main(command_line: Sequence[str] | None = None) -> None:
     """Add runs to the records, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=DOCS / "recipes.json", help="file of the records")
@@ -136,7 +142,7 @@ def main() -> None:
     add.add_argument("--splits", nargs="+", default=["validation"], choices=("validation", "test"))
     write = commands.add_parser("write", help="write the tables")
     write.add_argument("--document", type=Path, default=DOCS / "recipes.md")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     try:
         records = read_json(arguments.records) if arguments.records.exists() else []
         if arguments.command == "write":
