@@ -13,6 +13,10 @@ from ml_collections import ConfigDict
 VARIANTS = ("default", "smoke", "recommended", "photographs", "gpu")
 
 
+# Photographs with made blur, half of each batch: `make data/made` makes them.
+MADE = {"root": "data/made", "share": 0.5, "blur": "blur", "resize": 256, "rescale": (1.0, 1.0), "stretch": 1.0}
+
+
 def get_config(variant: str = "default") -> ConfigDict:
     """Return the recipe, or a variant of it."""
     if variant not in VARIANTS:
@@ -74,7 +78,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.gain = (1.0, 1.0)
     # Training pairs of other sources, each with its share of every batch: dicts as {"root": "data/made", "share": 0.5,
     # "blur": "blur", "resize": 256, "rescale": (1.0, 1.0), "stretch": 1.0}; data.root has the rest. (): none.
-    config.data.mixture = ()
+    config.data.mixture = (MADE,)
     config.data.batch_size = 8  # images per step, over all devices
     # Images that an epoch counts, after which the run validates and saves, and by which the lengths of stages go;
     # 0: as many as there are training pairs. With it, a recipe is as long on any data.
@@ -93,7 +97,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.stages = (
         ConfigDict(
             {
-                "epochs": 24,
+                "epochs": 16,
                 "crop": 128,  # side in pixels of random training crops; 0: whole frames
                 "loss": "charbonnier",  # or "mse", "mae", "psnr" (minus the PSNR in dB)
                 "accumulate": 1,  # micro-batches that each batch is worked through in, to save memory; 1: all at once
@@ -123,6 +127,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.data.resize = 0
         config.data.rescale = (0.5, 1.0)
         config.data.stretch = 1.0
+        config.data.mixture = ({**MADE, "resize": 0},)
         config.data.batch_size = 4
         config.evaluation.batch_size = 1
         config.evaluation.protocols = ("full",)
@@ -137,6 +142,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.data.resize = 0
         config.data.rescale = (0.5, 1.0)
         config.data.stretch = 1.0
+        config.data.mixture = ()
         config.data.batch_size = 32
         config.data.epoch_images = 64_000
         config.data.keep_gib = 0.0
@@ -156,5 +162,6 @@ def get_config(variant: str = "default") -> ConfigDict:
             stage.schedule.warmup = 0
             stage.crop = 64
         config.data.epoch_images = 0
+        config.data.mixture = ()
         config.data.rescale, config.data.stretch = (1.0, 1.0), 1.0
     return config

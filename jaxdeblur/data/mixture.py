@@ -90,7 +90,8 @@ def _training_folder(root: Path, field: str) -> Path:
     if not root.is_dir():
         raise InputError(
             f"{field}: {root} is no folder; expected prepared data, a folder that holds `train`, or one that holds "
-            "pairs without splits."
+            "pairs without splits. `make data/made` makes that of the recommended recipes; without it they train with "
+            "--config.data.mixture='()'."
         )
     if (root / "train").is_dir():
         return root / "train"
