@@ -58,10 +58,10 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.data.rescale = (1.0, 1.0)
     config.data.stretch = 1.0  # greatest ratio of the factor for height to that for width, drawn as well; 1.0: alike
     config.data.flip_and_turn = True  # mirror and turn training images at random
-    config.data.permute_channels = False  # exchange red, green and blue of training images at random
+    config.data.permute_channels = True  # exchange red, green and blue of training images at random
     # Least and greatest factor of a training image's values, drawn log-uniformly; (1.0, 1.0): none. Less where a value
     # would exceed 255, so that nothing is clipped.
-    config.data.gain = (1.0, 1.0)
+    config.data.gain = (0.6, 1.6)
     # Training pairs of other sources, each with its share of every batch: dicts as {"root": "data/made", "share": 0.5,
     # "blur": "blur", "resize": 256, "rescale": (1.0, 1.0), "stretch": 1.0}; data.root has the rest. (): none.
     config.data.mixture = ()
