@@ -2,7 +2,7 @@
 
     python -m jaxdeblur.main --config configs/nafnet.py --config.data.root=PATH/TO/GOPRO_Large
 
-`configs/nafnet.py:recommended` is the same: half an hour on 2 CPU cores, for frames of 256x256. `:photographs` takes as
+`configs/nafnet.py:recommended` is the same: half an hour on a CPU core, for frames of 256x256. `:photographs` takes as
 long and learns from crops of whole frames, for photographs as they are. `:gpu` is the published size on the whole data
 set. docs/recipes.md says what they gain, and that `:gpu` was not run. `:smoke` passes through everything in minutes on
 a CPU; it trains nothing useful.
