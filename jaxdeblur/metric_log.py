@@ -2,13 +2,22 @@
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from jaxdeblur.errors import InputError
+
+# tensorboardX loads PyTorch wherever it is installed, though nothing here needs it: 190 MB, some seconds of a start,
+# and on GPUs a second set of CUDA's libraries. None in its place makes that import fail, which tensorboardX allows for.
+_without_pytorch = sys.modules.setdefault("torch", None) is None
+try:
+    from tensorboardX import SummaryWriter
+finally:
+    if _without_pytorch:
+        del sys.modules["torch"]
 
 NUM_BINS = 30  # as many as TensorBoard draws
 

@@ -1,6 +1,8 @@
 """The log survives stops and crashes without missing or doubled lines."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -80,3 +82,12 @@ def test_tensorboard_holds_scalars_images_and_histograms(tmp_path):
     assert (histogram.sum, histogram.sum_squares) == (pytest.approx(-2 * 1.45), pytest.approx(4 * 1.45**2))
     assert list(histogram.bucket) == counts.tolist()
     assert list(histogram.bucket_limit) == pytest.approx(np.linspace(-1.4, 1.5, NUM_BINS))
+
+
+def test_pytorch_is_not_loaded_where_it_is_installed(tmp_path):
+    (tmp_path / "torch.py").write_text("Tensor = object")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import jaxdeblur.metric_log; "
+        "loaded = 'torch' in sys.modules; import torch; sys.exit(loaded or torch.Tensor is not object)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
