@@ -7,6 +7,7 @@
 `train`, `restore`: seconds a step or a batch, peak memory of the process, time to the first result and share of the
 machine's peak, for both networks. `start`: time to the first result, and to that of a second start, which finds its
 programs compiled. Contestants take turns.
+`growth`: ours alone, seconds and memory against the images' size (256 to 2048), the batch (1 to 16) and steps.
 `data`: pairs per second from stored images to batches, by every route, and the speed of made blur. PATH is a folder in
 GOPRO_Large's layout; a part of it will do: it is prepared in all forms in the temporary folder first, 8 MB a pair.
 """
@@ -27,7 +28,7 @@ from jaxdeblur.files import code_version, write_json
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["train", "restore", "start", "data"])
+    parser.add_argument("part", choices=["train", "restore", "start", "growth", "data"])
     parser.add_argument("--network", choices=benchmark_networks.NETWORKS, help="not data: only this one")
     parser.add_argument("--no_compile", action="store_true", help="without torch.compile, which takes minutes")
     parser.add_argument("--data", type=Path, help="data: folder in GOPRO_Large's layout")
@@ -67,6 +68,9 @@ def measure_networks(arguments: argparse.Namespace) -> tuple[str, dict]:
     """Return the tables, and the numbers for JSON."""
     part, rounds = arguments.part, arguments.rounds
     networks = [arguments.network] if arguments.network else benchmark_networks.NETWORKS
+    if part == "growth":
+        rows = benchmark_networks.run_growth(networks, rounds)
+        return benchmark_networks.show_growth(rows), {part: rows}
     peers = benchmark_networks.choose_peers(compiled=not arguments.no_compile)
     if part == "start":
         rows = benchmark_networks.run_starts(networks, rounds, peers)

@@ -4,7 +4,9 @@ Each contestant is a process of its own; what it compiles it keeps in a folder t
 """
 
 import importlib.util
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +26,9 @@ PEER = Path(__file__).with_name("benchmark_peer.py")
 # Batch, height, width.
 SIZES = {"train": ((2, 256, 256), (8, 128, 128)), "restore": ((2, 256, 256), (1, 720, 1280))}
 NETWORKS = ("transformnet", "resnetencdec")
+GROWTH = (*((1, side, side) for side in (256, 512, 1024, 2048)), *((batch, 256, 256) for batch in (2, 4, 8, 16)))
+LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048 would need some 30 GiB
+LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # where growth over time is looked at
 
 
 class _Contestant:
@@ -45,10 +50,11 @@ class _Contestant:
         return json.loads(line)
 
     def step(self) -> None:
-        """Take a step and note its seconds."""
+        """Take a step and note its seconds, and the memory that is resident after it."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        self.row["step_s"].append(self._read()["step_s"])
+        for key, value in self._read().items():
+            self.row.setdefault(key, []).append(value)
 
     def end(self) -> dict[str, Any]:
         """Return what was measured."""
@@ -108,6 +114,22 @@ def run_starts(networks: Sequence[str], rounds: int, peers: Sequence[str]) -> li
     return rows
 
 
+def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
+    """Return rows of ours alone, of larger and larger images and batches, and of many steps of training."""
+    rows = []
+    with tempfile.TemporaryDirectory() as programs:
+        for network, task in itertools.product(networks, SIZES):
+            sizes = [size for size in GROWTH if math.prod(size) <= LARGEST_PIXELS.get((task, network), math.inf)]
+            counts = dict.fromkeys(sizes, rounds) | ({LONG_SIZE: LONG_STEPS[-1]} if task == "train" else {})
+            for size, count in counts.items():
+                contestant = _Contestant(PEERS[0], task, network, size, programs)
+                for _ in range(count):
+                    contestant.step()
+                rows.append(contestant.end())
+            say(f"growth, {network}, {task}: done.")
+    return rows
+
+
 def measure_peak() -> float:
     """Return the machine's FLOP/s in a product of large float32 matrices."""
     found = subprocess.run(
@@ -155,6 +177,24 @@ def show_starts(rows: list[dict[str, Any]]) -> str:
         cells.append(f"{np.median(np.divide(theirs['second_s'], row['second_s'])):.2f}" if compared else "")
         table.append(cells)
     return _markdown(heads, table)
+
+
+def show_growth(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table against sizes, and one against steps."""
+    heads = ("network", "task", "batch x H x W", "s/step", "s/megapixel", "GiB in steps", "GiB/megapixel")
+    over_time = ("network", "task", "batch x H x W", *(f"GiB after step {step}" for step in LONG_STEPS))
+    table, long_table = [], []
+    for row in rows:
+        cells = [row["network"], row["task"], "x".join(map(str, row["size"]))]
+        if tuple(row["size"]) == LONG_SIZE:
+            resident = row.get("resident_bytes", [math.nan] * LONG_STEPS[-1])
+            long_table.append([*cells, *(f"{resident[step - 1] / 2**30:.2f}" for step in LONG_STEPS)])
+        else:
+            megapixels, seconds = math.prod(row["size"]) / 1e6, np.median(row["step_s"])
+            memory = row.get("peak_step_bytes", row["peak_bytes"]) / 2**30
+            cells += [f"{seconds:.3f}", f"{seconds / megapixels:.2f}", f"{memory:.2f}", f"{memory / megapixels:.2f}"]
+            table.append(cells)
+    return f"{_markdown(heads, table)}\n\n{_markdown(over_time, long_table)}"
 
 
 def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
     python tools/benchmark_peer.py jaxdeblur train transformnet 2 256 256
 
 It prints a line of JSON when its first step is done, one for each step, and one at the end with its peak memory: of the
-whole process, and on Linux of the timed steps alone.
+whole process, and on Linux of the timed steps alone; there each step's line has the memory resident after it.
 `benchmark_networks.py` starts several of them and lets them take turns: a machine that slows down slows all alike.
 
 Tasks are `train` (Adam, MSE, the original's first stage) and `restore` (forward with running statistics), uint8 images
@@ -136,6 +136,11 @@ def process_peak() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def read_status(field: str) -> int:
+    """Return a field of the process's status in bytes; Linux alone."""
+    return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())[1])
+
+
 def main() -> None:
     """Take steps until standard input ends."""
     peer, task, network, *size = sys.argv[1:]
@@ -156,10 +161,11 @@ def main() -> None:
     for _ in sys.stdin:
         start = time.perf_counter()
         step()
-        print(json.dumps({"step_s": time.perf_counter() - start}), flush=True)
+        seconds = {"step_s": time.perf_counter() - start}
+        print(json.dumps(seconds | ({"resident_bytes": read_status("VmRSS")} if STATUS.exists() else {})), flush=True)
     peaks = {"peak_bytes": max(before, process_peak())}
     if STATUS.exists():
-        peaks["peak_step_bytes"] = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())[1])
+        peaks["peak_step_bytes"] = read_status("VmHWM")
     print(json.dumps(peaks), flush=True)
 
 
