@@ -29,6 +29,10 @@ PEAK_FLOPS = {
 }
 
 
+# Of the orders that XLA can put a program's operations in on CPUs, the one that holds the fewest arrays at a time.
+_CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A function compiled for arguments of fixed shapes and places.
@@ -63,7 +67,7 @@ def use_compilation_cache(folder: str) -> Path:
 def compile_program(function: Any, *arguments: Any) -> Program:
     """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them."""
     start = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
+    compiled = function.lower(*arguments).compile(_CPU_OPTIONS if jax.default_backend() == "cpu" else None)
     seconds = time.perf_counter() - start
     return_freed_memory()
     analysis = compiled.cost_analysis() or {}
