@@ -29,6 +29,18 @@ def test_a_compiled_program_is_the_function_and_knows_its_operations():
     assert program.compile_seconds > 0
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is the order on CPUs that is chosen")
+def test_programs_hold_few_arrays_at_a_time():
+    """Each of the eight can be summed up before the next begins: two arrays at a time, not nine."""
+
+    def total(x):
+        parts = [jnp.sin(x @ (x + i)) for i in range(8)]
+        return sum((part @ part).sum() for part in parts)
+
+    program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32))
+    assert program.call.memory_analysis().temp_size_in_bytes < 4 * 256 * 256 * 4
+
+
 @pytest.fixture
 def restored_cache():
     before = jax.config.jax_compilation_cache_dir
