@@ -11,7 +11,6 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.memory import start_with_huge_pages
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the recipe, as in configs/transformnet.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config> if not given")
@@ -93,10 +92,10 @@ def main(arguments: Sequence[str]) -> None:
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur import processes
     from jaxdeblur.console import speak_no_more
-    from jaxdeblur.memory import set_up_memory
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 
-    set_up_memory()
+    keep_freed_memory()
     several = _DISTRIBUTED.value or _COORDINATOR.value is not None
     source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")
     workdir = Path(_WORKDIR.value or Path("runs") / source).expanduser()
@@ -134,5 +133,4 @@ def explain(error: BaseException, workdir: Path) -> str:
 
 
 if __name__ == "__main__":
-    start_with_huge_pages()
     app.run(main, flags_parser=parse_flags)

@@ -1,52 +1,29 @@
-"""Where the C library takes memory for arrays from, which decides what large ones cost on CPUs. Linux with glibc alone.
-
-Filling pages of 4 KiB for the first time takes as long as writing them several times over, a fifth of a training step
-of TransformNet on 2 cores. Memory that is freed and kept for the next step would spare that, but other memory settles
-in its gaps: after 12 steps the process had grown to twice its size. So large arrays get memory of their own, in huge
-pages of 2 MiB, which cost next to nothing to fill, and give it back (docs/performance.md).
-"""
+"""What the C library does with memory that is given back to it, which decides what large arrays cost on CPUs."""
 
 import ctypes
-import os
 import platform
-import sys
-from pathlib import Path
 
 # Of glibc's malloc.h, for mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGE = 2**25  # bytes; arrays from here on get memory of their own
-
-_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-_TUNABLES = "GLIBC_TUNABLES"
+_LARGEST_KEPT = 2**30  # bytes of an array; larger ones go back at once
 
 
-def start_with_huge_pages() -> None:
-    """Start this program anew with huge pages for its memory; a program calls it first of all, before any work.
+def keep_freed_memory() -> None:
+    """Have the process keep what it frees, for arrays to come; to be called before JAX starts. Linux with glibc alone.
 
-    glibc reads that setting, one of its tunables, only when a process starts. Nothing is done where it would change
-    nothing: with another C library, where the system gives huge pages to all or to none, and where GLIBC_TUNABLES is
-    set, by the user or by this very function.
-    """
-    on_request = _HUGE_PAGES.exists() and "[madvise]" in _HUGE_PAGES.read_text()
-    if _TUNABLES not in os.environ and on_request and platform.libc_ver()[0] == "glibc":
-        os.environ[_TUNABLES] = "glibc.malloc.hugetlb=1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def set_up_memory() -> None:
-    """Have large arrays get memory of their own, and keep what smaller ones free; to be called before JAX starts.
-
-    One arena, since other threads' arenas would each keep their own.
+    Otherwise XLA's arrays of each step come from the system page by page, and filling a page for the first time takes
+    as long as writing it several times over: 9% of a training step of TransformNet on 2 cores (docs/performance.md).
+    One arena, since other threads' arenas do not hold large arrays.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_M_ARENA_MAX, 1)
-    mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
     mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def return_freed_memory() -> None:
-    """Give the system back what is free now, such as a compiler's leavings."""
+    """Give the system back what is free now, such as a compiler's leavings. Linux with glibc alone."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.memory import start_with_huge_pages
 from jaxdeblur.photo_files import FILE_FORMATS
 from jaxdeblur.photos import MAX_MEGAPIXELS
 from jaxdeblur.predict_plan import make_plan
@@ -96,5 +95,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    start_with_huge_pages()
     main()

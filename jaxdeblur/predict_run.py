@@ -11,7 +11,7 @@ from jaxdeblur import __version__
 from jaxdeblur.batch_restoration import Batch, Progress, Treatment
 from jaxdeblur.console import ProgressBar, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.memory import set_up_memory
+from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.outputs import Record, refuse_danger
 from jaxdeblur.predict_plan import Plan
 from jaxdeblur.programs import use_compilation_cache
@@ -28,7 +28,7 @@ def run_plan(plan: Plan, options: argparse.Namespace) -> int:
     Raises:
         InputError: nothing could be begun.
     """
-    set_up_memory()
+    keep_freed_memory()
     use_compilation_cache("")
     model, variables, placed = load_model(options.weights, dtype=options.dtype)
     # All that decides what a result looks like, but for its format, which its name says.

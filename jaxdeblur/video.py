@@ -14,7 +14,6 @@ from pathlib import Path
 from jaxdeblur.clips import ENCODERS, open_clip, restore_clip
 from jaxdeblur.console import ProgressBar, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.memory import start_with_huge_pages
 from jaxdeblur.predict import check_tiles
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE
 
@@ -71,12 +70,12 @@ def run(options: argparse.Namespace) -> int:
         InputError: something that the user can mend is wrong.
         OSError: the output cannot be written.
     """
-    from jaxdeblur.memory import set_up_memory
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.programs import use_compilation_cache
     from jaxdeblur.restoration import load_restorer
 
     clip = open_clip(options.input)
-    set_up_memory()
+    keep_freed_memory()
     use_compilation_cache("")
     cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
     restorer = load_restorer(options.weights, dtype=options.dtype, **cut)
@@ -120,5 +119,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    start_with_huge_pages()
     main()

@@ -20,8 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.memory import start_with_huge_pages
-
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -44,13 +42,13 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     from jaxdeblur.config import to_plain
     from jaxdeblur.inference import make_forward
-    from jaxdeblur.memory import set_up_memory
+    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.models import build_model
     from jaxdeblur.programs import compile_program, use_compilation_cache
     from jaxdeblur.train_state import create_train_state, init_variables
     from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
 
-    set_up_memory()
+    keep_freed_memory()
     use_compilation_cache("")
     plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
     model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])
@@ -149,8 +147,6 @@ def main() -> None:
     if peer == "peak":
         print(json.dumps({"peak_flops": measure_peak()}), flush=True)
         return
-    if peer == "jaxdeblur":
-        start_with_huge_pages()  # as its programs do
     images = make_images(*map(int, size))
     if peer == "jaxdeblur":
         step, facts = start_jaxdeblur(task, network, images)
