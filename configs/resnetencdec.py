@@ -140,7 +140,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         config.stages = (
             ConfigDict(
                 {
-                    "epochs": 8,
+                    "epochs": 12,
                     "crop": 128,
                     "loss": "charbonnier",
                     "accumulate": 1,
