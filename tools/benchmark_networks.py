@@ -27,7 +27,7 @@ PEER = Path(__file__).with_name("benchmark_peer.py")
 SIZES = {"train": ((2, 256, 256), (8, 128, 128)), "restore": ((2, 256, 256), (1, 720, 1280))}
 NETWORKS = ("transformnet", "resnetencdec")
 GROWTH = (*((1, side, side) for side in (256, 512, 1024, 2048)), *((batch, 256, 256) for batch in (2, 4, 8, 16)))
-LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048 would need some 30 GiB
+LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048: 26 GB, going by 2x256x256
 LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # where growth over time is looked at
 
 
@@ -49,12 +49,13 @@ class _Contestant:
             raise RuntimeError(f"{self.row['peer']} ended with status {self._process.wait()}; see above")
         return json.loads(line)
 
-    def step(self) -> None:
-        """Take a step and note its seconds, and the memory that is resident after it."""
-        self._process.stdin.write("\n")
+    def step(self, count: int = 1) -> None:
+        """Take steps without a pause and note the seconds of each, and the memory that is resident after it."""
+        self._process.stdin.write("\n" * count)
         self._process.stdin.flush()
-        for key, value in self._read().items():
-            self.row.setdefault(key, []).append(value)
+        for _ in range(count):
+            for key, value in self._read().items():
+                self.row.setdefault(key, []).append(value)
 
     def end(self) -> dict[str, Any]:
         """Return what was measured."""
@@ -123,8 +124,7 @@ def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
             counts = dict.fromkeys(sizes, rounds) | ({LONG_SIZE: LONG_STEPS[-1]} if task == "train" else {})
             for size, count in counts.items():
                 contestant = _Contestant(PEERS[0], task, network, size, programs)
-                for _ in range(count):
-                    contestant.step()
+                contestant.step(count)
                 rows.append(contestant.end())
             say(f"growth, {network}, {task}: done.")
     return rows
