@@ -24,6 +24,8 @@ CASES = {
     "7x7 of stride 2": (2, 16, 12, 3, 9, 7, 2, None),
     "many channels": (2, 16, 16, 256, 128, 3, 1, None),
     "many channels, sides that tiles do not fill, other padding": (3, 13, 11, 128, 256, 3, 1, ((0, 2), (1, 0))),
+    "some channels, many pixels": (2, 24, 24, 64, 72, 3, 1, None),
+    "some channels, sides that tiles do not fill, other padding": (3, 17, 21, 72, 64, 3, 1, ((0, 2), (1, 0))),
 }
 
 
@@ -56,6 +58,15 @@ def test_fast_convolutions_equal_the_plain_ones(case, dtype, bound):
             np.testing.assert_allclose(fast, plain, rtol=0, atol=bound * scale)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if "channels, sides that tiles do not fill" in case])
+def test_winograd_takes_large_images_by_rows_of_tiles(case, monkeypatch):
+    """Three at a time here; of the five rows of the one case they fill one and a part of the next."""
+    batch, _, width, *channels = CASES[case][:5]
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", 3 * 4 * 36 * batch * -(-width // 4) * max(channels))
+    for fast, plain in zip(*both(case, "float32"), strict=True):
+        np.testing.assert_allclose(fast, plain, rtol=0, atol=1e-5 * float(jnp.abs(plain).max()))
+
+
 def test_the_cases_cover_every_form():
     """By the rules that choose: else a form could be wrong and no case would show it."""
 
@@ -66,11 +77,13 @@ def test_the_cases_cover_every_form():
 
     found = {
         "winograd": [case for case in CASES if winograd.pays(*shapes(case)[:2])],
+        "winograd, kernels": [case for case in CASES if winograd.gradient_pays(*shapes(case)[:2])],
         "phases": [case for case in CASES if phases.pays(shapes(case)[0], shapes(case)[1], shapes(case)[3])],
         "small": [case for case in CASES if convolution_gradients.is_small((*CASES[case][:3], CASES[case][4]))],
     }
     assert found == {
         "winograd": [case for case in CASES if case.startswith("many channels")],
+        "winograd, kernels": [case for case in CASES if case.startswith(("many channels", "some channels"))],
         "phases": ["9x9 of few channels", "9x9 to few channels", "7x7 of stride 2"],
         "small": [case for case in CASES if "fewer pixels" in case],
     }

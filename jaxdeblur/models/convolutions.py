@@ -99,7 +99,10 @@ def _fast_gradients(
     if phases.pays(x.shape, kernel.shape, padding):
         by_phases = partial(phases.convolve, stride=stride, convolve=_fast_stride_1)
         return jax.vjp(by_phases, x, kernel)[1](gradient)
-    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
+    if stride == 1 and winograd.gradient_pays(x.shape, kernel.shape):
+        kernel_gradient = winograd.kernel_gradient(x, gradient, padding)
+    else:
+        kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
     if stride == 1 and convolution_gradients.is_small(gradient.shape):
         return convolution_gradients.input_gradient(x.shape, kernel, gradient, padding), kernel_gradient
     if stride == 1 and winograd.pays(x.shape, kernel.shape):
