@@ -21,7 +21,7 @@ from jaxdeblur.models.convolution_gradients import Padding
 
 TILE = 4  # outputs along each side that share their products
 SUMS = 6  # along each side of a tile
-BLOCK_BYTES = 2**27  # of a block's sums: images are taken by rows of tiles, as many as fit
+BLOCK_BYTES = 2**26  # of a block's sums: images are taken by rows of tiles, as many as fit
 
 # Six sums of a tile's inputs; six sums of the taps; four sums of the six products. Each along one side.
 _INPUTS = np.array(
@@ -50,9 +50,9 @@ _OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 0.5, -2, 0], [0, 1, 1, 0.25,
 def pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """Return whether convolutions of stride 1 of images and kernels of these shapes are faster in this form.
 
-    With few channels the sums cost more than the products saved.
+    With fewer channels the sums cost as much as the products saved, and take memory.
     """
-    return gradient_pays(image, kernel) and kernel[2] * kernel[3] >= 128 * 128
+    return gradient_pays(image, kernel) and kernel[2] * kernel[3] >= 256 * 128
 
 
 def gradient_pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
@@ -99,9 +99,8 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.
         inputs = _sum_inputs(_rows(image, block, count, count + 1))
         return jnp.einsum("sdt,stc->sdc", sums, inputs.reshape(len(sums), -1, x.shape[3]))
 
-    total = of_rows(0)
-    if blocks > 1:
-        total = jax.lax.fori_loop(1, blocks, lambda block, total: total + of_rows(block), total)
+    empty = jnp.zeros((SUMS * SUMS, features, x.shape[3]), x.dtype)
+    total = jax.lax.fori_loop(0, blocks, lambda block, total: total + of_rows(block), empty)
     return _times(np.kron(_TAPS, _TAPS).T, total).reshape(3, 3, features, x.shape[3]).swapaxes(2, 3)
 
 
