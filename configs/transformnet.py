@@ -3,9 +3,9 @@
     python -m jaxdeblur.main --config configs/transformnet.py --config.data.root=PATH/TO/GOPRO_Large
 
 The variant `configs/transformnet.py:recommended` is what this project makes of the network: it has no BatchNorm, and
-learns what to add to its input; half an hour on a CPU core. `:photographs` learns from crops of
-whole frames, for photographs as they are; `:gpu` is for the whole data set. docs/recipes.md says what they gain, and
-which were not run. `:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
+learns what to add to its input; half an hour on a CPU core. `:photographs` learns from crops of whole
+frames, for photographs as they are; docs/recipes.md says what both gain. `:gpu` is for the whole data set, and was not
+run. `:smoke` passes through everything in minutes on a CPU; it trains nothing useful.
 """
 
 from ml_collections import ConfigDict
