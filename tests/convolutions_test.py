@@ -24,8 +24,8 @@ CASES = {
     "7x7 of stride 2": (2, 16, 12, 3, 9, 7, 2, None),
     "many channels": (2, 16, 16, 256, 128, 3, 1, None),
     "many channels, sides that tiles do not fill, other padding": (3, 13, 11, 128, 256, 3, 1, ((0, 2), (1, 0))),
-    "some channels, many pixels": (2, 24, 24, 64, 72, 3, 1, None),
-    "some channels, sides that tiles do not fill, other padding": (3, 17, 21, 72, 64, 3, 1, ((0, 2), (1, 0))),
+    "some channels": (2, 8, 12, 128, 136, 3, 1, None),
+    "some channels, sides that tiles do not fill, other padding": (3, 17, 9, 136, 128, 3, 1, ((0, 2), (1, 0))),
 }
 
 
