@@ -50,9 +50,11 @@ _OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 0.5, -2, 0], [0, 1, 1, 0.25,
 def pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """Return whether convolutions of stride 1 of images and kernels of these shapes are faster in this form.
 
-    With fewer channels the sums cost as much as the products saved, and take memory.
+    With fewer channels the sums cost as much as the products saved, and take memory; on large images, which no cache
+    holds, somewhat less.
     """
-    return gradient_pays(image, kernel) and kernel[2] * kernel[3] >= 256 * 128
+    pixels, products = image[0] * image[1] * image[2], kernel[2] * kernel[3]
+    return gradient_pays(image, kernel) and products >= (128 * 128 if pixels >= 2**14 else 256 * 128)
 
 
 def gradient_pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
