@@ -50,8 +50,7 @@ _OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 0.5, -2, 0], [0, 1, 1, 0.25,
 def pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """Return whether convolutions of stride 1 of images and kernels of these shapes are faster in this form.
 
-    With fewer channels the sums cost as much as the products saved, and take memory; on large images, which no cache
-    holds, somewhat less.
+    With fewer channels the sums cost as much as the products saved, and take memory; on large images less.
     """
     pixels, products = image[0] * image[1] * image[2], kernel[2] * kernel[3]
     return gradient_pays(image, kernel) and products >= (128 * 128 if pixels >= 2**14 else 256 * 128)
@@ -73,15 +72,15 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     image = _pad(x, padding, count * blocks, columns)
     filters = _times(np.kron(_TAPS, _TAPS), kernel.reshape(9, *kernel.shape[2:]))
 
-    def of_rows(block: jax.Array | int) -> jax.Array:
+    def of_block(block: jax.Array | int) -> jax.Array:
         products = jnp.einsum("sbhwc,scd->sbhwd", _sum_inputs(_rows(image, block, count, count + 1)), filters)
         outputs = _times(np.kron(_OUTPUTS, _OUTPUTS), products)  # (16, B, count, columns, out)
         outputs = outputs.reshape(TILE, TILE, *outputs.shape[1:]).transpose(2, 3, 0, 4, 1, 5)
         return outputs.reshape(x.shape[0], TILE * count, TILE * columns, -1)
 
     if blocks == 1:
-        return of_rows(0)[:, :height, :width]
-    outputs = jax.lax.map(of_rows, jnp.arange(blocks)).swapaxes(0, 1)  # (B, blocks, 4 count, 4 columns, out)
+        return of_block(0)[:, :height, :width]
+    outputs = jax.lax.map(of_block, jnp.arange(blocks)).swapaxes(0, 1)  # (B, blocks, 4 count, 4 columns, out)
     return outputs.reshape(x.shape[0], TILE * count * blocks, TILE * columns, -1)[:, :height, :width]
 
 
@@ -93,7 +92,7 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.
     rest = ((0, 0), (0, TILE * count * blocks - height), (0, TILE * columns - width), (0, 0))
     gradient = jnp.pad(gradient, rest)
 
-    def of_rows(block: jax.Array | int) -> jax.Array:
+    def of_block(block: jax.Array | int) -> jax.Array:
         pixels = _rows(gradient, block, count, count).reshape(batch, count, TILE, columns, TILE, features)
         # Channels come before tiles, as the product wants them: to turn the 16 pixels is less than to turn the 36 sums.
         pixels = pixels.transpose(2, 4, 5, 0, 1, 3).reshape(TILE * TILE, features, -1)
@@ -102,7 +101,7 @@ def kernel_gradient(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.
         return jnp.einsum("sdt,stc->sdc", sums, inputs.reshape(len(sums), -1, x.shape[3]))
 
     empty = jnp.zeros((SUMS * SUMS, features, x.shape[3]), x.dtype)
-    total = jax.lax.fori_loop(0, blocks, lambda block, total: total + of_rows(block), empty)
+    total = jax.lax.fori_loop(0, blocks, lambda block, total: total + of_block(block), empty)
     return _times(np.kron(_TAPS, _TAPS).T, total).reshape(3, 3, features, x.shape[3]).swapaxes(2, 3)
 
 
