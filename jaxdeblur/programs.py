@@ -1,6 +1,7 @@
 """Compiled programs: where they are kept, what compiling took, how much they compute and how fast devices could."""
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 
 from jaxdeblur.console import SpeedMeter, say
 from jaxdeblur.files import user_cache_folder
@@ -29,8 +31,13 @@ PEAK_FLOPS = {
 }
 
 
-# Of the orders that XLA can put a program's operations in on CPUs, the one that holds the fewest arrays at a time.
-_CPU_OPTIONS = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+# Options of XLA's CPU backend. Of the orders that it can put a program's operations in, the one that holds the fewest
+# arrays at a time; and its newer kernels for sums alone: their convolutions and products often run on one thread
+# (docs/performance.md).
+_CPU_OPTIONS = {
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +74,25 @@ def use_compilation_cache(folder: str) -> Path:
 def compile_program(function: Any, *arguments: Any) -> Program:
     """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them."""
     start = time.perf_counter()
-    compiled = function.lower(*arguments).compile(_CPU_OPTIONS if jax.default_backend() == "cpu" else None)
+    compiled = function.lower(*arguments).compile(_cpu_options() if jax.default_backend() == "cpu" else None)
     seconds = time.perf_counter() - start
     return_freed_memory()
     analysis = compiled.cost_analysis() or {}
     return Program(compiled, seconds, float(analysis.get("flops", 0.0)))
+
+
+@functools.cache
+def _cpu_options() -> dict[str, str]:
+    """Return those of the options that this jaxlib has; it says which it lacks."""
+    known = {}
+    for name, value in _CPU_OPTIONS.items():
+        try:
+            jax.jit(lambda: 0).lower().compile({name: value})
+        except jax.errors.JaxRuntimeError:
+            say(f"jaxlib {jaxlib.__version__} lacks the option {name}={value}: programs will be slower or larger")
+        else:
+            known[name] = value
+    return known
 
 
 class StepTrace:

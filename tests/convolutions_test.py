@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdeblur.models import build_model, convolution_gradients, convolutions, phases, winograd
+from jaxdeblur.models import build_model, columns, convolution_gradients, convolutions, phases, winograd
 
 # Batch, height, width, channels in, channels out, kernel, stride, padding (None: half the kernel).
 CASES = {
@@ -21,6 +21,7 @@ CASES = {
     "9x9 of few channels": (2, 16, 12, 3, 9, 9, 1, None),
     "9x9 to few channels": (2, 16, 12, 9, 3, 9, 1, None),
     "9x9, odd side": (2, 15, 12, 3, 9, 9, 1, None),
+    "3x3 to few channels, padded on one side": (2, 8, 9, 9, 3, 3, 1, ((1, 0), (0, 2))),
     "7x7 of stride 2": (2, 16, 12, 3, 9, 7, 2, None),
     "many channels": (2, 16, 16, 256, 128, 3, 1, None),
     "many channels, sides that tiles do not fill, other padding": (3, 13, 11, 128, 256, 3, 1, ((0, 2), (1, 0))),
@@ -30,7 +31,7 @@ CASES = {
 
 
 def both(case, dtype):
-    """Return output, input gradient and kernel gradient, of the fast form and of the plain one."""
+    """Return the output, alone and as it is differentiated, and both gradients, of the fast form and the plain one."""
     batch, height, width, inputs, features, size, stride, padding = CASES[case]
     padding = padding or ((size // 2, size // 2),) * 2
     rng = np.random.default_rng(0)
@@ -43,7 +44,7 @@ def both(case, dtype):
                 return convolutions.convolve(x, kernel, stride, padding)
 
         y, gradients = jax.vjp(convolve, x, kernel)
-        return (y, *gradients(jnp.asarray(np.random.default_rng(1).normal(size=y.shape), dtype)))
+        return (convolve(x, kernel), y, *gradients(jnp.asarray(np.random.default_rng(1).normal(size=y.shape), dtype)))
 
     return [jax.jit(run, static_argnums=0)(fast) for fast in (True, False)]
 
@@ -76,14 +77,18 @@ def test_the_cases_cover_every_form():
         return image, (size, size, inputs, features), stride, padding or ((size // 2, size // 2),) * 2
 
     found = {
-        "winograd": [case for case in CASES if winograd.pays(*shapes(case)[:2])],
-        "winograd, kernels": [case for case in CASES if winograd.gradient_pays(*shapes(case)[:2])],
+        "winograd": [case for case in CASES if winograd.pays(*shapes(case)[:2], differentiated=True)],
+        "winograd, alone": [case for case in CASES if winograd.pays(*shapes(case)[:2], differentiated=False)],
+        "winograd, gradients": [case for case in CASES if winograd.gradients_pay(*shapes(case)[:2])],
+        "columns": [case for case in CASES if columns.pays(shapes(case)[1])],
         "phases": [case for case in CASES if phases.pays(shapes(case)[0], shapes(case)[1], shapes(case)[3])],
         "small": [case for case in CASES if convolution_gradients.is_small((*CASES[case][:3], CASES[case][4]))],
     }
     assert found == {
         "winograd": [case for case in CASES if case.startswith("many channels")],
-        "winograd, kernels": [case for case in CASES if case.startswith(("many channels", "some channels"))],
+        "winograd, alone": [case for case in CASES if case.startswith(("many channels", "some channels"))],
+        "winograd, gradients": [case for case in CASES if case.startswith(("many channels", "some channels"))],
+        "columns": ["9x9 to few channels", "3x3 to few channels, padded on one side"],
         "phases": ["9x9 of few channels", "9x9 to few channels", "7x7 of stride 2"],
         "small": [case for case in CASES if "fewer pixels" in case],
     }

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdeblur import programs
 from jaxdeblur.programs import (
     PEAK_FLOPS,
     Program,
@@ -39,6 +40,18 @@ def test_programs_hold_few_arrays_at_a_time():
 
     program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32))
     assert program.call.memory_analysis().temp_size_in_bytes < 4 * 256 * 256 * 4
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="they are options of CPUs")
+def test_an_option_that_jaxlib_lacks_is_named_and_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(programs, "_CPU_OPTIONS", {"xla_cpu_no_such_option": "1"})
+    programs._cpu_options.cache_clear()
+    try:
+        program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32))
+    finally:
+        programs._cpu_options.cache_clear()
+    np.testing.assert_allclose(program.call(np.zeros(4, np.float32)), np.zeros(4))
+    assert "lacks the option xla_cpu_no_such_option=1" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Convolutions that XLA's CPU backend runs fast: the plain ones' numbers, to rounding, in another order. NHWC.
 
 On other platforms, in half precision, for sizes that are symbols and within `forms(fast=False)` they are the plain
-ones. What is rewritten, and why, stands in `winograd`, `phases` and `convolution_gradients`; docs/performance.md has
-the measurements.
+ones. What is rewritten, and why, stands in `winograd`, `phases`, `columns` and `convolution_gradients`;
+docs/performance.md has the measurements.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxdeblur.models import convolution_gradients, phases, winograd
+from jaxdeblur.models import columns, convolution_gradients, phases, winograd
 from jaxdeblur.models.convolution_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
@@ -60,12 +60,17 @@ def _plain_gradients(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    options = {"stride": stride, "padding": padding}
-    return jax.lax.platform_dependent(x, kernel, cpu=partial(_fast, **options), default=partial(_plain, **options))
+    return _by_platform(x, kernel, stride, padding, differentiated=False)
 
 
 def _save(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tuple[jax.Array, tuple]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
+    return _by_platform(x, kernel, stride, padding, differentiated=True), (x, kernel)
+
+
+def _by_platform(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, *, differentiated: bool) -> jax.Array:
+    options = {"stride": stride, "padding": padding}
+    fast = partial(_fast, **options, differentiated=differentiated)
+    return jax.lax.platform_dependent(x, kernel, cpu=fast, default=partial(_plain, **options))
 
 
 def _gradients(stride: int, padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, ...]:
@@ -77,12 +82,14 @@ def _gradients(stride: int, padding: Padding, saved: tuple, gradient: jax.Array)
 _convolve.defvjp(_save, _gradients)
 
 
-def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
+def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding, differentiated: bool) -> jax.Array:
     size = kernel.shape[0]
     if size == 1:
         return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
-    if stride == 1 and winograd.pays(x.shape, kernel.shape):
+    if stride == 1 and winograd.pays(x.shape, kernel.shape, differentiated=differentiated):
         return winograd.convolve(x, kernel, padding)
+    if stride == 1 and columns.pays(kernel.shape):
+        return columns.convolve(x, kernel, padding)
     if phases.pays(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
         return phases.convolve(x, kernel, stride, _fast_stride_1)
     return _plain(x, kernel, stride=stride, padding=padding)
@@ -99,17 +106,11 @@ def _fast_gradients(
     if phases.pays(x.shape, kernel.shape, padding):
         by_phases = partial(phases.convolve, stride=stride, convolve=_fast_stride_1)
         return jax.vjp(by_phases, x, kernel)[1](gradient)
-    if stride == 1 and winograd.gradient_pays(x.shape, kernel.shape):
-        kernel_gradient = winograd.kernel_gradient(x, gradient, padding)
-    else:
-        kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
+    if stride == 1 and winograd.gradients_pay(x.shape, kernel.shape):
+        return winograd.gradients(x, kernel, gradient, padding)
+    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
     if stride == 1 and convolution_gradients.is_small(gradient.shape):
         return convolution_gradients.input_gradient(x.shape, kernel, gradient, padding), kernel_gradient
-    if stride == 1 and winograd.pays(x.shape, kernel.shape):
-        # The gradient of x is the convolution with the kernel turned round.
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        opposite = tuple((size - 1 - low, size - 1 - high) for low, high in padding)
-        return winograd.convolve(gradient, turned, opposite), kernel_gradient
     (input_gradient,) = jax.vjp(lambda x: _plain(x, kernel, stride=stride, padding=padding), x)[1](gradient)
     return input_gradient, kernel_gradient
 

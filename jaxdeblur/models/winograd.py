@@ -1,4 +1,4 @@
-"""3x3 convolutions and the gradients of their kernels with a quarter of the products, for XLA's CPU backend. NHWC.
+"""3x3 convolutions and their gradients with a quarter of the products, for XLA's CPU backend. NHWC.
 
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray 2015, arXiv 1509.09308): the 16 outputs of a tile, which see
 36 inputs, take 36 products instead of 144. Images and kernels are first summed up to these 36, each of which is then a
@@ -9,8 +9,7 @@ compile them, and writes them transposed where a product wants them so.
 The points of interpolation are 0, 1, -1, 1/2, -2 and infinity, of which errors are small (Barabasz et al. 2018,
 arXiv 1803.10986): up to 7e-6 of the largest output with 512 channels, against 7e-7 of the plain convolution.
 
-On 2 cores, 2 images: 512 to 256 channels at 64x64 take 33 ms instead of 65, the gradient of their kernel 35 instead of
-82; 128 to 128 at 64x64 take 7 ms either way, the gradient of their kernel 7 instead of 13.
+On 2 cores, 2 images of 64x64: 256 to 256 channels take 17 ms instead of 33, 128 to 128 5 instead of 8.
 """
 
 import jax
@@ -47,17 +46,19 @@ _TAPS = np.array(
 _OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 0.5, -2, 0], [0, 1, 1, 0.25, 4, 0], [0, 1, -1, 0.125, -8, 1]])
 
 
-def pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+def pays(image: tuple[int, ...], kernel: tuple[int, ...], *, differentiated: bool) -> bool:
     """Return whether convolutions of stride 1 of images and kernels of these shapes are faster in this form.
 
-    With fewer channels the sums cost as much as the products saved, and take memory; on large images less.
+    Where outputs are kept for a backward pass XLA keeps them by tiles too, and reads these wherever they are used: with
+    few channels and small images that takes more than the products saved.
     """
-    pixels, products = image[0] * image[1] * image[2], kernel[2] * kernel[3]
-    return gradient_pays(image, kernel) and products >= (128 * 128 if pixels >= 2**14 else 256 * 128)
+    small = image[0] * image[1] * image[2] < 2**14
+    least = 256 * 128 if differentiated and small else 128 * 128
+    return gradients_pay(image, kernel) and kernel[2] * kernel[3] >= least
 
 
-def gradient_pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
-    """Return whether gradients of kernels of this shape are.
+def gradients_pay(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Return whether gradients of images and kernels of these shapes are.
 
     On small images the sums of the kernel's taps take as long as what they save.
     """
@@ -67,42 +68,48 @@ def gradient_pays(image: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
 
 def convolve(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """Return the convolution of stride 1 of (B, H, W, in) with (3, 3, in, out), padded with zeros."""
-    height, width = (side + sum(pad) - 2 for side, pad in zip(x.shape[1:3], padding, strict=True))
-    count, blocks, columns = _divide(x.shape[0], height, width, max(kernel.shape[2:]))
-    image = _pad(x, padding, count * blocks, columns)
-    filters = _times(np.kron(_TAPS, _TAPS), kernel.reshape(9, *kernel.shape[2:]))
+    batch, height, width = x.shape[0], *(side + sum(pad) - 2 for side, pad in zip(x.shape[1:3], padding, strict=True))
+    count, blocks, columns = _divide(batch, height, width, max(kernel.shape[2:]))
+    image, filters = _pad(x, padding, count * blocks, columns), _sum_taps(kernel)
 
     def of_block(block: jax.Array | int) -> jax.Array:
-        products = jnp.einsum("sbhwc,scd->sbhwd", _sum_inputs(_rows(image, block, count, count + 1)), filters)
-        outputs = _times(np.kron(_OUTPUTS, _OUTPUTS), products)  # (16, B, count, columns, out)
-        outputs = outputs.reshape(TILE, TILE, *outputs.shape[1:]).transpose(2, 3, 0, 4, 1, 5)
-        return outputs.reshape(x.shape[0], TILE * count, TILE * columns, -1)
+        return _outputs(_sum_inputs(_rows(image, block, count, count + 1)), filters)
 
-    if blocks == 1:
-        return of_block(0)[:, :height, :width]
-    outputs = jax.lax.map(of_block, jnp.arange(blocks)).swapaxes(0, 1)  # (B, blocks, 4 count, 4 columns, out)
-    return outputs.reshape(x.shape[0], TILE * count * blocks, TILE * columns, -1)[:, :height, :width]
+    outputs = of_block(0)[None] if blocks == 1 else jax.lax.map(of_block, jnp.arange(blocks))
+    return _join(outputs, height, width)
 
 
-def kernel_gradient(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.Array:
-    """Return the gradient of a kernel, (3, 3, in, out), from that of the output, (B, H', W', out)."""
-    batch, height, width, features = gradient.shape
-    count, blocks, columns = _divide(batch, height, width, max(x.shape[3], features))
-    image = _pad(x, padding, count * blocks, columns)
+def gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array, padding: Padding) -> tuple[jax.Array, jax.Array]:
+    """Return the gradients of x and of the kernel from that of the output, (B, H', W', out).
+
+    Both convolve the output's gradient, that of x with the kernel turned round and that of the kernel, turned round,
+    with x: so they share the sums of the gradient's tiles.
+    """
+    batch, height, width, inputs = x.shape
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)  # (3, 3, out, in)
+    opposite = tuple((2 - low, 2 - high) for low, high in padding)
+    count, blocks, columns = _divide(batch, height, width, max(kernel.shape[2:]))
+    image, filters = _pad(gradient, opposite, count * blocks, columns), _sum_taps(turned)
     rest = ((0, 0), (0, TILE * count * blocks - height), (0, TILE * columns - width), (0, 0))
-    gradient = jnp.pad(gradient, rest)
+    x = jnp.pad(x, rest)
 
-    def of_block(block: jax.Array | int) -> jax.Array:
-        pixels = _rows(gradient, block, count, count).reshape(batch, count, TILE, columns, TILE, features)
+    def of_block(total: jax.Array, block: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+        tiles = _sum_inputs(_rows(image, block, count, count + 1))  # (36, B, count, columns, out)
+        pixels = _rows(x, block, count, count).reshape(batch, count, TILE, columns, TILE, inputs)
         # Channels come before tiles, as the product wants them: to turn the 16 pixels is less than to turn the 36 sums.
-        pixels = pixels.transpose(2, 4, 5, 0, 1, 3).reshape(TILE * TILE, features, -1)
-        sums = _times(np.kron(_OUTPUTS, _OUTPUTS).T, pixels)  # (36, out, tiles)
-        inputs = _sum_inputs(_rows(image, block, count, count + 1))
-        return jnp.einsum("sdt,stc->sdc", sums, inputs.reshape(len(sums), -1, x.shape[3]))
+        pixels = pixels.transpose(2, 4, 5, 0, 1, 3).reshape(TILE * TILE, inputs, -1)
+        sums = _times(np.kron(_OUTPUTS, _OUTPUTS).T, pixels)  # (36, in, tiles)
+        total += jnp.einsum("sct,std->scd", sums, tiles.reshape(len(sums), -1, kernel.shape[3]))
+        return total, _outputs(tiles, filters)
 
-    empty = jnp.zeros((SUMS * SUMS, features, x.shape[3]), x.dtype)
-    total = jax.lax.fori_loop(0, blocks, lambda block, total: total + of_block(block), empty)
-    return _times(np.kron(_TAPS, _TAPS).T, total).reshape(3, 3, features, x.shape[3]).swapaxes(2, 3)
+    total = jnp.zeros((SUMS * SUMS, *kernel.shape[2:]), x.dtype)
+    if blocks == 1:
+        total, outputs = of_block(total, 0)
+        outputs = outputs[None]
+    else:
+        total, outputs = jax.lax.scan(of_block, total, jnp.arange(blocks))
+    kernel_gradient = _times(np.kron(_TAPS, _TAPS).T, total).reshape(kernel.shape)[::-1, ::-1]
+    return _join(outputs, height, width), kernel_gradient
 
 
 def _divide(batch: int, height: int, width: int, channels: int) -> tuple[int, int, int]:
@@ -125,6 +132,27 @@ def _pad(x: jax.Array, padding: Padding, rows: int, columns: int) -> jax.Array:
 def _rows(image: jax.Array, block: jax.Array | int, count: int, taken: int) -> jax.Array:
     """Return the rows of tiles of a block of `count`."""
     return jax.lax.dynamic_slice_in_dim(image, TILE * count * block, TILE * taken, axis=1)
+
+
+def _sum_taps(kernel: jax.Array) -> jax.Array:
+    """Return the sums of a kernel's taps, (36, in, out)."""
+    return _times(np.kron(_TAPS, _TAPS), kernel.reshape(9, *kernel.shape[2:]))
+
+
+def _outputs(tiles: jax.Array, filters: jax.Array) -> jax.Array:
+    """Return (B, 4 rows, 4 columns, out) of the sums of tiles, (36, B, rows, columns, in), and of taps."""
+    products = jnp.einsum("sbhwc,scd->sbhwd", tiles, filters)
+    outputs = _times(np.kron(_OUTPUTS, _OUTPUTS), products)  # (16, B, rows, columns, out)
+    _, batch, rows, columns, features = outputs.shape
+    outputs = outputs.reshape(TILE, TILE, batch, rows, columns, features).transpose(2, 3, 0, 4, 1, 5)
+    return outputs.reshape(batch, TILE * rows, TILE * columns, features)
+
+
+def _join(blocks: jax.Array, height: int, width: int) -> jax.Array:
+    """Return the image that blocks of rows, (blocks, B, rows, columns, out), make, without what is beyond its sides."""
+    number, batch, rows, columns, features = blocks.shape
+    image = blocks.swapaxes(0, 1).reshape(batch, number * rows, columns, features)
+    return image[:, :height, :width]
 
 
 def _sum_inputs(image: jax.Array) -> jax.Array:
