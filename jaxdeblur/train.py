@@ -111,7 +111,7 @@ def train_stage(
                 batch, error = next_batch(batches)
         verdict = processes.vote(stop, error is not None)
         if program is None:
-            program = compile_program(train_step, state, placed)
+            program = compile_program(train_step, state, placed, gradients=True)
             meter.restart()
         with trace.step(step):
             state, loss, histograms = program.call(state, placed)
