@@ -47,7 +47,7 @@ class Predictor:
         """Return the predictions, float32, for a uint8 batch (B, H, W, 3)."""
         placed = jax.device_put(blur, self._sharding)
         if blur.shape not in self._programs:
-            self._programs[blur.shape] = compile_program(self._forward, variables, placed, gradients=False)
+            self._programs[blur.shape] = compile_program(self._forward, variables, placed, newer_products=False)
         program, start = self._programs[blur.shape], time.perf_counter()
         prediction = np.asarray(program.call(variables, placed))
         self._seconds += time.perf_counter() - start

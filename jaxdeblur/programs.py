@@ -33,11 +33,11 @@ PEAK_FLOPS = {
 
 # Of the orders that XLA can put a program's operations in on CPUs, the one that holds the fewest arrays at a time.
 _CPU_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-# What XLA's newer CPU kernels are used for, by whether a program has gradients: not for convolutions, which they often
-# run on one thread, as they do a forward pass's products; those of gradients are large (docs/performance.md).
+# What XLA's newer CPU kernels are used for: sums, and products of matrices if a program asks for it. Their convolutions
+# and smaller products often run on one thread (docs/performance.md).
 _CPU_KERNELS = {
-    True: {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"},
     False: {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"},
+    True: {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"},
 }
 
 
@@ -72,16 +72,18 @@ def use_compilation_cache(folder: str) -> Path:
     return path
 
 
-def compile_program(function: Any, *arguments: Any, gradients: bool) -> Program:
+def compile_program(function: Any, *arguments: Any, newer_products: bool) -> Program:
     """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them.
 
     Args:
         function: what to compile.
         arguments: of the function.
-        gradients: whether it takes gradients; this chooses how CPUs compute it.
+        newer_products: whether on CPUs XLA's newer kernels make its products of matrices.
     """
     start = time.perf_counter()
-    compiled = function.lower(*arguments).compile(_cpu_options(gradients) if jax.default_backend() == "cpu" else None)
+    compiled = function.lower(*arguments).compile(
+        _cpu_options(newer_products) if jax.default_backend() == "cpu" else None
+    )
     seconds = time.perf_counter() - start
     return_freed_memory()
     analysis = compiled.cost_analysis() or {}
@@ -89,10 +91,10 @@ def compile_program(function: Any, *arguments: Any, gradients: bool) -> Program:
 
 
 @functools.cache
-def _cpu_options(gradients: bool) -> dict[str, str]:
+def _cpu_options(newer_products: bool) -> dict[str, str]:
     """Return those of the options that this jaxlib has; it says which it lacks."""
     known = {}
-    for name, value in (_CPU_ORDER | _CPU_KERNELS[gradients]).items():
+    for name, value in (_CPU_ORDER | _CPU_KERNELS[newer_products]).items():
         try:
             jax.jit(lambda: 0).lower().compile({name: value})
         except jax.errors.JaxRuntimeError:

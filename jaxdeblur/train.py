@@ -17,6 +17,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.finite import check_finite, fetch_losses
 from jaxdeblur.histograms import Counts
 from jaxdeblur.initial_weights import fill
+from jaxdeblur.models import trains_by_products
 from jaxdeblur.programs import StepTrace, compile_program, speeds
 from jaxdeblur.run_setup import Run
 from jaxdeblur.train_log import log_histograms, log_training, log_validation
@@ -111,7 +112,7 @@ def train_stage(
                 batch, error = next_batch(batches)
         verdict = processes.vote(stop, error is not None)
         if program is None:
-            program = compile_program(train_step, state, placed, gradients=True)
+            program = compile_program(train_step, state, placed, newer_products=trains_by_products(run.model))
             meter.restart()
         with trace.step(step):
             state, loss, histograms = program.call(state, placed)

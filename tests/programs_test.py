@@ -24,7 +24,7 @@ from jaxdeblur.programs import (
 
 def test_a_compiled_program_is_the_function_and_knows_its_operations():
     program = compile_program(
-        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), float), jnp.ones((16, 4)), gradients=False
+        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), float), jnp.ones((16, 4)), newer_products=False
     )
     left = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
     np.testing.assert_allclose(program.call(left, np.ones((16, 4), np.float32)), left @ np.ones((16, 4)), rtol=1e-5)
@@ -40,7 +40,7 @@ def test_programs_hold_few_arrays_at_a_time():
         parts = [jnp.sin(x @ (x + i)) for i in range(8)]
         return sum((part @ part).sum() for part in parts)
 
-    program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32), gradients=True)
+    program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32), newer_products=True)
     assert program.call.memory_analysis().temp_size_in_bytes < 4 * 256 * 256 * 4
 
 
@@ -49,7 +49,7 @@ def test_an_option_that_jaxlib_lacks_is_named_and_left_out(monkeypatch, capsys):
     monkeypatch.setattr(programs, "_CPU_ORDER", {"xla_cpu_no_such_option": "1"})
     programs._cpu_options.cache_clear()
     try:
-        program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), gradients=False)
+        program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), newer_products=False)
     finally:
         programs._cpu_options.cache_clear()
     np.testing.assert_allclose(program.call(np.zeros(4, np.float32)), np.zeros(4))

@@ -26,6 +26,15 @@ def sees_whole_image(model: nn.Module) -> bool:
     return getattr(model, "attention", "none") == "global"
 
 
+def trains_by_products(model: nn.Module) -> bool:
+    """Return whether so much of training is products of matrices that on CPUs the kernels for these decide.
+
+    A ResNet-50 has two 1x1 convolutions for each of 3x3; in others the products of the 3x3 ones decide
+    (docs/performance.md).
+    """
+    return isinstance(model, ResnetEncDec)
+
+
 def build_model(name: str, **options: object) -> nn.Module:
     """Return the network called `name` with the given attributes, `dtype` (a name will do) and `remat` among them.
 
