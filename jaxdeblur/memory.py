@@ -3,8 +3,10 @@
 import ctypes
 import platform
 
+import jax
+
 # Of glibc's malloc.h, for mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT = 2**30  # bytes of an array; larger ones go back at once
 
 
@@ -13,12 +15,13 @@ def keep_freed_memory() -> None:
 
     Otherwise XLA's arrays of each step come from the system page by page, and filling a page for the first time takes
     as long as writing it several times over: 9% of a training step of TransformNet on 2 cores (docs/performance.md).
-    One arena, since other threads' arenas do not hold large arrays.
+    Large arrays are kept for the main thread alone, so CPUs run programs in the thread that calls them. To give all
+    threads the main thread's memory instead makes them wait for each other, after compiling most of all.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_M_ARENA_MAX, 1)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
     mallopt(_M_TRIM_THRESHOLD, -1)
 

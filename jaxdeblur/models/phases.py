@@ -1,9 +1,9 @@
 """Wide kernels on few channels, by phases, for XLA's CPU backend. NHWC.
 
-A 9x9 convolution of 3 channels gives the machine products of 3 numbers at a time: 12 GFLOP/s on 2 cores. Cut into its
-2x2 phases, pixels with even and odd rows and columns, an image has half the sides and four times the channels, and the
-same convolution becomes a 5x5 one: 17 ms for 2 images of 256x256, where the plain one took 90 with other work beside
-it. A kernel of stride 2 leaves one phase of the output.
+A 9x9 convolution of 3 channels gives the machine short sums of products. Cut into its 2x2 phases, pixels with even and
+odd rows and columns, an image has half the sides and four times the channels, and the same convolution becomes a 5x5
+one: on 2 cores, 2 images of 256x256 to 32 channels, 11 ms instead of 15, and the gradient of its kernel is a product of
+300 by 128. A kernel of stride 2 leaves one phase of the output.
 """
 
 from collections.abc import Callable
