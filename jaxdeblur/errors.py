@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""InputError: a mistake that the user can fix, printed without a traceback."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,15 @@ class InputError(Exception):
 
     The message names the file or field, what was found, what was expected and what to do. The command lines print
     it without a traceback and exit with status 1.
+
+    Attributes:
+        code: short, stable identifier of the kind of mistake, as "run-locked", for callers and tests that must not
+            depend on the wording; "" where none has been assigned.
     """
+
+    def __init__(self, message: str, *, code: str = ""):
+        super().__init__(message)
+        self.code = code
 
 
 def list_problems(heading: str, problems: list[str], remedy: str, shown: int | None = 20) -> str:
@@ -25,14 +33,14 @@ def raise_together(*checks: Callable[[], Any]) -> list[Any]:
     """Run all checks and return what they return.
 
     Raises:
-        InputError: with the messages of all checks that failed.
+        InputError: with the messages of all checks that failed, and the code of the first.
     """
-    results, messages = [], []
+    results, errors = [], []
     for check in checks:
         try:
             results.append(check())
         except InputError as error:
-            messages.append(str(error))
-    if messages:
-        raise InputError("\n".join(dict.fromkeys(messages)))
+            errors.append(error)
+    if errors:
+        raise InputError("\n".join(dict.fromkeys(map(str, errors))), code=errors[0].code)
     return results
