@@ -108,6 +108,42 @@ def test_windows_and_variants(photos):
     assert not (photos / "windows" / "train").exists()
 
 
+VARIED = (
+    *("--side", "32", "--variants", "blur", "--travel", "1", "4", "--region_travel", "1", "4", "--log_travel"),
+    *("--still_share", "0.3", "--reduce", "1", "2", "--reduce_after", "1", "2", "--noise_free_share", "0.3"),
+    *("--shot_noise", "0.002", "0.05", "--read_noise", "0.0001", "0.01", "--noise_blur", "0", "0.8", "--linear_noise"),
+    *("--jpeg_quality", "60", "95", "--jpeg_share", "0.5", "--domain_mix", "0.5", "--exposures", "4"),
+)
+
+
+def test_varied_exposures_are_the_same_for_any_number_of_workers_and_recorded(photos):
+    for output, workers in (("varied", "1"), ("varied_again", "3")):
+        process = run("photos", photos, *QUICK[:2], *VARIED, "--workers", workers, output=output)
+        assert process.returncode == 0, process.stderr
+    first, again = (files(photos / name) for name in ("varied", "varied_again"))
+    assert first == again
+    made = json.loads(first["made.json"])
+    exposures = [
+        one for split in ("train", "validation", "test") for s in made[split].values() for one in s["exposures"]
+    ]
+    assert len(exposures) == 20
+    assert len([name for name in first if "/blur/" in name]) == 20
+    for name in ("still", "reduce", "reduce_after", "shot_noise", "noise_blur", "jpeg_quality", "linear"):
+        assert 0 < sum(name in one for one in exposures) <= 20, name
+    assert {one["travel"] == 0 for one in exposures if "still" in one} == {True}
+    assert made["parameters"]["shot_noise"] == [0.002, 0.05]
+
+
+def test_options_at_their_neutral_values_equal_no_options(made):
+    neutral = ["--still_share", "0", "--reduce", "1", "1", "--reduce_after", "1", "1", "--shot_noise", "0.01", "0.01"]
+    neutral += ["--noise_blur", "0", "0", "--noise_free_share", "0", "--jpeg_share", "0", "--domain_mix", "0"]
+    process = run("photos", made, *QUICK, "--exposures", "2", "--test", "trip_p4", *neutral, output="neutral")
+    assert process.returncode == 0, process.stderr
+    plain, neutral = files(made / "made"), files(made / "neutral")
+    assert plain.keys() == neutral.keys()
+    assert {name for name in plain if plain[name] != neutral[name]} == {"made.json"}
+
+
 def test_frames_and_videos_become_pairs(tmp_path):
     (tmp_path / "input" / "walk").mkdir(parents=True)
     for number, frame in enumerate(CLIP, start=1):
@@ -172,6 +208,8 @@ def test_outputs_that_cannot_be_made_are_refused(photos, read_only_folder):
         ("photos", ["--time_samples", "10"], "time_samples: 10, expected an odd number"),
         ("photos", ["--regions", "-1"], "regions: -1, expected 0 or more"),
         ("photos", ["--test", "nobody"], "no such scene:\n  - nobody"),
+        ("photos", ["--domain_mix", "0.5"], "add --variants blur"),
+        ("photos", ["--shot_noise", "0.1", "0.2", "0.3"], "--shot_noise 0.1 0.2 0.3: expected one value"),
         ("photos", ["--side", "100", *QUICK], "5 of 5 scene(s) cannot be used"),
     ],
 )

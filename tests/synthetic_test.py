@@ -100,6 +100,30 @@ def test_noise_is_added_to_light_before_it_is_encoded():
     assert stored.std() == pytest.approx(0.02 * 0.663, rel=0.03)
 
 
+def test_noise_can_be_added_in_light_to_averages_of_stored_values():
+    """As for `blur_gamma`: light 0.5^2.2 = 0.2176 has deviation 0.02; the curve's slope there scales it."""
+    stored = np.full((300, 300, 3), 0.5, np.float32)
+    noisy = synthetic.develop(stored, Sensor(read_noise=0.02, linear_noise=True), 1.0, np.random.default_rng(0)) / 255
+    light = 0.5**2.2
+    assert noisy.mean() == pytest.approx(0.5, abs=2e-3)
+    assert noisy.std() == pytest.approx(0.02 * light ** (1 / 2.2 - 1) / 2.2, rel=0.03)
+    same = synthetic.develop(np.float32(stored**2.2), Sensor(read_noise=0.02), 2.2, np.random.default_rng(0)) / 255
+    np.testing.assert_allclose(noisy, same, atol=1.1 / 255)
+
+
+def test_smoothed_noise_keeps_its_deviation_and_correlates():
+    """White noise smoothed by a Gaussian of deviation s correlates by exp(-d^2 / (4 s^2)) at distance d."""
+    sensor = Sensor(read_noise=0.05, noise_blur=1.2)
+    noise = synthetic.develop(np.full((300, 300, 3), 0.5, np.float32), sensor, 1.0, np.random.default_rng(0)) / 255.0
+    noise -= noise.mean()
+    assert noise.std() == pytest.approx(0.05, rel=0.03)
+    for distance in (1, 2):
+        expected = np.exp(-(distance**2) / (4 * 1.2**2))
+        for first, second in ((noise[distance:], noise[:-distance]), (noise[:, distance:], noise[:, :-distance])):
+            assert (first * second).mean() / noise.var() == pytest.approx(expected, abs=0.05)
+    assert abs((noise[..., 0] * noise[..., 1]).mean() / noise.var()) < 0.05
+
+
 def test_noise_differs_from_tile_to_tile_and_leaves_sharp_alone():
     photo = np.full((200, 200, 3), 128, np.uint8)
     exposure = Exposure(STILL, RegionRules(), Sensor(shot_noise=0.05), BOTH)
@@ -168,8 +192,17 @@ def test_photographs_too_small_are_refused():
         ("highlight_threshold", 255, "highlight_threshold: 255"),
         ("shot_noise", -0.1, "shot_noise: -0.1"),
         ("read_noise", float("nan"), "read_noise: nan"),
+        ("noise_blur", -1.0, "noise_blur: -1"),
     ],
 )
 def test_sensors_out_of_range_are_refused(field, value, words):
     with pytest.raises(InputError, match=words):
         Sensor(**{field: value})
+
+
+def test_regions_that_may_rest_have_no_log_uniform_lengths():
+    shake = Shake(travel=(1.0, 9.0), log_travel=True)
+    with pytest.raises(InputError, match="region_travel") as caught:
+        Exposure(shake, RegionRules(1, travel=(0.0, 9.0)), Sensor(), BOTH)
+    assert caught.value.code == "range-out-of-range"
+    Exposure(shake, RegionRules(0, travel=(0.0, 9.0)), Sensor(), BOTH)

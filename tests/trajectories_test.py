@@ -77,6 +77,26 @@ def test_without_forces_the_path_is_straight_and_even():
     assert np.linalg.norm(steps[0]) == pytest.approx(1.0)
 
 
+def test_log_uniform_lengths_are_short_as_often_as_long():
+    """Half of the lengths of 1 to 100 pixels are below 10, of the camera's and of shifts alike."""
+    shake = Shake(time_samples=5, travel=(1.0, 100.0), roll=0.0, zoom=0.0, log_travel=True)
+    lengths = []
+    for seed in range(400):
+        shift = trajectories.sample_shift(np.random.default_rng(seed), shake, shake.travel)
+        path = trajectories.sample_trajectory(np.random.default_rng(seed), shake, 1e4)
+        track = trajectories.move_points(trajectories.project(path, 1e4, SIZE), CENTER)[:, 0]
+        lengths.append([np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for points in (shift, track)])
+    assert np.min(lengths) > 0.99
+    assert np.max(lengths) < 101
+    np.testing.assert_allclose((np.array(lengths) < 10).mean(axis=0), 0.5, atol=0.08)
+
+
+def test_log_uniform_lengths_start_above_0():
+    with pytest.raises(InputError, match="travel: 0 9") as caught:
+        Shake(travel=(0.0, 9.0), log_travel=True)
+    assert caught.value.code == "range-out-of-range"
+
+
 def test_jerks_reverse_the_motion_at_the_rate_asked_for():
     """Without other forces the direction changes by more than a right angle at jerks, and only there."""
     shake = Shake(time_samples=41, jitter=0.0, pull=0.0, jerks=2.0)

@@ -12,8 +12,6 @@ is in two splits; two pictures of one thing are two scenes, so name such ones wi
 """
 
 import argparse
-import dataclasses
-import os
 import signal
 import sys
 import zlib
@@ -22,67 +20,15 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from blur_options import SHARES, capture_rules, check_arguments, motion_rules, parse_arguments
 
 from jaxdeblur.data.frames import average_frames, read_frames, take_windows
 from jaxdeblur.data.images import read_image
 from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
-from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
 
-VARIANTS = ("blur", "blur_gamma")
-SHARES = {"validation": 0.1, "test": 0.2}  # of the scenes
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge shows as several
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Return the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    frames = kinds.add_parser("frames", help="average windows of consecutive sharp frames")
-    frames.add_argument("--window", type=int, default=11, help="frames per exposure; odd (%(default)s)")
-    frames.add_argument("--stride", type=int, help="frames from one window to the next (as many as in a window)")
-    photos = kinds.add_parser("photos", help="shake a camera in front of sharp photographs")
-    photos.add_argument("--exposures", type=int, default=1, help="pairs per photograph (%(default)s)")
-    photos.add_argument("--side", type=int, default=0, help="side of random windows in pixels; 0: all of it")
-    shake, rules = Shake(), RegionRules()
-    _add_range(photos, "travel", shake.travel, "path length of the image's centre in pixels, least and greatest")
-    _add_number(photos, "time_samples", shake.time_samples, "instants per exposure; odd")
-    _add_number(photos, "roll", shake.roll, "standard deviation of the turn about the optical axis in degrees")
-    _add_number(photos, "zoom", shake.zoom, "standard deviation of the relative change of distance")
-    _add_number(photos, "focal", shake.focal, "focal length relative to the longer side")
-    _add_number(photos, "jitter", shake.jitter, "random change of velocity, relative to it; 0: no change")
-    _add_number(photos, "pull", shake.pull, "acceleration back to the start, path lengths per squared exposure")
-    _add_number(photos, "jerks", shake.jerks, "mean number of sudden jerks per exposure")
-    _add_number(photos, "regions", 1, "regions that move by themselves")
-    _add_range(photos, "region_radius", rules.radius, "radius relative to the shorter side, least and greatest")
-    _add_number(photos, "region_edge", rules.edge, "width of a region's soft edge in pixels")
-    _add_range(photos, "region_travel", rules.travel, "a region's own path length in pixels, least and greatest")
-    _add_number(photos, "highlight_gain", 3.0, "light behind a white pixel, relative to what it shows; 1: no more")
-    _add_number(photos, "highlight_threshold", 250, "greatest darkest channel of a pixel that gains nothing")
-    _add_number(photos, "shot_noise", 0.01, "standard deviation of photon noise where the sensor saturates (at 1)")
-    _add_number(photos, "read_noise", 0.001, "standard deviation of the noise without light, relative to saturation")
-    for command in (frames, photos):
-        command.add_argument("--input", type=Path, required=True, help="folder to read")
-        command.add_argument("--output", type=Path, required=True, help="folder to make")
-        command.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="blur to write")
-        for split, share in SHARES.items():
-            choice = command.add_mutually_exclusive_group()
-            choice.add_argument(f"--{split}", nargs="+", metavar="SCENE", help=f"scenes of the {split} split")
-            choice.add_argument(f"--{split}_share", type=float, help=f"or its share of the scenes, drawn ({share})")
-        _add_number(command, "seed", 0, "seed of all that is drawn")
-        command.add_argument("--workers", type=int, default=os.cpu_count(), help="scenes made at once (%(default)s)")
-    return parser.parse_args()
-
-
-def _add_number(parser: argparse.ArgumentParser, name: str, default: float, words: str) -> None:
-    parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{words} (%(default)s)")
-
-
-def _add_range(parser: argparse.ArgumentParser, name: str, default: tuple[float, float], words: str) -> None:
-    shown = f"{words} ({default[0]:g} {default[1]:g})"
-    parser.add_argument(f"--{name}", type=float, nargs=2, default=default, metavar=("LEAST", "MOST"), help=shown)
 
 
 def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts], Pairs]:
@@ -92,28 +38,29 @@ def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts]
         InputError: an argument is out of its range, or OpenCV is not installed.
     """
     try:
-        from jaxdeblur.data.synthetic import Exposure, Sensor, make_pair, sample_motion
+        from jaxdeblur.data.exposures import describe_exposure, draw_exposure, make_exposure
+        from jaxdeblur.data.synthetic import Exposure, Sensor
         from jaxdeblur.data.warping import largest_step
     except ModuleNotFoundError as error:
         raise InputError(f"{error}; photos needs OpenCV: pip install '.[made-blur]'") from error
 
-    given = vars(arguments)
-    shake = Shake(**{f.name: _fixed(given[f.name]) for f in dataclasses.fields(Shake)})
-    sensor = Sensor(**{f.name: given[f.name] for f in dataclasses.fields(Sensor)})
-    radius, travel = _fixed(arguments.region_radius), _fixed(arguments.region_travel)
-    rules = RegionRules(arguments.regions, radius, arguments.region_edge, travel)
-    exposure = Exposure(shake, rules, sensor, tuple(arguments.variants))
+    shake, regions = motion_rules(arguments)
+    rules = capture_rules(arguments)
+    sensor = Sensor(arguments.highlight_gain, arguments.highlight_threshold, linear_noise=arguments.linear_noise)
+    exposure = Exposure(shake, regions, sensor, tuple(arguments.variants))
 
     def make(scene: Scene, facts: Facts) -> Pairs:
         facts["source"] = relative_path(scene, arguments.input)
         photo = read_image(scene.source)
         facts["largest_step"] = 0.0
+        facts["exposures"] = []
         for number in range(arguments.exposures):
-            rng = np.random.default_rng([arguments.seed, zlib.crc32(scene.name.encode()), number])
-            motion = sample_motion(rng, exposure, photo.shape[:2], arguments.side)
-            step = largest_step(motion.cameras, motion.window, motion.regions)
+            seed = [arguments.seed, zlib.crc32(scene.name.encode()), number]
+            capture, motion = draw_exposure(seed, exposure, rules, photo.shape[:2], arguments.side)
+            step = largest_step(motion.cameras, motion.window, motion.regions) / capture.reduce_after
             facts["largest_step"] = max(facts["largest_step"], round(step, 2))
-            yield make_pair(photo, motion, exposure)
+            facts["exposures"].append(describe_exposure(capture, motion))
+            yield make_exposure(photo, capture, motion, exposure, arguments.side)
 
     return make
 
@@ -163,21 +110,6 @@ def make_data_set(arguments: argparse.Namespace) -> dict:
     return write_data_set(arguments.output, found, splits, make, about, total=total, workers=arguments.workers)
 
 
-def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise InputError for an output inside the input and for numbers out of range; settle --stride."""
-    output = arguments.output
-    if arguments.input.resolve() in output.resolve().parents:
-        raise InputError(f"{output}: lies inside --input, where it would be read the next time. Choose another place.")
-    if arguments.kind == "frames":
-        if arguments.window < 1 or arguments.window % 2 == 0:
-            raise InputError(f"--window {arguments.window}: expected an odd number, so that one frame is the middle.")
-        if arguments.stride is None:
-            arguments.stride = arguments.window
-    for name, least in (("stride", 1), ("exposures", 1), ("side", 0), ("workers", 1), ("seed", 0)):
-        if getattr(arguments, name, least) < least:
-            raise InputError(f"--{name} {getattr(arguments, name)}: expected at least {least}.")
-
-
 def relative_path(scene: Scene, folder: Path) -> str:
     """Return where a scene came from, below the input folder."""
     source = scene.source if isinstance(scene.source, Path) else scene.source[0].parent
@@ -214,10 +146,6 @@ def describe(output: Path, made: dict) -> None:
         )
 
 
-def _fixed(value: float | list[float]) -> float | tuple[float, ...]:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def stop(number: int, frame: FrameType | None) -> None:
     """End as Ctrl-C does, so that nothing half made is left."""
     raise KeyboardInterrupt
@@ -226,7 +154,7 @@ def stop(number: int, frame: FrameType | None) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
     try:
-        parsed = parse_arguments()
+        parsed = parse_arguments(__doc__)
         describe(parsed.output, make_data_set(parsed))
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

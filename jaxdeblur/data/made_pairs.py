@@ -18,7 +18,7 @@ from jaxdeblur.data.scenes import SPLITS, Scene
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import code_version, write_json
 
-Facts = dict[str, float | str]
+Facts = dict[str, float | str | list]
 Pairs = Iterator[dict[str, np.ndarray]]
 
 

@@ -87,7 +87,8 @@ def sample_regions(
     """
     if rules.count and min(size) < max(_LEAST_SIDE, 5 * rules.edge):
         least = math.ceil(max(_LEAST_SIDE, 5 * rules.edge))
-        raise InputError(f"{size[1]}x{size[0]} pixels, too small for moving regions; expected at least {least}.")
+        found = f"{size[1]}x{size[0]} pixels, too small for moving regions"
+        raise InputError(f"{found}; expected at least {least}.", code="photograph-too-small")
     return tuple(_sample_region(rng, rules, shake, size) for _ in range(rules.count))
 
 

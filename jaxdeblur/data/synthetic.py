@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from jaxdeblur.data.frames import GAMMA
+from jaxdeblur.data.ranges import check_log_range
 from jaxdeblur.data.regions import Region, RegionRules, sample_regions
 from jaxdeblur.data.trajectories import Shake, project, sample_trajectory
 from jaxdeblur.data.warping import Window, integrate, safe_window
@@ -35,6 +36,10 @@ class Sensor:
             1 here to `highlight_gain` at 255.
         shot_noise: standard deviation of photon noise where the sensor saturates; it grows with the root of the light.
         read_noise: standard deviation of the noise that is there without light.
+        noise_blur: standard deviation in pixels of the Gaussian that the noise is smoothed by, whose deviation stays
+            as it was: neighbours correlate as after demosaicking and denoising; 0: they do not.
+        linear_noise: whether noise is added in linear light whatever domain the instants are averaged in; otherwise it
+            is added in that domain.
 
     Raises:
         InputError: a value is out of its range.
@@ -44,13 +49,15 @@ class Sensor:
     highlight_threshold: int = 250
     shot_noise: float = 0.0
     read_noise: float = 0.0
+    noise_blur: float = 0.0
+    linear_noise: bool = False
 
     def __post_init__(self):
         if not 1 <= self.highlight_gain < math.inf:
             raise InputError(f"highlight_gain: {self.highlight_gain:g}, expected 1 or more.")
         if not 0 <= self.highlight_threshold < 255:
             raise InputError(f"highlight_threshold: {self.highlight_threshold}, expected 0 to 254.")
-        for name in ("shot_noise", "read_noise"):
+        for name in ("shot_noise", "read_noise", "noise_blur"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name}: {getattr(self, name)}, expected 0 or more.")
 
@@ -71,22 +78,43 @@ def to_light(photo: np.ndarray, sensor: Sensor, exponent: float) -> np.ndarray:
 def develop(light: np.ndarray, sensor: Sensor, exponent: float, rng: np.random.Generator) -> np.ndarray:
     """Return light as stored values, uint8 of the same shape: noise is added, then it is clipped and encoded."""
     if sensor.shot_noise or sensor.read_noise:
+        if sensor.linear_noise and exponent != GAMMA:
+            light, exponent = cv2.pow(light, GAMMA / exponent), GAMMA
         deviation = np.sqrt(np.float32(sensor.shot_noise**2) * light + np.float32(sensor.read_noise**2))
-        light = light + deviation * rng.standard_normal(light.shape, np.float32)
+        light = light + deviation * _sample_noise(light.shape, sensor.noise_blur, rng)
     light = np.clip(light, 0, 1)
     if exponent != 1:
         light = np.power(light, np.float32(1 / exponent))
     return np.rint(light * 255).astype(np.uint8)
 
 
+def _sample_noise(shape: tuple[int, ...], blur: float, rng: np.random.Generator) -> np.ndarray:
+    """Return Gaussian noise of deviation 1, float32 (H, W, 3), smoothed by a Gaussian of deviation `blur` in pixels."""
+    if not blur:
+        return rng.standard_normal(shape, np.float32)
+    reach = math.ceil(3 * blur)
+    kernel = cv2.getGaussianKernel(2 * reach + 1, blur)
+    kernel /= np.linalg.norm(kernel)
+    noise = rng.standard_normal((shape[0] + 2 * reach, shape[1] + 2 * reach, *shape[2:]), np.float32)
+    return cv2.sepFilter2D(noise, -1, kernel, kernel)[reach:-reach, reach:-reach]
+
+
 @dataclasses.dataclass(frozen=True)
 class Exposure:
-    """All that decides how pairs are made of photographs: the rules, from which each exposure's motion is drawn."""
+    """The rules that each exposure's motion is drawn from, and how it is stored.
+
+    Raises:
+        InputError: path lengths are drawn log-uniformly and regions' may be 0.
+    """
 
     shake: Shake
     regions: RegionRules
     sensor: Sensor
     variants: tuple[str, ...]
+
+    def __post_init__(self):
+        if self.shake.log_travel and self.regions.count:
+            check_log_range("region_travel", self.regions.travel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +132,11 @@ class Motion:
     regions: tuple[Region, ...]
     window: Window
     noise_seed: int
+
+    def at_rest(self) -> "Motion":
+        """Return the middle instant alone: neither the camera nor a region moves."""
+        middle = len(self.cameras) // 2
+        return dataclasses.replace(self, cameras=self.cameras[middle : middle + 1], regions=())
 
 
 def sample_motion(rng: np.random.Generator, exposure: Exposure, size: tuple[int, int], side: int = 0) -> Motion:
@@ -127,7 +160,7 @@ def sample_motion(rng: np.random.Generator, exposure: Exposure, size: tuple[int,
     if side:
         if min(width, height) < side:
             left_over = f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}"
-            raise InputError(f"{left_over}: too small for a window of {side}x{side}")
+            raise InputError(f"{left_over}: too small for a window of {side}x{side}", code="photograph-too-small")
         left += int(rng.integers(width - side + 1))
         top += int(rng.integers(height - side + 1))
         width = height = side
@@ -139,10 +172,8 @@ def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str
 
     `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
     """
-    middle = len(motion.cameras) // 2
-    still = dataclasses.replace(motion, cameras=motion.cameras[middle : middle + 1], regions=())
     quiet = dataclasses.replace(exposure.sensor, shot_noise=0.0, read_noise=0.0)
-    pair = {"sharp": expose(photo, still, quiet, EXPONENTS["blur"])}
+    pair = {"sharp": expose(photo, motion.at_rest(), quiet, EXPONENTS["blur"])}
     for variant in exposure.variants:
         pair[variant] = expose(photo, motion, exposure.sensor, EXPONENTS[variant])
     return pair

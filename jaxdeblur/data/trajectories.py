@@ -11,6 +11,7 @@ import math
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from jaxdeblur.data.ranges import check_log_range, log_uniform
 from jaxdeblur.errors import InputError
 
 
@@ -20,13 +21,15 @@ class Shake:
 
     Attributes:
         time_samples: instants the exposure is integrated over; odd, so that one is in the middle.
-        travel: least and greatest path length of the image's centre in pixels; drawn evenly.
+        travel: least and greatest path length of the image's centre in pixels.
         roll: standard deviation of the angle about the optical axis covered during the exposure, in degrees.
         zoom: standard deviation of the change of the scene's distance during the exposure, relative to the distance.
         focal: focal length relative to the photograph's longer side (a 36 mm wide sensor behind 36 mm: 1).
         jitter: standard deviation of the random change of velocity over the exposure, relative to the velocity.
         pull: acceleration back towards the start, in path lengths per squared exposure.
         jerks: mean number of impulsive jerks per exposure, each of which about reverses the motion.
+        log_travel: whether path lengths, regions' as well, are drawn log-uniformly, so that short ones are as frequent
+            as long ones; otherwise they are drawn evenly.
 
     Raises:
         InputError: a value is out of its range.
@@ -40,11 +43,14 @@ class Shake:
     jitter: float = 1.0
     pull: float = 1.0
     jerks: float = 0.5
+    log_travel: bool = False
 
     def __post_init__(self):
         if self.time_samples < 3 or self.time_samples % 2 == 0:
             raise InputError(f"time_samples: {self.time_samples}, expected an odd number of at least 3.")
         check_travel("travel", self.travel)
+        if self.log_travel:
+            check_log_range("travel", self.travel)
         for name in ("roll", "zoom", "jitter", "pull", "jerks"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name}: {getattr(self, name)}, expected 0 or more.")
@@ -81,7 +87,7 @@ def inertial_walks(rng: np.random.Generator, shake: Shake, count: int) -> np.nda
 def sample_shift(rng: np.random.Generator, shake: Shake, travel: tuple[float, float]) -> np.ndarray:
     """Return one walk of a length drawn from `travel`: shifts in x and y in pixels, (time_samples, 2)."""
     walk = inertial_walks(rng, shake, 1)[:, 0]
-    return _in_pixels(walk, rng.uniform(*travel))
+    return _in_pixels(walk, _draw_length(rng, shake, travel))
 
 
 def sample_trajectory(rng: np.random.Generator, shake: Shake, focal: float) -> np.ndarray:
@@ -97,7 +103,7 @@ def sample_trajectory(rng: np.random.Generator, shake: Shake, focal: float) -> n
     """
     turning, sliding, rolling, zooming = inertial_walks(rng, shake, 4).T
     share = rng.random()
-    length = rng.uniform(*shake.travel)
+    length = _draw_length(rng, shake, shake.travel)
     scale = length / _length(share * turning + (1 - share) * sliding)
     by_turning = _in_pixels(turning, _length(turning) * scale * share) / focal
     by_sliding = _in_pixels(sliding, _length(sliding) * scale * (1 - share)) / focal
@@ -130,6 +136,10 @@ def move_points(homographies: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return where homographies (T, 3, 3) take points (N, 2): (T, N, 2), x and y in pixels."""
     moved = np.column_stack([points, np.ones(len(points))]) @ np.swapaxes(homographies, -1, -2)
     return moved[..., :2] / moved[..., 2:]
+
+
+def _draw_length(rng: np.random.Generator, shake: Shake, travel: tuple[float, float]) -> float:
+    return log_uniform(travel, rng.random()) if shake.log_travel else rng.uniform(*travel)
 
 
 def _length(walk: np.ndarray) -> float:

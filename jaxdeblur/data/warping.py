@@ -45,11 +45,13 @@ def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
             return window
         border_x += max(0, math.ceil(over_x - 1e-3))
         border_y += max(0, math.ceil(over_y - 1e-3))
-    raise InputError(f"{width}x{height} pixels, too small for the camera's motion")
+    raise InputError(f"{width}x{height} pixels, too small for the camera's motion", code="photograph-too-small")
 
 
 def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region]) -> float:
     """Return how far in pixels anything in a window moves from one instant to the next, at most."""
+    if len(cameras) < 2:
+        return 0.0
     steps = np.diff(move_points(cameras, rectangle(*window)), axis=0)
     by_camera = np.linalg.norm(steps, axis=-1).max()
     by_itself = [np.linalg.norm(np.diff(region.path, axis=0), axis=-1).max() for region in regions]
