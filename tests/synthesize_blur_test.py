@@ -113,6 +113,7 @@ VARIED = (
     *("--still_share", "0.3", "--reduce", "1", "2", "--reduce_after", "1", "2", "--noise_free_share", "0.3"),
     *("--shot_noise", "0.002", "0.05", "--read_noise", "0.0001", "0.01", "--noise_blur", "0", "0.8", "--linear_noise"),
     *("--jpeg_quality", "60", "95", "--jpeg_share", "0.5", "--domain_mix", "0.5", "--exposures", "4"),
+    *("--depth_relief", "0.2", "0.8", "--objects", "2", "--object_travel", "1", "4"),
 )
 
 
@@ -128,7 +129,17 @@ def test_varied_exposures_are_the_same_for_any_number_of_workers_and_recorded(ph
     ]
     assert len(exposures) == 20
     assert len([name for name in first if "/blur/" in name]) == 20
-    for name in ("still", "reduce", "reduce_after", "shot_noise", "noise_blur", "jpeg_quality", "linear"):
+    for name in (
+        "still",
+        "reduce",
+        "reduce_after",
+        "shot_noise",
+        "noise_blur",
+        "jpeg_quality",
+        "linear",
+        "depth_relief",
+        "objects",
+    ):
         assert 0 < sum(name in one for one in exposures) <= 20, name
     assert {one["travel"] == 0 for one in exposures if "still" in one} == {True}
     assert made["parameters"]["shot_noise"] == [0.002, 0.05]
@@ -137,6 +148,7 @@ def test_varied_exposures_are_the_same_for_any_number_of_workers_and_recorded(ph
 def test_options_at_their_neutral_values_equal_no_options(made):
     neutral = ["--still_share", "0", "--reduce", "1", "1", "--reduce_after", "1", "1", "--shot_noise", "0.01", "0.01"]
     neutral += ["--noise_blur", "0", "0", "--noise_free_share", "0", "--jpeg_share", "0", "--domain_mix", "0"]
+    neutral += ["--depth_relief", "0", "0", "--objects", "0"]
     process = run("photos", made, *QUICK, "--exposures", "2", "--test", "trip_p4", *neutral, output="neutral")
     assert process.returncode == 0, process.stderr
     plain, neutral = files(made / "made"), files(made / "neutral")

@@ -21,6 +21,14 @@ def test_translations_shift_everything_alike():
     np.testing.assert_allclose(view(0, 0, 0, 0.03, -0.02, 0, points=points), np.add(points, [3, -2]), atol=1e-9)
 
 
+def test_near_planes_shift_and_grow_more():
+    """At half the distance, nearness 2: twice the shift, and a tenth closer is a fifth of the way."""
+    path = np.array([[0, 0, 0, 0.03, -0.02, 0], [0, 0, 0, 0, 0, 0.1]])
+    views = trajectories.project(path, 100.0, SIZE, nearness=2.0)
+    np.testing.assert_allclose(trajectories.move_points(views, CENTER)[0], [[46, 26]], atol=1e-9)
+    np.testing.assert_allclose(trajectories.move_points(views, np.array([[80.0, 30.0]]))[1], [[72, 30]], atol=1e-9)
+
+
 def test_a_camera_that_comes_closer_sees_less():
     """A tenth of the distance closer, nine tenths of the scene: 40 pixels off the axis become 36."""
     np.testing.assert_allclose(view(0, 0, 0, 0, 0, 0.1, points=[[80, 30], [40, 0]]), [[76, 30], [40, 3]], atol=1e-9)

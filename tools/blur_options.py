@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdeblur.data.capture import CaptureRules
 from jaxdeblur.data.ranges import Range
-from jaxdeblur.data.regions import RegionRules
+from jaxdeblur.data.regions import ObjectRules, RegionRules
 from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
 
@@ -55,6 +55,13 @@ def _add_motion(photos: argparse.ArgumentParser) -> None:
     _add_range(photos, "region_radius", rules.radius, "radius relative to the shorter side")
     _add_number(photos, "region_edge", rules.edge, "width of a region's soft edge in pixels")
     _add_range(photos, "region_travel", rules.travel, "a region's own path length in pixels")
+    objects = ObjectRules()
+    _add_number(photos, "objects", objects.count, "most moving objects with outlines from the photograph; 0: none")
+    _add_range(photos, "object_radius", objects.radius, "of a disc of an object's area, relative to the shorter side")
+    _add_range(photos, "object_travel", objects.travel, "an object's own path length in pixels")
+    _add_number(photos, "object_turn", objects.turn, "standard deviation of an object's turn in degrees")
+    _add_number(photos, "object_growth", objects.growth, "standard deviation of an object's relative change of size")
+    _add_range(photos, "depth_relief", (0.0, 0.0), "how much further the nearest parts shift than the middle, 0 to 1")
 
 
 def _add_capture(photos: argparse.ArgumentParser) -> None:
@@ -111,14 +118,18 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name} {getattr(arguments, name)}: expected at least {least}.")
 
 
-def motion_rules(arguments: argparse.Namespace) -> tuple[Shake, RegionRules]:
-    """Return what the options say of the camera's motion and the regions'.
+def motion_rules(arguments: argparse.Namespace) -> tuple[Shake, RegionRules, ObjectRules]:
+    """Return what the options say of the motion of the camera, regions and objects.
 
     Raises:
         InputError: a value is out of its range.
     """
+    shake = Shake(**_fields(Shake, arguments))
     radius, travel = tuple(arguments.region_radius), tuple(arguments.region_travel)
-    return Shake(**_fields(Shake, arguments)), RegionRules(arguments.regions, radius, arguments.region_edge, travel)
+    regions = RegionRules(arguments.regions, radius, arguments.region_edge, travel)
+    radius, travel = tuple(arguments.object_radius), tuple(arguments.object_travel)
+    objects = ObjectRules(arguments.objects, radius, travel, arguments.object_turn, arguments.object_growth)
+    return shake, regions, objects
 
 
 def capture_rules(arguments: argparse.Namespace) -> CaptureRules:

@@ -38,26 +38,30 @@ def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts]
         InputError: an argument is out of its range, or OpenCV is not installed.
     """
     try:
+        from jaxdeblur.data.depth import DepthRules
         from jaxdeblur.data.exposures import describe_exposure, draw_exposure, make_exposure
+        from jaxdeblur.data.outlines import find_outlines
         from jaxdeblur.data.synthetic import Exposure, Sensor
         from jaxdeblur.data.warping import largest_step
     except ModuleNotFoundError as error:
         raise InputError(f"{error}; photos needs OpenCV: pip install '.[made-blur]'") from error
 
-    shake, regions = motion_rules(arguments)
+    shake, regions, objects = motion_rules(arguments)
     rules = capture_rules(arguments)
+    depth = DepthRules(tuple(arguments.depth_relief))
     sensor = Sensor(arguments.highlight_gain, arguments.highlight_threshold, linear_noise=arguments.linear_noise)
-    exposure = Exposure(shake, regions, sensor, tuple(arguments.variants))
+    exposure = Exposure(shake, regions, sensor, tuple(arguments.variants), depth, objects)
 
     def make(scene: Scene, facts: Facts) -> Pairs:
         facts["source"] = relative_path(scene, arguments.input)
         photo = read_image(scene.source)
+        outlines = find_outlines(photo) if objects.count else None
         facts["largest_step"] = 0.0
         facts["exposures"] = []
         for number in range(arguments.exposures):
             seed = [arguments.seed, zlib.crc32(scene.name.encode()), number]
-            capture, motion = draw_exposure(seed, exposure, rules, photo.shape[:2], arguments.side)
-            step = largest_step(motion.cameras, motion.window, motion.regions) / capture.reduce_after
+            capture, motion = draw_exposure(seed, exposure, rules, photo.shape[:2], arguments.side, outlines)
+            step = largest_step(motion.cameras, motion.window, motion.regions, motion.depth) / capture.reduce_after
             facts["largest_step"] = max(facts["largest_step"], round(step, 2))
             facts["exposures"].append(describe_exposure(capture, motion))
             yield make_exposure(photo, capture, motion, exposure, arguments.side)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdeblur.data.capture import Capture, CaptureRules, compress, reduce_image, reduced_size, sample_capture
+from jaxdeblur.data.outlines import Outlines
 from jaxdeblur.data.synthetic import Exposure, Motion, make_pair, sample_motion
 from jaxdeblur.data.trajectories import move_points
 from jaxdeblur.errors import InputError
@@ -18,7 +19,12 @@ _FITS = tuple(step / 10 for step in range(10, -1, -1))  # powers of the factors 
 
 
 def draw_exposure(
-    seed: Sequence[int], exposure: Exposure, rules: CaptureRules, size: tuple[int, int], side: int
+    seed: Sequence[int],
+    exposure: Exposure,
+    rules: CaptureRules,
+    size: tuple[int, int],
+    side: int,
+    outlines: Outlines | None = None,
 ) -> tuple[Capture, Motion]:
     """Draw all that decides one exposure of a photograph.
 
@@ -30,6 +36,7 @@ def draw_exposure(
         rules: the rules of everything else.
         size: (H, W) of the photograph.
         side: side of the pair's square window in pixels; 0: all of the photograph.
+        outlines: of the photograph; needed if there are to be objects.
 
     Raises:
         InputError: the photograph is too small, even when it is not reduced.
@@ -41,7 +48,7 @@ def draw_exposure(
         if power and window > min(seen):
             continue
         try:
-            motion = sample_motion(np.random.default_rng(seed), exposure, seen, window)
+            motion = sample_motion(np.random.default_rng(seed), exposure, seen, window, outlines)
         except InputError as error:
             if error.code != "photograph-too-small" or capture.reduce == capture.reduce_after == 1:
                 raise
@@ -89,6 +96,10 @@ def describe_exposure(capture: Capture, motion: Motion) -> dict[str, float | str
     track = move_points(motion.cameras, np.array([[left + (width - 1) / 2, top + (height - 1) / 2]]))[:, 0]
     travel = np.linalg.norm(np.diff(track, axis=0), axis=1).sum() / capture.reduce_after
     drawn = {"travel": round(float(travel), 2)}
+    if motion.depth is not None:
+        drawn["depth_relief"] = round(motion.depth.relief, 3)
+    objects = sum(region.solid for region in motion.regions)
+    drawn |= {name: n for name, n in (("objects", objects), ("objects_replaced", motion.objects_replaced)) if n}
     for field in dataclasses.fields(Capture):
         value = getattr(capture, field.name)
         if value != field.default and (field.name != "chroma" or capture.jpeg_quality):

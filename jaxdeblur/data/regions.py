@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from jaxdeblur.data.ranges import Range, check_range
 from jaxdeblur.data.trajectories import Shake, check_travel, sample_shift
 from jaxdeblur.errors import InputError
 
@@ -47,6 +48,39 @@ class RegionRules:
 
 
 @dataclasses.dataclass(frozen=True)
+class ObjectRules:
+    """How many objects an exposure has, their size and motion.
+
+    Attributes:
+        count: largest number of objects; each exposure draws its own, from 0.
+        radius: of a disc of an object's area, relative to the photograph's shorter side; at most 0.4.
+        travel: smallest and largest path length in pixels, added to the camera's motion.
+        turn: standard deviation of an object's turn in the image plane in degrees.
+        growth: standard deviation of the relative change of an object's size.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    count: int = 0
+    radius: Range = (0.06, 0.2)
+    travel: Range = (3.0, 25.0)
+    turn: float = 1.5
+    growth: float = 0.01
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise InputError(f"objects: {self.count}, expected 0 or more.", code="objects-negative")
+        check_range("object_radius", self.radius, 0.01, 0.4)
+        check_travel("object_travel", self.travel)
+        for name in ("turn", "growth"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(
+                    f"object_{name}: {getattr(self, name)}, expected 0 or more.", code="range-out-of-range"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
 class Region:
     """A patch that moves.
 
@@ -55,12 +89,17 @@ class Region:
         top: first row of the mask in the photograph.
         mask: how much of each pixel belongs to the patch, (h, w); 0 all along its border.
         path: shifts in x and y against the photograph, (T, 2); 0 at the middle sample.
+        turns: homographies of the photograph (T, 3, 3) that are applied before the shift, such as a turn about the
+            patch's middle; None: none.
+        solid: whether the patch is an object, behind which lies what surrounds it, and not a copy of itself.
     """
 
     left: int
     top: int
     mask: np.ndarray
     path: np.ndarray
+    turns: np.ndarray | None = None
+    solid: bool = False
 
     @property
     def corners(self) -> np.ndarray:

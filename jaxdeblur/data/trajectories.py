@@ -112,7 +112,7 @@ def sample_trajectory(rng: np.random.Generator, shake: Shake, focal: float) -> n
     return np.column_stack([-np.arctan(by_turning[:, 1]), np.arctan(by_turning[:, 0]), roll, by_sliding, zoom])
 
 
-def project(path: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray:
+def project(path: np.ndarray, focal: float, size: tuple[int, int], nearness: float = 1.0) -> np.ndarray:
     """Return the homographies (T, 3, 3) from pixels of the moving camera to pixels of the photograph.
 
     The homography of a plane with normal n at distance 1, seen by pinhole cameras (Hartley and Zisserman, "Multiple
@@ -123,12 +123,13 @@ def project(path: np.ndarray, focal: float, size: tuple[int, int]) -> np.ndarray
         path: camera's path (T, 6), as `sample_trajectory` gives it.
         focal: focal length in pixels.
         size: (H, W) of the photograph.
+        nearness: 1 / distance of the plane; with n the normal over the distance, the formula stays the same.
     """
     height, width = size
     intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     rotations = Rotation.from_euler("YXZ", path[:, [1, 0, 2]]).as_matrix()
     planes = np.tile(np.eye(3), (len(path), 1, 1))
-    planes[:, :, 2] += path[:, 3:] / (1 - path[:, 5:])
+    planes[:, :, 2] += nearness * path[:, 3:] / (1 - nearness * path[:, 5:])
     return intrinsics @ planes @ rotations @ np.linalg.inv(intrinsics)
 
 

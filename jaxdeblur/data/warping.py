@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from jaxdeblur.data.depth import Depth, refine
 from jaxdeblur.data.regions import Region, rectangle
 from jaxdeblur.data.trajectories import move_points
 from jaxdeblur.errors import InputError
@@ -48,18 +49,25 @@ def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
     raise InputError(f"{width}x{height} pixels, too small for the camera's motion", code="photograph-too-small")
 
 
-def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region]) -> float:
+def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region], depth: Depth | None = None) -> float:
     """Return how far in pixels anything in a window moves from one instant to the next, at most."""
     if len(cameras) < 2:
         return 0.0
-    steps = np.diff(move_points(cameras, rectangle(*window)), axis=0)
+    planes = [cameras] if depth is None else [depth.far, depth.near]
+    steps = [np.diff(move_points(plane, rectangle(*window)), axis=0) for plane in planes]
     by_camera = np.linalg.norm(steps, axis=-1).max()
     by_itself = [np.linalg.norm(np.diff(region.path, axis=0), axis=-1).max() for region in regions]
     return float(by_camera + max(by_itself, default=0))
 
 
 def integrate(
-    photo: np.ndarray, window: Window, cameras: np.ndarray, regions: Sequence[Region], to_light: ToLight
+    photo: np.ndarray,
+    window: Window,
+    cameras: np.ndarray,
+    regions: Sequence[Region],
+    to_light: ToLight,
+    depth: Depth | None = None,
+    background: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the light of a window averaged over all instants, float32 (height, width, 3).
 
@@ -71,19 +79,39 @@ def integrate(
         cameras: (T, 3, 3), one per instant.
         regions: patches that move; later ones lie in front.
         to_light: returns the light behind stored values, float32 of the same shape.
+        depth: distances of the scene, for the same path of the camera; None: a plane, which `cameras` describe.
+        background: (H, W, 3), what lies behind the regions; None: the photograph.
     """
-    left, top, width, height = window
-    views = cameras @ _translation(left, top)
-    scene, views = _light_seen(photo, views, (width, height), to_light)
+    width, height = window[2:]
+    scene = _Scene(photo if background is None else background, window, cameras, depth, to_light)
     layers = [_Layer(photo, window, cameras, region, to_light) for region in regions]
     instant = np.empty((height, width, 3), np.float32)
     light = np.zeros((height, width, 3), np.float32)
-    for index, view in enumerate(views):
-        cv2.warpPerspective(scene, view, (width, height), dst=instant, flags=_FLAGS)
+    for index in range(len(cameras)):
+        scene.show(instant, index)
         for layer in layers:
             layer.cover(instant, index)
         cv2.accumulate(instant, light)
     return light / len(cameras)
+
+
+class _Scene:
+    """What lies behind all regions, as the cameras see it in a window."""
+
+    def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, depth: Depth | None, to_light: ToLight):
+        left, top, width, height = window
+        self.size = (width, height)
+        views = (cameras if depth is None else depth.extremes) @ _translation(left, top)
+        self.light, (x, y) = _light_seen(photo, views, self.size, to_light)
+        self.positions = None if depth is None else depth.positions(*window) - np.float32([x, y])
+        self.views = _translation(-x, -y) @ views
+
+    def show(self, instant: np.ndarray, index: int) -> None:
+        """Draw one instant, in place."""
+        if self.positions is None:
+            cv2.warpPerspective(self.light, self.views[index], self.size, dst=instant, flags=_FLAGS)
+        else:
+            cv2.remap(self.light, refine(self.positions[index], self.size), None, cv2.INTER_LINEAR, dst=instant)
 
 
 class _Layer:
@@ -92,6 +120,8 @@ class _Layer:
     def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, region: Region, to_light: ToLight):
         left, top, width, height = window
         views = _translations(-region.path) @ cameras @ _translation(left, top)
+        if region.turns is not None:
+            views = np.linalg.inv(region.turns) @ views
         seen = move_points(np.linalg.inv(views), region.corners)
         x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int), 0)
         right, bottom = np.minimum(np.ceil(seen.max(axis=(0, 1))).astype(int) + 1, (width, height))
@@ -102,7 +132,8 @@ class _Layer:
             views = views @ _translation(x, y)
             self.mask = region.mask
             self.mask_views = _translation(-region.left, -region.top) @ views
-            self.content, self.content_views = _light_seen(photo, views, self.size, to_light)
+            self.content, (x, y) = _light_seen(photo, views, self.size, to_light)
+            self.content_views = _translation(-x, -y) @ views
 
     def cover(self, instant: np.ndarray, index: int) -> None:
         """Lay the region over one instant, in place."""
@@ -116,13 +147,13 @@ class _Layer:
 
 def _light_seen(
     photo: np.ndarray, views: np.ndarray, size: tuple[int, int], to_light: ToLight
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the light of the part of a photograph that views of `size` (width, height) see, and the views of it."""
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the light of the part of a photograph that views of `size` (width, height) see, and its left and top."""
     seen = move_points(views, rectangle(0, 0, *size))
     x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int), 0)
     right, bottom = np.ceil(seen.max(axis=(0, 1))).astype(int) + 2
     part = np.ascontiguousarray(photo[y : max(bottom, y + 1), x : max(right, x + 1)])
-    return to_light(part), _translation(-x, -y) @ views
+    return to_light(part), (int(x), int(y))
 
 
 def _translation(x: float, y: float) -> np.ndarray:
