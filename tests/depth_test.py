@@ -139,6 +139,10 @@ def test_depth_leaves_the_camera_and_sharp_alone():
         np.testing.assert_array_equal(one.regions[0].mask, other.regions[0].mask)
         assert one.noise_seed == other.noise_seed
         assert one.depth is None
+        np.testing.assert_array_equal(other.regions[0].path[2], 0)
+        parallax = other.regions[0].path - one.regions[0].path
+        assert np.linalg.norm(np.diff(parallax, axis=0), axis=1).sum() < 9 * other.depth.relief + 0.5
+        assert np.abs(parallax).max() > 0
         reliefs.append(other.depth.relief)
         left, top, width, height = other.window
         sharp = synthetic.make_pair(PHOTO, other, deep)["sharp"]

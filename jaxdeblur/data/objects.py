@@ -14,6 +14,8 @@ from jaxdeblur.data.outlines import Outlines, sample_shape, soften
 from jaxdeblur.data.regions import ObjectRules, Region
 from jaxdeblur.data.trajectories import Shake, sample_shift
 
+_REACH = 48  # pixels around an object that what lies behind it is made from; objects seldom uncover more
+
 
 def sample_objects(
     rng: np.random.Generator,
@@ -82,9 +84,8 @@ def fill_behind(photo: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
     filled = photo.copy()
     for region in solid:
         height, width = region.mask.shape
-        reach = max(height, width) // 2
-        top, left = max(region.top - reach, 0), max(region.left - reach, 0)
-        part = filled[top : region.top + height + reach, left : region.left + width + reach]
+        top, left = max(region.top - _REACH, 0), max(region.left - _REACH, 0)
+        part = filled[top : region.top + height + _REACH, left : region.left + width + _REACH]
         hole = np.zeros(part.shape[:2], np.uint8)
         rows = slice(region.top - top, region.top - top + height)
         columns = slice(region.left - left, region.left - left + width)
