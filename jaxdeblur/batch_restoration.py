@@ -1,11 +1,11 @@
-"""Many photographs restored on all devices, while the next ones are read and the last ones written; bounded memory."""
+"""Restore many photographs on all devices: each device reads ahead and writes behind, in bounded memory."""
 
 import dataclasses
 import errno
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -19,9 +19,10 @@ from jaxdeblur.photo_files import with_pixels, write_photo
 from jaxdeblur.photos import Photo, count_megapixels, read_photo
 from jaxdeblur.restoration import Restorer
 
-# Photographs of this many megapixels together are in memory at once, at 7 to 20 bytes a pixel; a larger one alone.
-MEGAPIXELS_AT_ONCE = 64.0
-_MENDABLE = (InputError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+# Of the photographs that one device reads, restores and writes at the same time, at 7 to 20 bytes a pixel; a larger one
+# is in memory alone. Each device has its own budget, so that none waits for the photographs of another.
+MEGAPIXELS_PER_DEVICE = 64.0
+_RECOVERABLE = (InputError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +60,32 @@ class Progress:
 
 
 class _Budget:
-    """Megapixels in memory: who wants more than there is waits, but not for ever."""
+    """The megapixels that one device may hold in memory."""
 
     def __init__(self, megapixels: float):
-        self._total, self._used, self._changed = megapixels, 0.0, threading.Condition()
+        self._total, self._held, self._closed = megapixels, [], False
+        self._changed = threading.Condition()
 
-    def take(self, megapixels: float) -> None:
+    def take(self, megapixels: float) -> bool:
+        """Wait until there is room, or nothing else is held, and take it; return False once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + megapixels <= self._total)
-            self._used += megapixels
+            self._changed.wait_for(
+                lambda: self._closed or not self._held or sum(self._held) + megapixels <= self._total
+            )
+            if not self._closed:
+                self._held.append(megapixels)
+            return not self._closed
 
     def give_back(self, megapixels: float) -> None:
+        """Release what `take` took."""
         with self._changed:
-            self._used -= megapixels
-            # Sums of fractions need not come back to zero.
-            self._used = 0.0 if self._used < 1e-6 else self._used
+            self._held.remove(megapixels)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all waiting, now and later."""
+        with self._changed:
+            self._closed = True
             self._changed.notify_all()
 
 
@@ -90,7 +102,15 @@ class _Task:
 class Batch:
     """Jobs dealt to devices, each with a thread that reads ahead by one and a thread that writes behind by one."""
 
-    def __init__(self, jobs: Sequence[Job], restorers: Sequence[Restorer], treatment: Treatment, record: Record | None):
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        restorers: Sequence[Restorer],
+        treatment: Treatment,
+        record: Record | None,
+        *,
+        megapixels_per_device: float = MEGAPIXELS_PER_DEVICE,
+    ):
         """Prepare to restore.
 
         Args:
@@ -98,9 +118,10 @@ class Batch:
             restorers: one for each device.
             treatment: what is done with each photograph.
             record: notes results as done; None for none.
+            megapixels_per_device: how much one device holds in memory; a larger photograph is held alone.
         """
         self._jobs, self._restorers, self._treatment, self._record = iter(jobs), restorers, treatment, record
-        self._budget, self._dealing = _Budget(MEGAPIXELS_AT_ONCE), threading.Lock()
+        self._megapixels_per_device, self._dealing = megapixels_per_device, threading.Lock()
         self._results: queue.SimpleQueue[Result | Progress | BaseException | None] = queue.SimpleQueue()
         self._stopped = False
 
@@ -133,32 +154,41 @@ class Batch:
         return self._stopped or bool(self._request)
 
     def _run(self, restorer: Restorer) -> None:
+        budget = _Budget(self._megapixels_per_device)
         try:
             with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-                behind: Future | None = None
-                ahead = reading.submit(self._read_next)
-                while (task := ahead.result()) and not self._ends:
-                    ahead = reading.submit(self._read_next)
-                    restored = self._guarded(task.job, task.megapixels, self._restore, task, restorer)
-                    if behind:
-                        behind.result()
-                    if restored:
-                        behind = writing.submit(self._guarded, task.job, task.megapixels, self._write, task, restored)
-                    del task, restored
-                if behind:
-                    behind.result()
-        except BaseException as error:  # ours, not the user's: the main thread raises it
+                try:
+                    self._restore_all(restorer, budget, reading, writing)
+                finally:  # before the executors wait for a reader that waits for memory
+                    budget.close()
+        except BaseException as error:  # a bug, not the user's mistake: the main thread raises it
             self._results.put(error)
         finally:
             self._results.put(None)
 
-    def _guarded(self, job: Job, megapixels: float, function: Callable, *arguments: object) -> object:
+    def _restore_all(self, restorer: Restorer, budget: _Budget, reading: Executor, writing: Executor) -> None:
+        behind: Future | None = None
+        ahead = reading.submit(self._read_next, budget)
+        while (task := ahead.result()) and not self._ends:
+            ahead = reading.submit(self._read_next, budget)
+            restored = self._guarded(task.job, task.megapixels, budget, self._restore, task, restorer)
+            if behind:
+                behind.result()
+            if restored:
+                behind = writing.submit(
+                    self._guarded, task.job, task.megapixels, budget, self._write, task, restored, budget
+                )
+            del task, restored
+        if behind:
+            behind.result()
+
+    def _guarded(self, job: Job, megapixels: float, budget: _Budget, function: Callable, *arguments: object) -> object:
         """Return what a function does, or None after a failure that concerns this photograph alone."""
         try:
             return function(*arguments)
         except BaseException as error:
-            self._budget.give_back(megapixels)
-            if not isinstance(error, _MENDABLE):
+            budget.give_back(megapixels)
+            if not isinstance(error, _RECOVERABLE):
                 self._stopped = True
                 raise
             words = _explain(error, job)
@@ -168,7 +198,7 @@ class Batch:
             self._results.put(Result(job, error=words))
             return None
 
-    def _read_next(self) -> _Task | None:
+    def _read_next(self, budget: _Budget) -> _Task | None:
         """Return the next photograph that can be read; None when there are no more."""
         while True:
             with self._dealing:
@@ -176,10 +206,9 @@ class Batch:
             if job is None:
                 return None
             megapixels = count_megapixels(job.source)
-            self._budget.take(megapixels)
-            if self._ends:
+            if not budget.take(megapixels) or self._ends:
                 return None
-            if task := self._guarded(job, megapixels, self._read, job, megapixels):
+            if task := self._guarded(job, megapixels, budget, self._read, job, megapixels):
                 return task
 
     def _read(self, job: Job, megapixels: float) -> _Task:
@@ -207,7 +236,7 @@ class Batch:
         task.photo = dataclasses.replace(photo, pixels=pixels[:0], alpha=None)  # its memory is free
         return with_pixels(photo, pixels, alpha)
 
-    def _write(self, task: _Task, photo: Photo) -> None:
+    def _write(self, task: _Task, photo: Photo, budget: _Budget) -> None:
         job = task.job
         job.target.parent.mkdir(parents=True, exist_ok=True)
 
@@ -216,7 +245,7 @@ class Batch:
                 self._record.add(job, task.stamp, stamp_of(whole))
 
         lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, when_whole=note)
-        self._budget.give_back(task.megapixels)
+        budget.give_back(task.megapixels)
         self._results.put(Result(job, (*photo.notes, *lost)))
 
 

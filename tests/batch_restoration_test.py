@@ -1,6 +1,7 @@
-"""Reading, the network and writing go on at once, and no more photographs are in memory than may be."""
+"""Reading, restoring and writing overlap, in bounded memory, and every batch ends."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -29,8 +30,9 @@ def jobs(tmp_path):
     return [Job(tmp_path / f"{number}.png", tmp_path / "out" / f"{number}.png", "png") for number in range(6)]
 
 
-def run(jobs, restorers=(copy,), treatment=PLAIN, request=None):
-    return list(Batch(jobs, restorers, treatment, None).results(StopRequest() if request is None else request))
+def run(jobs, restorers=(copy,), treatment=PLAIN, request=None, **options):
+    batch = Batch(jobs, restorers, treatment, None, **options)
+    return list(batch.results(StopRequest() if request is None else request))
 
 
 def test_each_photograph_has_one_result_and_its_progress(jobs):
@@ -62,9 +64,9 @@ def test_the_next_is_read_before_the_last_is_written(jobs, monkeypatch):
 
 
 @pytest.mark.parametrize(("megapixels", "most"), [(1e-9, 1), (1.3e-3, 2)])
-def test_large_photographs_wait_for_each_other(jobs, monkeypatch, megapixels, most):
-    """Each has 600 pixels; two lines would hold up to six of them."""
-    monkeypatch.setattr(batch_restoration, "MEGAPIXELS_AT_ONCE", megapixels)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_large_photographs_wait_for_each_other(jobs, monkeypatch, devices, megapixels, most):
+    """Each has 600 pixels; without a limit a device would hold three of them."""
     inside, highest, lock = 0, 0, threading.Lock()
     read, write = batch_restoration.read_photo, batch_restoration.write_photo
 
@@ -77,15 +79,92 @@ def test_large_photographs_wait_for_each_other(jobs, monkeypatch, megapixels, mo
 
     def watched_write(*arguments, **options):
         nonlocal inside
+        time.sleep(0.02)
+        lost = write(*arguments, **options)
         with lock:
             inside -= 1
-        return write(*arguments, **options)
+        return lost
 
     monkeypatch.setattr(batch_restoration, "read_photo", watched_read)
     monkeypatch.setattr(batch_restoration, "write_photo", watched_write)
-    events = run(jobs, (copy, copy))
+    events = run(jobs, [copy] * devices, megapixels_per_device=megapixels)
     assert sum(isinstance(event, Result) for event in events) == 6
-    assert highest == most
+    assert highest <= most * devices
+    assert devices > 1 or highest == most
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+def test_all_devices_work_at_once_on_large_photographs(jobs, devices):
+    """Two photographs of 600 pixels do not fit in the memory of one device; those of several devices do."""
+    barrier = threading.Barrier(devices)
+
+    def meeting(image, progress):
+        if len(met) < devices:
+            met.append(image)
+            barrier.wait(timeout=10)
+        return image
+
+    met = []
+    results = run(jobs, [meeting] * devices, megapixels_per_device=1e-3)
+    assert [result.error for result in results] == [""] * 6
+
+
+class _Broken(Exception):
+    """Stands for a bug in a network or a writer."""
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_batch_ends(tmp_path, monkeypatch, seed):
+    """Any number of devices, sizes, and time of a stop or of a bug; no photograph is lost or restored twice."""
+    rng = np.random.default_rng(seed)
+    devices, number = int(rng.integers(1, 5)), int(rng.integers(1, 10))
+    ending = ["none", "stop", "network", "writer", "reader"][seed % 5]
+    when, calls, lock = int(rng.integers(1, number + 1)), 0, threading.Lock()
+    jobs = [Job(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png", "png") for i in range(number)]
+    for job in jobs:
+        save_noise(job.source, tuple(rng.integers(5, 60, 2).tolist()))
+    budget, pause, request = float(rng.choice([1e-9, 1e-3, 2e-3, 6e-3])), float(rng.uniform(0, 4e-3)), StopRequest()
+
+    def at(place, function):
+        """Return a function that also ends the batch when it is called for the `when`th time."""
+
+        def ending_function(*arguments, **options):
+            nonlocal calls
+            time.sleep(pause)
+            result = function(*arguments, **options)
+            with lock:
+                calls += 1
+                due = calls == when
+            if due and place == "stop":
+                request.received_at = 0.0
+            elif due:
+                raise _Broken
+            return result
+
+        return ending_function if ending == place else function
+
+    monkeypatch.setattr(batch_restoration, "read_photo", at("reader", batch_restoration.read_photo))
+    monkeypatch.setattr(batch_restoration, "write_photo", at("writer", batch_restoration.write_photo))
+    network = at("network", at("stop", copy))
+    ended = []
+
+    def follow():
+        try:
+            ended.append(run(jobs, [network] * devices, request=request, megapixels_per_device=budget))
+        except _Broken as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert ended, f"hangs: {devices} devices, {ending} at call {when}"
+    if ending in ("network", "writer", "reader"):
+        assert isinstance(ended[0], _Broken)
+        return
+    done = [event.job for event in ended[0] if isinstance(event, Result)]
+    assert len(done) == len(set(done))
+    assert all(job.target.exists() == (job in done) for job in jobs)
+    assert set(done) == set(jobs) if ending == "none" else len(done) >= when
 
 
 def test_a_request_to_stop_ends_after_what_is_under_way(jobs):
