@@ -7,6 +7,7 @@ origin is never taken for a result, nor replaced.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
 
 RECORD = "restored.jsonl"
+NAME_BYTES = 255  # the longest name of a file on Linux and macOS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +53,23 @@ def plan_jobs(files: Sequence[Path], base: Path, output: Path, file_format: str 
     jobs, taken = {}, set()
     for changed, path, place, kind in sorted(plans, key=lambda plan: plan[0]):  # those that keep their names first
         suffix = FILE_FORMATS[kind].suffixes[0]
-        names = [place.name] if not changed else [place.stem + suffix, place.name + suffix]
-        names += [f"{place.name}.{number}{suffix}" for number in range(2, len(plans) + 3)]
-        target = next(place.with_name(name) for name in names if _plain(place.with_name(name)) not in taken)
+        names = itertools.chain(
+            [(place.name, "")] if not changed else [(place.stem, suffix), (place.name, suffix)],
+            ((place.name, f".{number}{suffix}") for number in itertools.count(2)),
+        )
+        targets = (place.with_name(_shortened(*name)) for name in names)
+        target = next(target for target in targets if _plain(target) not in taken)
         taken.add(_plain(target))
         jobs[path] = Job(path, target, kind)
     return [jobs[path] for path in files]
+
+
+def _shortened(stem: str, ending: str) -> str:
+    """Return a file's name of `stem` and `ending`, whose stem is cut where both are longer than file systems allow."""
+    encoded = os.fsencode(stem)
+    room = NAME_BYTES - len(os.fsencode(ending))
+    # A character that is cut in two is dropped.
+    return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + ending
 
 
 def lossless_format(path: Path) -> str:

@@ -18,7 +18,7 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.photo_files import FILE_FORMATS
 from jaxdeblur.photos import MAX_MEGAPIXELS
 from jaxdeblur.predict_plan import make_plan
-from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE
+from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,15 +67,6 @@ def check_options(options: argparse.Namespace) -> None:
     }
     if problems := [words for words, good in checks.items() if not good]:
         raise InputError(list_problems("The command line:", problems, "Nothing was done."))
-
-
-def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
-    """Return what is to be said of --tile and --overlap, and whether it is good."""
-    tile = TILE if tile is None else tile
-    return {
-        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": tile >= 0 and tile % MULTIPLE == 0,
-        f"--overlap: {overlap}, expected 0 to --tile less {MULTIPLE}": not tile or 0 <= overlap <= tile - MULTIPLE,
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 
 import numpy as np
 
+from jaxdeblur.errors import InputError, list_problems
+
 # The deepest network halves sides five times; where its maps line up with the image's, tiles may begin.
 MULTIPLE = 32
 # Long sides of the shapes of whole images, and how the short side relates to it, as photographs mostly have it.
@@ -22,6 +24,17 @@ OVERLAP = 160
 def up_to_multiple(side: int) -> int:
     """Return the least multiple of MULTIPLE that is not below `side`."""
     return -(-side // MULTIPLE) * MULTIPLE
+
+
+def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
+    """Return what each of --tile and --overlap must be, in words, and whether it is."""
+    tile = TILE if tile is None else tile
+    whole_numbers = all(isinstance(number, int | np.integer) for number in (tile, overlap))
+    return {
+        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": whole_numbers and tile >= 0 and tile % MULTIPLE == 0,
+        f"--overlap: {overlap}, expected 0 to --tile less {MULTIPLE}": whole_numbers
+        and (not tile or 0 <= overlap <= tile - MULTIPLE),
+    }
 
 
 def _whole_shapes() -> list[tuple[int, int]]:
@@ -59,8 +72,13 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
         height: of the image.
         width: of the image.
         tile: side of the tiles, a multiple of MULTIPLE; 0 never cuts; None cuts what no shape of whole images holds.
-        overlap: of neighbouring tiles, less than `tile`.
+        overlap: of neighbouring tiles, 0 to `tile` less MULTIPLE.
+
+    Raises:
+        InputError: `tile` or `overlap` is none of these (code "tiles").
     """
+    if problems := [words for words, good in check_tiles(tile, overlap).items() if not good]:
+        raise InputError(list_problems("The image cannot be cut:", problems, "Change these numbers."), code="tiles")
     padded = (up_to_multiple(height), up_to_multiple(width))
     if tile is None:
         shape = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)
@@ -76,6 +94,8 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
 
 
 def _starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
+    if length == tile:  # tiles of narrow images may be smaller than the overlap
+        return (0,)
     step = (tile - overlap) // MULTIPLE * MULTIPLE
     return (*range(0, length - tile, step), length - tile)
 

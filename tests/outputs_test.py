@@ -1,6 +1,7 @@
 """Results have names of their own, are told from other files, and nothing else is replaced."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,19 @@ def test_a_photograph_is_never_replaced(made):
     for target in (job.source, folder / "link" / "a.png"):
         with pytest.raises(InputError, match="never replaced"):
             refuse_danger([Job(job.source, target, "png")], reopened(folder), overwrite=True)
+
+
+def test_names_of_many_photographs_are_found_in_seconds():
+    start = time.process_time()
+    assert len(set(names(*(f"{number}.jpg" for number in range(20_000))))) == 20_000
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\u00e4" * 125 + "x"])
+def test_names_are_never_longer_than_file_systems_allow(stem):
+    files = [f"{stem}.jpg", f"{stem}.png", f"{stem}.bmp", f"{stem}.tif"]
+    found = names(*files, file_format="png") + names(*files, file_format="webp")
+    assert max(len(name.encode()) for name in found) <= 255
+    assert len(set(found[:4])) == len(set(found[4:])) == 4
+    assert all(name.endswith((".png", ".webp")) for name in found)
+    assert len(names("y" * 255)[0]) == 255

@@ -184,3 +184,29 @@ def test_several_images_at_once_are_each_restored(unet, self_ensemble):
     assert (found[0] != found[1]).any()
     for image, result in zip(images, found, strict=True):
         assert np.abs(restorer(image).astype(int) - result).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("tile", "overlap"), [(128, 160), (160, 160), (100, 32), (-32, 0), (64, -1), (None, 1000), (256.0, 32), (64, 33)]
+)
+def test_tiles_that_cannot_be_cut_are_refused(tile, overlap):
+    for size in ((40, 56), (1400, 1400)):
+        with pytest.raises(InputError) as error:
+            tiles.cut_image(*size, tile=tile, overlap=overlap)
+        assert error.value.code == "tiles"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_good_tile_and_overlap_cover_every_pixel_once(seed):
+    rng = np.random.default_rng(seed)
+    tile = 32 * int(rng.integers(1, 40))
+    overlap = int(rng.choice([0, 32, 64, 128, tile - 32, rng.integers(0, tile - 31)]))
+    overlap = min(overlap, tile - 32)
+    for height, width in (rng.integers(1, 3000, 2).tolist(), (40, 2000), (2000, 100)):
+        cut = tiles.cut_image(height, width, tile=tile, overlap=overlap)
+        for starts, side, padded in zip((cut.tops, cut.lefts), cut.shape, cut.padded, strict=True):
+            total = np.zeros(padded)
+            weights = tiles.blending_weights(padded, side, starts, overlap)
+            for start, weight in zip(starts, weights, strict=True):
+                total[start : start + side] += weight
+            np.testing.assert_allclose(total, 1, atol=1e-5)
