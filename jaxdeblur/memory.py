@@ -2,12 +2,15 @@
 
 import ctypes
 import platform
+from collections.abc import Callable
 
 import jax
 
 # Of glibc's malloc.h, for mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT = 2**30  # bytes of an array; larger ones go back at once
+# Bytes of the largest array whose memory is kept; larger ones go back at once. The second is for glibc before 2.35,
+# which refuses more than half of HEAP_MAX_SIZE.
+_LARGEST_KEPT = (2**30, 2**25)
 
 
 def keep_freed_memory() -> None:
@@ -22,8 +25,13 @@ def keep_freed_memory() -> None:
         return
     mallopt = ctypes.CDLL(None).mallopt
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-    mallopt(_M_TRIM_THRESHOLD, -1)
+    _keep(mallopt)
+
+
+def _keep(mallopt: Callable[[int, int], int]) -> None:
+    # To set the one threshold keeps glibc from adapting the other, so both are set or neither is.
+    if any(mallopt(_M_MMAP_THRESHOLD, size) for size in _LARGEST_KEPT):
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def return_freed_memory() -> None:

@@ -73,7 +73,8 @@ def read_photo(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Photo:
             photo = photo_from_image(image, reopen=path)
         return dataclasses.replace(photo, metadata=dataclasses.replace(photo.metadata, chunks=read_png_chunks(path)))
     except InputError as error:
-        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
+        named = str(error).startswith(str(path))
+        raise error if named else InputError(f"{path}: {error}", code=error.code) from error
     except UnidentifiedImageError as error:
         kinds = "PNG, JPEG, WebP, TIFF, BMP or HEIC"
         raise InputError(f"{path}: is no image, or damaged at its start; expected {kinds}") from error
@@ -124,6 +125,9 @@ def _opened(path: Path) -> Image.Image:
 def count_megapixels(path: Path) -> float:
     """Return how many megapixels a file says it has; 0 if it cannot be read."""
     try:
+        with path.open("rb") as file:
+            if file.read(12)[4:8] == b"ftyp":
+                _open_heic(path)
         with _NO_LIMIT, _opened(path) as image:
             return image.width * image.height / 1e6
     except Exception:  # `read_photo` says what is wrong
@@ -152,7 +156,7 @@ def photo_from_image(image: Image.Image, reopen: Path | None = None) -> Photo:
     file_format = image.format or ""
     _refuse_several(image)
     if image.mode != "CMYK" and (kind := refused_kind(image)):
-        raise InputError(f"{kind}; convert it to grey or RGB of 8 or 16 bits")
+        raise InputError(f"{kind}; convert it to grey or RGB of 8 or 16 bits", code="image-kind")
     deep = stored_bits(image) == 16 and image.mode not in GREY_16_BIT
     low_bytes = deep and reopen is not None and has_low_bytes(image)
     bits_in_file = image.info.get("bit_depth", 16 if deep else 8)  # HEIC says its own
@@ -188,7 +192,10 @@ def _refuse_several(image: Image.Image) -> None:
 def _from_cmyk(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile:
-        raise InputError("is CMYK without a colour profile, so its colours are not known; convert it to RGB")
+        raise InputError(
+            "is CMYK without a colour profile, so its colours are not known; convert it to RGB",
+            code="cmyk-without-profile",
+        )
     try:
         return ImageCms.profileToProfile(
             image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"

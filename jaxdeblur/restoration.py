@@ -1,4 +1,4 @@
-"""Restoring images of any size with a trained network, in bounded memory.
+"""Restore images of any size with a trained network, in bounded memory.
 
 Images are (H, W, 3) RGB, or (N, H, W, 3), several at once: uint8, uint16, or float in [0, 1]; the result has the same
 shape and type, integers rounded.
@@ -6,7 +6,7 @@ shape and type, integers rounded.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from jaxdeblur.photo_metadata import info_of
 from jaxdeblur.photos import photo_from_image
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
 from jaxdeblur.trained_network import read_network
+from jaxdeblur.weights import fingerprint
+
+# By how much floats may leave [0, 1], as after a conversion to float16 and back.
+ROUNDING = 2e-3
 
 
 class Restorer:
@@ -85,14 +89,10 @@ class Restorer:
             progress: is called from time to time with the share of the work that was done since the last call.
 
         Raises:
-            ValueError: its shape or type is none of those that the module names.
+            InputError: its shape, type or range of values is none of those that the module names (code "image-shape",
+                "image-type" or "image-range"), or it cannot be cut into the tiles that were asked for ("tiles").
         """
-        if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"image has shape {image.shape}, expected (height, width, 3) or (number, height, width, 3)"
-            )
-        if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"image is of type {image.dtype}, expected uint8, uint16 or float in [0, 1]")
+        _check_image(image)
         images = image if image.ndim == 4 else image[None]
         if self._self_ensemble:
             result = self._restore_turned(images, progress)
@@ -150,6 +150,35 @@ class Restorer:
             waiting = (left, weight, restored)
         _add(band, *waiting)
         return band[:, :, :width]
+
+
+def _check_image(image: np.ndarray) -> None:
+    """Refuse arrays that are no images by the module's rule; see `Restorer.__call__`."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"The image is of type {type(image).__name__}; expected a NumPy array of uint8, uint16 or float in [0, 1], "
+            "or Pillow's image. Convert it with numpy.asarray and the type that its values need.",
+            code="image-type",
+        )
+    if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+        raise InputError(
+            f"The image has shape {image.shape}; expected RGB, (height, width, 3) or (number, height, width, 3).",
+            code="image-shape",
+        )
+    if image.dtype in (np.uint8, np.uint16):
+        return
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InputError(
+            f"The image is of type {image.dtype}; expected uint8, uint16 or float in [0, 1].", code="image-type"
+        )
+    least, most = float(image.min()), float(image.max())
+    # Written so that NaN is refused too.
+    if not (least >= -ROUNDING and most <= 1 + ROUNDING):
+        raise InputError(
+            f"The image is of type {image.dtype} with values from {least:g} to {most:g}; expected float values in "
+            "[0, 1]. Divide values of 0 to 255 by 255 (or pass them as uint8), and clip what interpolation overshot.",
+            code="image-range",
+        )
 
 
 def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
@@ -210,10 +239,44 @@ def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any
     return Restorer(model, variables, placed=placed, **options)
 
 
-@lru_cache(maxsize=1)
-def _remembered(path: Path, changed: float) -> Restorer:
-    del changed
-    return load_restorer(path)
+@dataclasses.dataclass(frozen=True)
+class _Remembered:
+    """The restorer that `restore` used last, and what its weights are told by."""
+
+    path: Path
+    stamp: tuple
+    fingerprint: str
+    restorer: Restorer
+
+
+_last: _Remembered | None = None
+
+
+def _restorer_of(path: Path) -> Restorer:
+    """Return the restorer of these weights; the last one stays on its device until the weights change."""
+    global _last
+    stamp = _stamp_of(path)
+    if not _last or (_last.path, _last.stamp) != (path, stamp):
+        model, variables, placed = load_model(path)
+        found = fingerprint(variables)
+        # A run that goes on has new checkpoints, but the best one may be the same.
+        known = _last and (_last.path, _last.fingerprint) == (path, found)
+        restorer = _last.restorer if known else Restorer(model, variables, placed=placed)
+        _last = _Remembered(path, stamp, found, restorer)
+    return _last.restorer
+
+
+def _stamp_of(path: Path) -> tuple:
+    """Return what changes whenever the weights of a file, or the checkpoints of a run, may have changed."""
+    # Without those that are being written.
+    checkpoints = sorted(file for file in path.glob("checkpoints/*") if "tmp" not in file.name)
+    stamps = []
+    for file in (path, path / "config.json", *checkpoints):
+        with suppress(OSError):  # what is missing is reported when it is loaded
+            status = file.stat()
+            is_run = file == path and file.is_dir()  # its own time says nothing of its checkpoints
+            stamps.append((str(file), *(() if is_run else (status.st_ino, status.st_size, status.st_mtime_ns))))
+    return tuple(stamps)
 
 
 def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray | Image.Image:
@@ -224,14 +287,15 @@ def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray 
 
     Args:
         image: the blurred photograph.
-        weights: a run's folder or a `.safetensors`; the last one is kept in memory.
+        weights: a run's folder (its best checkpoint so far) or a `.safetensors`; the last one is kept in memory until
+            its weights change.
 
     Raises:
-        InputError: there are no such weights, they are damaged, or Pillow's image is of a kind that is refused.
-        ValueError: the array's shape or type is not supported.
+        InputError: there are no such weights, they are damaged, or the image is of a kind that is refused: Pillow's by
+            its mode (code "image-kind"), an array as `Restorer` says.
     """
     path = Path(weights).expanduser().absolute()
-    restorer = _remembered(path, path.stat().st_mtime if path.exists() else 0.0)
+    restorer = _restorer_of(path)
     if not isinstance(image, Image.Image):
         return restorer(image)
     photo = photo_from_image(image)

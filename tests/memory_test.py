@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from jaxdeblur import memory
+
 FILL = """
 import resource, sys
 import numpy as np
@@ -53,3 +55,18 @@ def test_what_is_free_can_be_given_back():
     command = [sys.executable, "-c", RETURN]
     returned = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert returned > 60_000  # KiB; the array had 65,536
+
+
+@pytest.mark.parametrize(("largest", "kept"), [(2**31, 2**30), (2**25, 2**25), (0, None)])
+def test_older_glibc_that_refuses_a_threshold_is_given_a_lower_one_or_left_alone(largest, kept):
+    """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h; mallopt(3) returns 0 for what it refuses."""
+    accepted = {}
+
+    def mallopt(parameter, value):
+        if parameter == -3 and value > largest:
+            return 0
+        accepted[parameter] = value
+        return 1
+
+    memory._keep(mallopt)
+    assert accepted == ({-3: kept, -1: -1} if kept else {})

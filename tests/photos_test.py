@@ -276,6 +276,15 @@ def test_heic_is_read_as_its_decoder_turns_it(tmp_path):
     assert dict(kept) == {ExifTags.Base.Model: "camera"}
 
 
+def test_the_first_heic_file_has_its_megapixels(tmp_path, monkeypatch):
+    """Before the plug-in was registered by anything else."""
+    pillow_heif.register_heif_opener()
+    Image.fromarray(RGB).resize((64, 48)).save(tmp_path / "a.heic")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    assert count_megapixels(tmp_path / "a.heic") == pytest.approx(64 * 48e-6)
+
+
 def test_heic_of_10_bits_is_told(tmp_path):
     deep = pillow_heif.from_bytes("RGB;16", (48, 64), bytes(48 * 64 * 6))
     deep.save(tmp_path / "a.heic", quality=90)

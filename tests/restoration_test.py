@@ -1,18 +1,26 @@
 """Images of any size: tiles equal the whole, few programs serve many sizes, types and shapes stay."""
 
 import itertools
+import json
+import os
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from jaxdeblur import restoration, tiles
+from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import PLACED, build_model, layers
 from jaxdeblur.restoration import Restorer
-from jaxdeblur.train_state import init_variables
+from jaxdeblur.train_state import TrainState, init_variables
+from jaxdeblur.weights import write_weights
 
 SMALL = {
     "nafnet": {"width": 8, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},
@@ -170,10 +178,96 @@ def test_a_network_that_sees_the_whole_image_is_never_cut():
         Restorer(model, {}, placed=False, tile=256)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), int)])
-def test_other_arrays_are_refused(unet, bad):
-    with pytest.raises(ValueError, match="expected"):
-        Restorer(*unet, placed=False)(bad)
+class Identity(nn.Module):
+    """A network that changes nothing."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (np.zeros((4, 4), np.uint8), "image-shape"),
+        (np.zeros((4, 4, 4), np.uint8), "image-shape"),
+        (np.zeros((0, 4, 3), np.uint8), "image-shape"),
+        (np.zeros((4, 4, 3), int), "image-type"),
+        (np.zeros((4, 4, 3), bool), "image-type"),
+        ([[[0, 0, 0]]], "image-type"),
+        (np.full((4, 4, 3), 255.0), "image-range"),
+        (np.full((4, 4, 3), 1.01, np.float32), "image-range"),
+        (np.full((4, 4, 3), -1.0), "image-range"),
+        (np.full((4, 4, 3), np.nan), "image-range"),
+        (np.full((4, 4, 3), np.inf, np.float16), "image-range"),
+    ],
+)
+def test_other_arrays_are_refused(bad, code):
+    with pytest.raises(InputError) as error:
+        Restorer(Identity(), {}, placed=False)(bad)
+    assert error.value.code == code
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_that_were_rounded_are_restored(dtype):
+    image = np.linspace(-1e-3, 1 + 1e-3, 48, dtype=dtype).reshape(4, 4, 3)
+    found = Restorer(Identity(), {}, placed=False)(image)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, np.clip(image, 0, 1), atol=1e-3 if dtype == np.float16 else 1e-7)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "HSV", "YCbCr", "LAB", "RGBX", "CMYK"])
+def test_modes_of_pillow_without_one_reading_are_refused(monkeypatch, mode):
+    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
+    with pytest.raises(InputError, match=r"\w+") as error:
+        restoration.restore(Image.new(mode, (4, 4)), "weights")
+    assert error.value.code == ("cmyk-without-profile" if mode == "CMYK" else "image-kind")
+    assert "None" not in str(error.value)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_modes_of_pillow_that_are_restored(monkeypatch, mode):
+    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
+    image = Image.new(mode, (4, 4), 1)
+    found = restoration.restore(image, "weights")
+    np.testing.assert_array_equal(np.asarray(found.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+TINY = {"width": 2, "num_levels": 1, "num_blocks": 0}
+
+
+def adding(levels):
+    """Variables of a UNet that adds this many levels of 255 to every colour."""
+    shapes = network_shapes(build_model("unet", **TINY))
+    flat = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    flat["params/output/bias"] += levels / 255
+    return {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}
+
+
+def test_restore_follows_a_file_of_weights(tmp_path):
+    image, path = np.full((32, 32, 3), 100, np.uint8), tmp_path / "a.safetensors"
+    for levels in (0, 10):
+        write_weights(path, adding(levels), {"network": "unet"})
+        os.utime(path, (1, 1))  # the time alone says nothing
+        np.testing.assert_array_equal(restoration.restore(image, path), 100 + levels)
+
+
+def test_restore_follows_the_best_checkpoint_of_a_run(tmp_path):
+    """A run that goes on writes checkpoints; a new one that is worse changes nothing, a better one is used."""
+    image = np.full((32, 32, 3), 100, np.uint8)
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "unet", **TINY}}))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_latest=1)
+    restorers = []
+    for step, psnr, levels, expected in ((1, 20.0, 0, 0), (2, 19.0, 5, 0), (3, 21.0, 9, 9)):
+        state = TrainState.create(apply_fn=None, tx=optax.sgd(0.1), **jax.tree.map(jnp.asarray, adding(levels)))
+        state = state.replace(step=jnp.asarray(step))
+        checkpoints.save(state, {}, psnr)
+        checkpoints.wait()
+        np.testing.assert_array_equal(restoration.restore(image, tmp_path), 100 + expected)
+        restorers.append(restoration._last.restorer)
+    checkpoints.close()
+    assert restorers[0] is restorers[1]  # nothing is compiled anew for the same weights
+    assert restorers[1] is not restorers[2]
 
 
 @pytest.mark.parametrize("self_ensemble", [False, True])

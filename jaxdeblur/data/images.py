@@ -115,7 +115,7 @@ def refused_kind(image: Image.Image) -> str:
     """Return what kind of image this is if it is one of those that are refused, else nothing."""
     if image.mode not in MODES:
         kinds = {"F": "floating point", "I": "32-bit or signed integers"}
-        return f"{image.format} of {kinds.get(image.mode, f'{image.mode} values')}"
+        return f"{image.format or 'image'} of {kinds.get(image.mode, f'{image.mode} values')}"
     if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         return f"{image.format} of {frames} images"
     # The transparent colour is given in the file's own depth, which Pillow does not always follow.
