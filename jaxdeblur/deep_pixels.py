@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.data.images import PNG_START
-from jaxdeblur.photo_metadata import png_chunk
+from jaxdeblur.png_files import PNG_START, png_chunk
 
 ROWS = 64  # encoded at once
 # The raw mode that unpacks the other byte; N is the machine's order.

@@ -23,6 +23,7 @@ from PIL import Image
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.photo_files import write_photo
+from jaxdeblur.photo_metadata import profile_colours
 from jaxdeblur.photos import Photo, read_photo
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _to_screen(photo: Photo) -> Image.Image:
     pixels = photo.pixels if photo.pixels.dtype == np.uint8 else (photo.pixels >> 8).astype(np.uint8)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
-    if photo.metadata.icc:
+    if profile_colours(photo.metadata.icc) == "RGB":  # that of a grey photograph fits no RGB
         image.info["icc_profile"] = photo.metadata.icc
     return image
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxdeblur import deep_pixels
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_metadata import save_options
+from jaxdeblur.photo_metadata import profile_colours, save_options
 from jaxdeblur.photos import Photo
 from jaxdeblur.tiff_files import write_tiff
 
@@ -63,16 +63,25 @@ def with_pixels(photo: Photo, pixels: np.ndarray, alpha: np.ndarray | None) -> P
 def to_image(photo: Photo) -> Image.Image:
     """Return the photograph as Pillow's image: L, LA, RGB or RGBA, or I;16 for grey of 16 bits.
 
-    The mean of three channels is the grey that is nearest to them.
+    Grey with a colour profile for RGB is RGB.
     """
-    if not photo.grey:
-        image = Image.fromarray(np.ascontiguousarray(photo.pixels))
-    else:
-        total = sum(photo.pixels[..., channel].astype(np.uint32) for channel in range(3))
-        image = Image.fromarray(((total + 1) // 3).astype(photo.pixels.dtype))
+    channels = _channels(photo)
+    image = Image.fromarray(np.ascontiguousarray(channels if channels.shape[2] == 3 else channels[..., 0]))
     if photo.alpha is not None:
         image.putalpha(Image.fromarray(np.ascontiguousarray(photo.alpha)))
     return image
+
+
+def _channels(photo: Photo) -> np.ndarray:
+    """Return the colours as they are written, (H, W, 3), or (H, W, 1) for grey.
+
+    The mean of three channels is the grey that is nearest to them.
+    """
+    if not photo.grey:
+        return photo.pixels
+    total = sum(photo.pixels[..., channel].astype(np.uint32) for channel in range(3))
+    grey = ((total + 1) // 3).astype(photo.pixels.dtype)[..., None]
+    return np.repeat(grey, 3, axis=-1) if profile_colours(photo.metadata.icc) == "RGB" else grey
 
 
 def write_photo(
@@ -134,12 +143,14 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def _encode(file: BinaryIO, photo: Photo, name: str, options: dict[str, Any]) -> None:
-    deep = photo.pixels.dtype == np.uint16 and not photo.grey
-    if not deep and name != "TIFF":
+    deep = photo.pixels.dtype == np.uint16
+    pixels = _channels(photo) if deep else None
+    deep_colours = deep and pixels.shape[2] == 3
+    if not deep_colours and name != "TIFF":
         to_image(photo).save(file, name, **options)
         return
-    if not deep:
+    if not deep_colours:
         pixels = np.atleast_3d(np.asarray(to_image(photo)))
-    else:
-        pixels = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
+    elif photo.alpha is not None:
+        pixels = np.dstack([pixels, photo.alpha])
     {"PNG": deep_pixels.write_png, "TIFF": write_tiff}[name](file, pixels, options)

@@ -1,35 +1,51 @@
-"""Photographs: a file, or Pillow's image, to pixels for a network and all that is kept beside them.
+"""Photographs: a file, or Pillow's image, to pixels for a network and the metadata that is kept.
 
-PNG, JPEG, WebP, TIFF, BMP, and HEIC where pillow-heif is installed; what a file is, its content says.
+PNG, JPEG, WebP, TIFF, BMP, AVIF, and HEIC where pillow-heif is installed; a file's content decides, not its suffix.
 
 - Pixels are RGB (H, W, 3), uint8, or uint16 where the file has 16 bits a channel, upright (EXIF's orientation).
 - Grey has three equal channels, palettes are looked up, transparency is apart and never changed.
 - Values are taken as stored; the colour profile goes with them, so that they mean the same colours afterwards. Only
   CMYK, which no network knows, is converted: to sRGB by its own profile.
 
-Refused: animations, files of several pages, CMYK without a profile, Lab, floating point, 32-bit and signed integers,
-and the rare kinds that Pillow reads wrongly (`data/images.py`).
+Refused: cameras' raw files, animations, files of several pages, CMYK without a profile, Lab, floating point, 32-bit and
+signed integers, and the rare kinds that Pillow reads wrongly (`data/images.py`).
 """
 
 import dataclasses
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, TiffTags, UnidentifiedImageError
 
-from jaxdeblur.data.images import GREY_16_BIT, refused_kind
+from jaxdeblur.data.images import GREY_16_BIT, known_formats, load_image, refused_kind, turn_upright
 from jaxdeblur.deep_pixels import decode_low_bytes, has_low_bytes, stored_bits
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_metadata import Metadata, read_metadata, read_orientation_and_exif, read_png_chunks
+from jaxdeblur.photo_metadata import (
+    Metadata,
+    profile_colours,
+    read_exif,
+    read_large_chunks,
+    read_metadata,
+    read_png_chunks,
+)
+from jaxdeblur.png_files import large_chunks, without_chunks
+from jaxdeblur.raw_files import raw_kind
 
-HEIC_SUFFIXES = (".heic", ".heif")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", *HEIC_SUFFIXES)  # in lower case
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "HEIF", "GIF")  # GIF is opened to say what it is
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+# In lower case.
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".avif"),
+    *HEIC_SUFFIXES,
+)
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF", "GIF")  # GIF is opened to say what it is
 MAX_MEGAPIXELS = 200.0
+TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
 _PIXELS = 2**22  # converted at once, so that no second copy of a large image is made
 
 
@@ -61,36 +77,54 @@ def read_photo(path: Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> Photo:
         InputError: it is missing, no image, damaged, larger than `max_megapixels`, or of a kind that is refused.
     """
     try:
-        size = path.stat().st_size
+        if not path.stat().st_size:
+            raise InputError(f"{path}: is empty (0 bytes)", code="image-damaged")
         with path.open("rb") as file:
-            start = file.read(12)
-        if not size:
-            raise InputError(f"{path}: is empty (0 bytes)")
-        if start[4:8] == b"ftyp":
-            _open_heic(path)
+            kind = raw_kind(file)
+        if kind:
+            raise InputError(
+                f"{path}: is a camera's raw file ({kind}), of which only a preview can be read. Develop it to TIFF or "
+                "PNG first, and restore that",
+                code="raw-file",
+            )
+        info, notes = read_large_chunks(path)
         with _NO_LIMIT, _opened(path) as image:
+            image.info |= info
             _check_size(image, max_megapixels)
             photo = photo_from_image(image, reopen=path)
-        return dataclasses.replace(photo, metadata=dataclasses.replace(photo.metadata, chunks=read_png_chunks(path)))
+        metadata = dataclasses.replace(photo.metadata, chunks=read_png_chunks(path))
+        return dataclasses.replace(photo, metadata=metadata, notes=(*photo.notes, *notes))
     except InputError as error:
         named = str(error).startswith(str(path))
         raise error if named else InputError(f"{path}: {error}", code=error.code) from error
     except UnidentifiedImageError as error:
-        kinds = "PNG, JPEG, WebP, TIFF, BMP or HEIC"
-        raise InputError(f"{path}: is no image, or damaged at its start; expected {kinds}") from error
+        kinds = "PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC"
+        words = f"{path}: is no image, or damaged at its start; expected {kinds}"
+        raise InputError(words, code="image-damaged") from error
     except MemoryError as error:
-        raise InputError(f"{path}: there is not enough memory to decode it") from error
+        raise InputError(f"{path}: there is not enough memory to decode it", code="out-of-memory") from error
     except OSError as error:
         words = error.strerror or str(error)
-        raise InputError(f"{path}: cannot be read ({words})") from error
+        raise InputError(f"{path}: cannot be read ({words})", code="image-unreadable") from error
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
-        raise InputError(f"{path}: cannot be read as an image ({error or type(error).__name__})") from error
+        words = f"{path}: cannot be read as an image ({error or type(error).__name__})"
+        raise InputError(words, code="image-damaged") from error
+
+
+def _needs_heic(file: BinaryIO) -> bool:
+    """Return whether a file's brands (ISO/IEC 14496-12) are HEIC's, and not AVIF's, which Pillow reads by itself."""
+    start = file.read(64)
+    if start[4:8] != b"ftyp":
+        return False
+    brands = start[8 : min(int.from_bytes(start[:4], "big"), len(start))]
+    return not {b"avif", b"avis"} & {brands[place : place + 4] for place in range(0, len(brands), 4)}
 
 
 def _open_heic(path: Path) -> None:
     """Teach Pillow HEIC."""
     if find_spec("pillow_heif") is None:
-        raise InputError(f"{path}: HEIC needs pillow-heif. Install it: pip install 'jaxdeblur[heic]'")
+        words = f"{path}: HEIC needs pillow-heif. Install it: pip install 'jaxdeblur[heic]'"
+        raise InputError(words, code="missing-extra")
     import pillow_heif
 
     pillow_heif.register_heif_opener(thumbnails=False)
@@ -118,16 +152,22 @@ class _NoLimit:
 _NO_LIMIT = _NoLimit()
 
 
-def _opened(path: Path) -> Image.Image:
-    return Image.open(path, formats=[name for name in FORMATS if name != "HEIF" or name in Image.OPEN])
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image, without what would make Pillow refuse a good PNG."""
+    with path.open("rb") as file:
+        if _needs_heic(file):
+            _open_heic(path)
+        large = large_chunks(file)
+        source = without_chunks(file, large) if large else file
+        source.seek(0)
+        with Image.open(source, formats=known_formats(FORMATS)) as image:
+            yield image
 
 
 def count_megapixels(path: Path) -> float:
     """Return how many megapixels a file says it has; 0 if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            if file.read(12)[4:8] == b"ftyp":
-                _open_heic(path)
         with _NO_LIMIT, _opened(path) as image:
             return image.width * image.height / 1e6
     except Exception:  # `read_photo` says what is wrong
@@ -139,7 +179,8 @@ def _check_size(image: Image.Image, max_megapixels: float) -> None:
     if megapixels > max_megapixels:
         raise InputError(
             f"claims {image.width}x{image.height} pixels, {megapixels:.0f} megapixels, more than the limit of "
-            f"{max_megapixels:g}. If that is true and not a decompression bomb, raise --max_megapixels"
+            f"{max_megapixels:g}. If that is true and not a decompression bomb, raise --max_megapixels",
+            code="image-too-large",
         )
 
 
@@ -159,34 +200,82 @@ def photo_from_image(image: Image.Image, reopen: Path | None = None) -> Photo:
         raise InputError(f"{kind}; convert it to grey or RGB of 8 or 16 bits", code="image-kind")
     deep = stored_bits(image) == 16 and image.mode not in GREY_16_BIT
     low_bytes = deep and reopen is not None and has_low_bytes(image)
-    bits_in_file = image.info.get("bit_depth", 16 if deep else 8)  # HEIC says its own
-    orientation, exif, notes = read_orientation_and_exif(image)
-    image.load()
-    if file_format == "TIFF":  # Pillow has turned it
-        orientation = 1
+    bits_in_file = image.info.get("bit_depth", _avif_bits(image) or (16 if deep else 8))  # HEIC says its own
+    notes = _left_out(image)
+    if file_format != "TIFF":  # see `load_image`; of a TIFF, EXIF is read before it is decoded
+        image.load()
+    exif, more = read_exif(image)
+    notes += more
+    _, orientation = load_image(image, owned=reopen is not None)
     metadata, more = read_metadata(image, exif)
     notes += more
-    if file_format in ("MPO", "HEIF") and getattr(image, "n_frames", 1) > 1:
-        notes.append("of several pictures in one file the main one was restored")
     if image.mode == "CMYK":
         image, metadata = _from_cmyk(image), dataclasses.replace(metadata, icc=b"")
         notes.append("CMYK was converted to sRGB by its colour profile")
     pixels, alpha, grey = _to_arrays(image)
+    metadata, more = _with_fitting_profile(metadata, grey)
+    notes += more
     if low_bytes:
         pixels, alpha = _deepened(pixels, alpha, reopen)
     elif bits_in_file > 8 and pixels.dtype == np.uint8:
         notes.append(f"{file_format} of {bits_in_file} bits a channel was read at 8 bits")
-    pixels, alpha = (part if part is None else _upright(part, orientation) for part in (pixels, alpha))
+    pixels, alpha = (part if part is None else turn_upright(part, orientation) for part in (pixels, alpha))
     return Photo(pixels, alpha, grey, metadata, file_format, tuple(notes))
+
+
+def _left_out(image: Image.Image) -> list[str]:
+    """Return notes on what a file holds besides the picture; to be called before decoding."""
+    notes = []
+    if image.format in ("MPO", "HEIF") and getattr(image, "n_frames", 1) > 1:
+        notes.append("of several pictures in one file the main one was restored")
+    if image.format == "TIFF":
+        extra = image.tag_v2.get(TAGS["SamplesPerPixel"], 1) - len(image.getbands())
+        if extra > 0:
+            notes.append(f"TIFF: {extra} extra channel(s), neither colour nor transparency, were left out")
+    return notes
+
+
+def _avif_bits(image: Image.Image) -> int:
+    """Return how many bits a channel an AVIF has, from its AV1 configuration (av1C); 0 of other files."""
+    if image.format != "AVIF" or not image.fp or image.fp.closed:
+        return 0
+    position = image.fp.tell()
+    image.fp.seek(0)
+    start = image.fp.read(2**16)
+    image.fp.seek(position)
+    place = start.find(b"av1C")
+    if place < 0 or place + 6 >= len(start):
+        return 0
+    flags = start[place + 6]
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def _with_fitting_profile(metadata: Metadata, grey: bool) -> tuple[Metadata, list[str]]:
+    """Return metadata without a colour profile that is for other colours, and what there is to say.
+
+    Grey with a profile for RGB keeps it, and is written as RGB (`photo_files.py`): so its values mean the same colours.
+    """
+    colours = profile_colours(metadata.icc)
+    if grey and colours == "RGB":
+        return metadata, ["grey with an RGB colour profile is written as RGB"]
+    if colours in ("", "GRAY" if grey else "RGB"):
+        return metadata, []
+    words = f"the colour profile is for {colours} and was left out: the pixels are {'grey' if grey else 'RGB'}"
+    return dataclasses.replace(metadata, icc=b""), [words]
 
 
 def _refuse_several(image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if image.format == "GIF":
-        raise InputError(f"is a GIF{' animation' if frames > 1 else ''}; expected a photograph. Save it as PNG first")
+        raise InputError(
+            f"is a GIF{' animation' if frames > 1 else ''}; expected a photograph. Save it as PNG first",
+            code="image-kind",
+        )
     if frames > 1 and image.format not in ("MPO", "HEIF"):
         kind = "file of several pages" if image.format == "TIFF" else "animation"
-        raise InputError(f"is a {image.format} {kind} ({frames} images); save them as single photographs first")
+        raise InputError(
+            f"is a {image.format} {kind} ({frames} images); save them as single photographs first", code="image-kind"
+        )
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -201,7 +290,9 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
             image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except ImageCms.PyCMSError as error:
-        raise InputError(f"is CMYK, and its colour profile cannot be used ({error}); convert it to RGB") from error
+        raise InputError(
+            f"is CMYK, and its colour profile cannot be used ({error}); convert it to RGB", code="cmyk-profile"
+        ) from error
 
 
 def _to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None, bool]:
@@ -247,16 +338,9 @@ def _deepened(pixels: np.ndarray, alpha: np.ndarray | None, path: Path) -> tuple
             part <<= 8  # in place: there may be hundreds of megabytes
     with _opened(path) as image:
         decode_low_bytes(image)
-        image.load()
+        load_image(image)
         for top, low in _strips(image, image.mode):
             deep[top : top + len(low)] |= low[..., :3]
             if deep_alpha is not None:
                 deep_alpha[top : top + len(low)] |= low[..., 3]
     return deep, deep_alpha
-
-
-def _upright(part: np.ndarray, orientation: int) -> np.ndarray:
-    """Return a view (H, W, ...) that stands as EXIF's orientation says."""
-    swapped = np.swapaxes(part, 0, 1) if orientation >= 5 else part
-    mirrored, upside_down = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
-    return swapped[:: -1 if upside_down else 1, :: -1 if mirrored else 1]

@@ -150,7 +150,7 @@ def test_16_bits_made_of_8_come_back_exactly():
         (png(np.array([[0b00011011]], U8), 1, GREY, size=(8, 1), before={b"tRNS": b"\0\x01"}), "transparent colour"),
         (png(np.array([[7]], U16), 16, GREY, before={b"tRNS": b"\0\x07"}), "transparent colour"),
         (png(np.array([[[7, 8, 9]]], U16), 16, RGB, before={b"tRNS": b"\0\x07\0\x08\0\x09"}), "transparent colour"),
-        (encode(NOISE, "GIF"), "no PNG, JPEG, WebP or TIFF"),
+        (encode(NOISE, "GIF"), "no PNG, JPEG, WebP, TIFF or AVIF"),
     ],
 )
 def test_kinds_without_one_right_reading_are_refused(content, words):

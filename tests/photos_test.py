@@ -8,12 +8,16 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
+import tiff_bytes
 import tifffile
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
+from jaxdeblur.data import images
+from jaxdeblur.data.images import decode_image, examine_image
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_metadata import png_chunk
-from jaxdeblur.photos import count_megapixels, photo_from_image, read_photo
+from jaxdeblur.photo_files import write_photo
+from jaxdeblur.photos import SUFFIXES, count_megapixels, photo_from_image, read_photo
+from jaxdeblur.png_files import png_chunk
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
@@ -128,6 +132,256 @@ def test_orientation_turns_alpha_and_both_bytes(tmp_path):
     photo = read_photo(tmp_path / "a.png")
     np.testing.assert_array_equal(photo.pixels, np.rot90(DEEP, -1))
     np.testing.assert_array_equal(photo.alpha, np.rot90(ALPHA, -1))
+
+
+RIGHT_TOP, MODEL = (274, 3, tiff_bytes.short(6)), (272, 2, b"camera\0")
+# What some cameras, phones and editors write: the orientation is 6 in all of them.
+ODD_EXIF = {
+    "plain": [RIGHT_TOP],
+    "orientation as BYTE": [(274, 1, b"\6")],
+    "orientation as LONG": [(274, 4, tiff_bytes.long(6))],
+    "orientation as text": [(274, 2, b"6\0")],
+    "orientation as UNDEFINED": [(274, 7, b"\6")],
+    "two orientations": [(274, 3, tiff_bytes.short(6, 6))],
+    "resolution as text": [RIGHT_TOP, (282, 2, b"text\0")],
+    "resolution of 0 / 0": [RIGHT_TOP, (282, 5, bytes(8)), (283, 5, bytes(8)), (296, 3, tiff_bytes.short(2))],
+    "unit as text": [RIGHT_TOP, (282, 2, b"text\0"), (283, 2, b"text\0"), (296, 2, b"text\0")],
+    "maker as UNDEFINED": [RIGHT_TOP, (271, 7, b"\0\1\2\3\4")],
+    "unknown type": [RIGHT_TOP, (305, 99, b"text\0")],
+    "directory behind the end": [RIGHT_TOP, (34665, 4, tiff_bytes.long(99999))],
+    "GPS as text": [RIGHT_TOP, (34853, 2, b"text\0")],
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what is odd
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_orientation_is_applied_whatever_else_exif_holds(tmp_path, name, suffix):
+    path, entries = tmp_path / f"a.{suffix}", [*ODD_EXIF[name], MODEL]
+    if suffix == "tif":
+        path.write_bytes(tiff_bytes.tiff(RGB, entries))
+    else:
+        Image.fromarray(RGB).save(path, exif=tiff_bytes.exif(entries), **LOSSLESS.get(suffix, {}))
+    photo = read_photo(path)
+    stored = np.asarray(Image.open(path)) if suffix == "jpg" else RGB
+    np.testing.assert_array_equal(photo.pixels, np.rot90(stored, -1))
+    pixels, orientation = examine_image(path.read_bytes())
+    assert orientation == 6
+    np.testing.assert_array_equal(pixels, np.rot90(stored, -1))
+    for kind in ("png", "tiff", "jpeg", "webp"):
+        write_photo(photo, tmp_path / f"b.{kind}", kind, quality=95, when_whole=lambda whole: None)
+        with Image.open(tmp_path / f"b.{kind}") as image:
+            assert image.size == (6, 9)
+            assert image.getexif()[272] == "camera"
+            assert image.getexif().get(274, 1) == 1
+    assert all("EXIF: left out what cannot be read: " in note for note in photo.notes)
+    assert bool(photo.notes) == (name in ("resolution as text", "unit as text"))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_exif_of_a_bigtiff_is_kept(tmp_path, orientation):
+    tags = [(274, 3, 1, orientation, False), (272, 2, 0, "camera", False)]
+    tifffile.imwrite(tmp_path / "a.tif", RGB, bigtiff=True, photometric="rgb", extratags=tags)
+    photo = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.pixels, np.rot90(RGB, -1) if orientation == 6 else RGB)
+    assert photo.notes == ()
+    kept = Image.Exif()
+    kept.load(photo.metadata.exif)
+    assert kept[272] == "camera"
+
+
+@pytest.mark.parametrize("content", [(274, 3, tiff_bytes.short(6)), (274, 1, b"\6")])
+def test_an_image_that_its_owner_opened_keeps_its_exif(content):
+    image = Image.open(io.BytesIO(tiff_bytes.tiff(RGB, [content, MODEL])))
+    np.testing.assert_array_equal(photo_from_image(image).pixels, np.rot90(RGB, -1))
+    np.testing.assert_array_equal(photo_from_image(image).pixels, np.rot90(RGB, -1))
+    assert image.getexif()[272] == "camera"
+
+
+def test_damage_in_a_png_does_not_pass_for_damaged_exif(tmp_path):
+    Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_photo(tmp_path / "a.png")
+    assert error.value.code in ("image-damaged", "image-unreadable")
+
+
+def test_extra_channels_of_a_tiff_are_told(tmp_path):
+    five = np.dstack([RGB, RGB[..., :2]])
+    tifffile.imwrite(tmp_path / "a.tif", five, photometric="rgb", extrasamples=["unspecified"] * 2)
+    photo = read_photo(tmp_path / "a.tif")
+    np.testing.assert_array_equal(photo.pixels, RGB)
+    assert photo.notes == ("TIFF: 2 extra channel(s), neither colour nor transparency, were left out",)
+    tifffile.imwrite(tmp_path / "b.tif", five[..., :4], photometric="rgb", extrasamples=["unassalpha"])
+    assert read_photo(tmp_path / "b.tif").notes == ()
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_grey_with_an_rgb_profile_is_written_as_rgb(tmp_path, suffix, deep):
+    """A PNG whose profile does not fit its pixels is invalid (ISO/IEC 15948, 11.3.3.3), and other programs drop it."""
+    grey = DEEP[..., 0] if deep else RGB[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png", icc_profile=SRGB)
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.grey
+    kind = {"tif": "tiff", "jpg": "jpeg"}.get(suffix, suffix)
+    write_photo(photo, tmp_path / f"b.{suffix}", kind, quality=95, when_whole=lambda whole: None)
+    with Image.open(tmp_path / f"b.{suffix}") as image:
+        assert (image.mode, image.info["icc_profile"]) == ("RGB", SRGB)
+    again = read_photo(tmp_path / f"b.{suffix}").pixels
+    if suffix in ("png", "tif"):
+        np.testing.assert_array_equal(again, np.repeat(grey[..., None], 3, axis=-1))
+
+
+def test_grey_keeps_a_profile_for_grey_and_colours_drop_it(tmp_path):
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "a.jpg", icc_profile=GREY_PROFILE)
+    photo = read_photo(tmp_path / "a.jpg")
+    assert (photo.metadata.icc, photo.notes) == (GREY_PROFILE, ())
+    write_photo(photo, tmp_path / "a.png", "png", quality=95, when_whole=lambda whole: None)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "L"
+    Image.fromarray(RGB).save(tmp_path / "b.jpg", icc_profile=GREY_PROFILE)
+    photo = read_photo(tmp_path / "b.jpg")
+    assert photo.metadata.icc == b""
+    assert photo.notes == ("the colour profile is for GRAY and was left out: the pixels are RGB",)
+
+
+def large_png(kind):
+    """A PNG with a profile or text that unpacks to two megabytes, before or behind its pixels, and a small text."""
+    text = RNG.integers(97, 123, 2**21, np.uint8).tobytes()
+    data = {
+        "iCCP": b"name\0\0" + zlib.compress(SRGB + bytes(2**21)),
+        "zTXt": b"key\0\0" + zlib.compress(text),
+        "iTXt": b"key\0\1\0\0\0" + zlib.compress(text),
+        "XMP": b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b'<x tiff:Orientation="6"/>' + text),
+    }[kind]
+    chunk = png_chunk(b"iTXt" if kind == "XMP" else kind.encode(), data)
+    content = as_bytes(Image.fromarray(RGB), "PNG")
+    small = png_chunk(b"tEXt", b"small\0text")
+    return content[:33] + small + chunk + content[33:], content[:-12] + chunk + content[-12:]
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt", "XMP"])
+def test_large_profiles_and_texts_of_a_png_are_kept(tmp_path, kind):
+    before, behind = large_png(kind)
+    for content in (before,) if kind == "iCCP" else (before, behind):
+        (tmp_path / "a.png").write_bytes(content)
+        turned = np.rot90(RGB, -1) if kind == "XMP" else RGB
+        assert count_megapixels(tmp_path / "a.png") == pytest.approx(54e-6)
+        photo = read_photo(tmp_path / "a.png")
+        np.testing.assert_array_equal(photo.pixels, turned)
+        assert photo.notes == ()
+        write_photo(photo, tmp_path / "b.png", "png", quality=95, when_whole=lambda whole: None)
+        again = read_photo(tmp_path / "b.png")
+        np.testing.assert_array_equal(again.pixels, turned)
+        if kind == "iCCP":
+            assert again.metadata.icc == SRGB + bytes(2**21)
+        elif kind == "XMP":
+            assert again.metadata.xmp.startswith(b'<x tiff:Orientation="1"/>')
+            assert len(again.metadata.xmp) == 2**21 + 25
+        else:
+            assert photo.metadata.chunks == again.metadata.chunks
+            assert max(len(data) for _, data in again.metadata.chunks) > 2**20
+        # As a training pair: what the text says counts for nothing.
+        np.testing.assert_array_equal(examine_image(content)[0], RGB)
+
+
+def test_a_profile_that_is_a_bomb_is_left_out_and_told(tmp_path):
+    bomb = png_chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(2**26 + 1)))
+    content = as_bytes(Image.fromarray(RGB), "PNG")
+    (tmp_path / "a.png").write_bytes(content[:33] + bomb + content[33:])
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.pixels, RGB)
+    assert photo.metadata.icc == b""
+    assert photo.notes == ("PNG: the colour profile is larger than 64 MB or damaged and was left out",)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JFIF"])
+def test_other_names_of_jpeg(tmp_path, suffix):
+    Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", "JPEG")
+    expected = np.asarray(Image.open(tmp_path / f"a.{suffix}"))
+    np.testing.assert_array_equal(read_photo(tmp_path / f"a.{suffix}").pixels, expected)
+    assert {f".{suffix.lower()}"} < set(SUFFIXES) & set(images.SUFFIXES)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_avif_is_read_without_the_plug_in_for_heic(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
+    smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
+    exif = tiff_bytes.exif([RIGHT_TOP, MODEL])
+    smooth.save(tmp_path / "a.avif", quality=100, subsampling="4:4:4", exif=exif)
+    photo = read_photo(tmp_path / "a.avif")
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / "a.avif"))
+    np.testing.assert_array_equal(photo.pixels, np.asarray(expected))
+    assert photo.pixels.shape == (64, 48, 3)
+    assert (photo.format, photo.notes) == ("AVIF", ())
+    np.testing.assert_array_equal(examine_image((tmp_path / "a.avif").read_bytes())[0], photo.pixels)
+    assert {".avif"} < set(SUFFIXES) & set(images.SUFFIXES)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_avif_of_10_bits_is_told(tmp_path):
+    av = pytest.importorskip("av")
+    if "libsvtav1" not in av.codecs_available:
+        pytest.skip("this FFmpeg cannot write AV1")
+    with av.open(str(tmp_path / "a.avif"), "w", format="avif") as file:
+        stream = file.add_stream("libsvtav1", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 99, np.uint8), format="rgb24")
+        file.mux([*stream.encode(frame.reformat(format="yuv420p10le")), *stream.encode()])
+    assert read_photo(tmp_path / "a.avif").notes == ("AVIF of 10 bits a channel was read at 8 bits",)
+
+
+PREVIEW = RGB
+RAW = {
+    "preview": tiff_bytes.tiff(PREVIEW, [(254, 4, tiff_bytes.long(1))]),
+    "dng": tiff_bytes.tiff(PREVIEW, [(50706, 1, b"\1\4\0\0")]),
+    "nef": tiff_bytes.tiff(PREVIEW, [], below=[(254, 4, tiff_bytes.long(0)), (262, 3, tiff_bytes.short(32803))]),
+    "linear": tiff_bytes.tiff(PREVIEW, [], below=[(262, 3, tiff_bytes.short(34892))]),
+    "sensor": tiff_bytes.tiff(PREVIEW, [], photometric=32803),
+    "cr2": b"II*\0\x10\0\0\0CR\2\0" + bytes(100),
+    "cr3": b"\0\0\0\x18ftypcrx " + bytes(100),
+    "raf": b"FUJIFILMCCD-RAW 0201" + bytes(100),
+    "rw2": b"IIU\0\x18\0\0\0" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_raw_files_are_refused_and_no_preview_is_restored(tmp_path, name):
+    (tmp_path / "a.tif").write_bytes(RAW[name])
+    with pytest.raises(InputError, match=r"a\.tif: is a camera's raw file") as error:
+        read_photo(tmp_path / "a.tif")
+    assert error.value.code == "raw-file"
+    with pytest.raises(InputError) as error:
+        decode_image(RAW[name], "a.tif")
+    assert error.value.code == "raw-file"
+
+
+@pytest.mark.parametrize("name", ["preview", "dng", "nef", "linear"])
+def test_raw_files_that_pillow_opened_are_refused(name):
+    with pytest.raises(InputError) as error:
+        photo_from_image(Image.open(io.BytesIO(RAW[name])))
+    assert error.value.code == "image-kind"
+
+
+def test_a_tiff_with_smaller_copies_behind_it_is_no_raw_file(tmp_path):
+    """A pyramid: its first image is the whole one."""
+    below = [(254, 4, tiff_bytes.long(1)), (262, 3, tiff_bytes.short(2))]
+    (tmp_path / "a.tif").write_bytes(tiff_bytes.tiff(RGB, [(254, 4, tiff_bytes.long(0))], below=below))
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").pixels, RGB)
+
+
+@pytest.mark.parametrize("length", range(0, 200, 7))
+def test_a_tiff_cut_anywhere_is_damaged_and_not_a_mistake_of_ours(tmp_path, length):
+    (tmp_path / "a.tif").write_bytes(RAW["nef"][:length])
+    with pytest.raises(InputError):
+        read_photo(tmp_path / "a.tif")
 
 
 def test_damaged_exif_is_left_out_and_told(tmp_path):

@@ -23,7 +23,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import user_cache_folder
 
 # What is a good image depends on these two: results of others are not taken over.
-READER = f"rule 1, Pillow {PIL.__version__}"
+READER = f"rule 2, Pillow {PIL.__version__}"
 
 
 @dataclasses.dataclass(frozen=True)
