@@ -13,6 +13,7 @@ import os
 import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,42 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _read_record(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the record of a folder says, by the result's name.
+
+    Raises:
+        OSError: there is no record, or it cannot be read.
+    """
+    entries = {}
+    for line in (folder / RECORD).read_bytes().splitlines():
+        try:  # a line that was cut short, by a full disk or a power cut, says nothing
+            entry = json.loads(line)
+            entries[entry["result"]] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return entries
+
+
+class KnownResults:
+    """The results of earlier commands, known by the records of the folders above them."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, frozenset[str]] = {}  # by folder, so that each record is read once
+
+    def folder_of(self, path: Path) -> Path | None:
+        """Return the folder whose record lists this file as a result; None for any other file."""
+        real = Path(os.path.realpath(path))
+        for folder in real.parents:
+            if folder not in self._names:
+                try:
+                    self._names[folder] = frozenset(_read_record(folder))
+                except OSError:
+                    self._names[folder] = frozenset()
+            if self._names[folder] and real.relative_to(folder).as_posix() in self._names[folder]:
+                return folder
+        return None
+
+
 class Record:
     """What a folder of results says of them."""
 
@@ -121,17 +158,9 @@ class Record:
             settings: all that decides what a result looks like; what was restored otherwise is not done.
         """
         self._folder, self._settings, self._lock = folder, dict(settings), threading.Lock()
-        self._entries: dict[str, dict[str, Any]] = {}
-        try:
-            lines = (folder / RECORD).read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:  # a line that was cut short, by a full disk or a power cut, says nothing
-                entry = json.loads(line)
-                self._entries[entry["result"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
+        self._entries = {}
+        with suppress(FileNotFoundError):
+            self._entries = _read_record(folder)
 
     def add(self, job: Job, source: Stamp, result: Stamp) -> None:
         """Note a result that is complete and is about to get its name."""

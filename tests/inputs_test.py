@@ -1,5 +1,6 @@
 """Which photographs files, folders and patterns stand for, and what is passed over, aloud."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,13 +8,12 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.inputs import find_inputs
-
-RECORD = "restored.jsonl"
+from jaxdeblur.outputs import RECORD
 
 
 def find(tmp_path, *names, output="out"):
     """Return names of files below tmp_path, and that of the base."""
-    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output, RECORD)
+    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output)
     base = inputs.base.relative_to(tmp_path).as_posix()
     return [path.relative_to(tmp_path).as_posix() for path in inputs.files], base
 
@@ -55,7 +55,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
 
 def test_relative_names_are_below_the_working_folder(tree, monkeypatch):
     monkeypatch.chdir(tree / "a")
-    inputs = find_inputs(["b", "../c/1.png"], Path("out"), RECORD)
+    inputs = find_inputs(["b", "../c/1.png"], Path("out"))
     assert inputs.files == [tree / "a/b/1.tiff", tree / "c/1.png"]
     assert inputs.base == tree
 
@@ -68,16 +68,85 @@ def test_what_stands_for_nothing_is_refused_all_at_once(tree):
         find(tree, "empty")
 
 
-def test_results_within_the_input_are_passed_over(tree, capsys):
-    """The folder of this command's results, and one of another command's."""
-    for name in ("a/out/1.png", "a/earlier/1.png", f"a/earlier/{RECORD}"):
-        (tree / name).parent.mkdir(exist_ok=True)
-        (tree / name).touch()
-    assert find(tree, "a", output="a/out")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"]
+def restored(folder, *names):
+    """Make results as an earlier command leaves them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / RECORD).write_text("".join(json.dumps({"result": name}) + "\n" for name in names))
+
+
+# How a user or a shell names all photographs in the folder `a`; all of these give the same photographs.
+NAMINGS = {
+    "folder": ("a",),
+    "pattern": ("a/**/*.*",),
+    "pattern of suffixes": ("a/**/*.[pJt][niP]*",),
+    "shell": ("a/1.png", "a/2.JPG", "a/b", "a/earlier", "a/out"),
+    "shell, deep": ("a/1.png", "a/2.JPG", "a/b/1.tiff", "a/earlier/1.png", f"a/earlier/{RECORD}", "a/out/1.png"),
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("output", ["a/out", "a/third", "elsewhere"])
+def test_results_are_never_taken_for_photographs(tree, capsys, naming, output):
+    """Those of this command's first run, and those of another --output."""
+    (tree / "a/notes.txt").unlink()
+    expected = find(tree, *[name for name in NAMINGS[naming] if "earlier" not in name and "out" not in name])
+    assert expected == (["a/1.png", "a/2.JPG", "a/b/1.tiff"], "a")
+    restored(tree / "a/out", "1.png", "b/1.png")
+    restored(tree / "a/earlier", "1.png")
+    assert find(tree, *NAMINGS[naming], output=output) == expected
     words = capsys.readouterr().err
-    assert "a/out: passed over, it is the folder of results" in words
-    assert "a/earlier: passed over, it holds results" in words
-    assert find(tree, "a/earlier")[0] == ["a/earlier/1.png"]
+    assert "a/earlier: passed over 1 result(s) of earlier commands" in words
+    assert "a/out: passed over" in words
+
+
+def test_results_next_to_their_photographs_are_told_apart(tree):
+    """As from --input 'a/*.JPG' --output a: a/2.png is the result of a/2.JPG, a/1.png is a photograph."""
+    restored(tree / "a", "2.png")
+    for names in (("a",), ("a/**/*.[pJt][niP]*",), ("a/1.png", "a/2.JPG", "a/2.png", "a/b/1.tiff")):
+        assert find(tree, *names, output="a")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"]
+
+
+def test_results_alone_are_no_photographs_and_move_no_base(tree):
+    restored(tree / "a/earlier", "1.png")
+    for name in ("a/earlier", "a/earlier/*", "a/earlier/1.png"):
+        with pytest.raises(InputError, match="copy them elsewhere to restore them") as error:
+            find(tree, name)
+        assert error.value.code == "no-photographs"
+        assert find(tree, "a/b", name) == (["a/b/1.tiff"], "a/b")
+
+
+def test_a_new_photograph_among_results_is_one(tree):
+    restored(tree / "a/earlier", "1.png")
+    (tree / "a/earlier/new.png").touch()
+    assert find(tree, "a/earlier") == (["a/earlier/new.png"], "a/earlier")
+
+
+def test_what_lies_in_the_output_is_passed_over_without_a_record(tree):
+    (tree / "a/out").mkdir()
+    (tree / "a/out/1.png").touch()
+    for names in (("a",), ("a/**/*.*g",)):
+        assert (
+            find(tree, *names, output="a/out")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"][: 3 if names == ("a",) else 1]
+        )
+
+
+def test_raw_files_in_a_folder_are_listed(tree, capsys):
+    for name in ("a/IMG_1.DNG", "a/b/IMG_2.nef"):
+        (tree / name).touch()
+    assert find(tree, "a")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"]
+    words = capsys.readouterr().err
+    assert "passed over 2 raw file(s) of cameras" in words
+    assert "a/IMG_1.DNG" in words
+    assert "a/b/IMG_2.nef" in words
+
+
+def test_a_name_that_begins_like_a_home_folder_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("~nobody.png").touch()
+    assert find_inputs(["~nobody.png"], tmp_path / "out").files == [tmp_path / "~nobody.png"]
 
 
 def test_links_are_followed_but_not_in_circles(tree, capsys):
@@ -96,7 +165,7 @@ def test_links_are_followed_but_not_in_circles(tree, capsys):
 def test_a_folder_that_cannot_be_read_is_a_problem(tree):
     (tree / "a/b").chmod(0)
     try:
-        inputs = find_inputs([str(tree / "a")], tree / "out", RECORD)
+        inputs = find_inputs([str(tree / "a")], tree / "out")
     finally:
         (tree / "a/b").chmod(0o755)
     assert inputs.problems == [f"{tree}/a/b: cannot be read (Permission denied)"]
