@@ -70,12 +70,10 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
     passed.tell()
     files = list(dict.fromkeys(files))
     if not files and not problems:
-        words = (
-            f"--input {' '.join(names)}: holds no photographs; expected files with the suffixes {', '.join(SUFFIXES)}"
-        )
-        words += (
-            ". Results of earlier commands do not count: copy them elsewhere to restore them" if passed.results else ""
-        )
+        words = f"--input {' '.join(names)}: holds no photographs; expected files with the suffixes "
+        words += ", ".join(SUFFIXES)
+        if passed.results:
+            words += ". Results of earlier commands do not count: copy them elsewhere to restore them"
         raise InputError(words, code="no-photographs")
     try:
         base = Path(os.path.commonpath(bases))

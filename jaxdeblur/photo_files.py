@@ -1,9 +1,12 @@
 """Photographs to files: PNG, TIFF, WebP, BMP without loss, JPEG where it is asked for; whole or not at all."""
 
 import dataclasses
+import fcntl
+import hashlib
+import itertools
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -104,22 +107,57 @@ def write_photo(
     photo, notes = _fit(photo, kind, path)
     options, lost = save_options(photo.metadata, kind.name, photo.pixels.shape[1::-1])
     options |= kind.options | ({"quality": quality} if kind.name == "JPEG" else {})
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
-        with unfinished.open("w+b") as file:
+        with _unfinished(path) as (file, unfinished):
             _encode(file, photo, kind.name, options)
             file.flush()
             os.fsync(file.fileno())  # a name that is there after a power cut has its content
-        when_whole(unfinished)
-        unfinished.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        if isinstance(error, (InputError, OSError, MemoryError)) or not isinstance(error, Exception):
-            raise
-        # Pillow raises whatever it stumbles over, odd values in EXIF for instance.
-        raise InputError(f"{path}: cannot be written as {kind.name} ({error or type(error).__name__})") from error
+            when_whole(unfinished)
+            unfinished.replace(path)
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises whatever it stumbles over, odd values in EXIF for instance
+        words = f"{path}: cannot be written as {kind.name} ({error or type(error).__name__})"
+        raise InputError(words, code="image-not-written") from error
     return notes + lost
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open an empty file in the folder of `path`, which is to get its name; it is removed after a failure.
+
+    Its own name is short, however long that of `path` is, and no other process or thread writes to it. What a killed
+    process left under such a name is overwritten.
+    """
+    stem = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    for number in itertools.count():
+        unfinished = path.with_name(f".{stem}-{number}{UNFINISHED}")
+        file = os.fdopen(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        if _is_ours(file.fileno(), unfinished):
+            break
+        file.close()
+    with file:
+        try:
+            file.truncate()
+            yield file, unfinished
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+
+
+def _is_ours(descriptor: int, path: Path) -> bool:
+    """Lock a file that was opened by its path; return whether nobody else had it, and it still has its name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: there, two commands at once must not share a folder of results
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:  # whoever had it has finished in between
+        return False
 
 
 def _fit(photo: Photo, kind: FileFormat, path: Path) -> tuple[Photo, list[str]]:
@@ -128,10 +166,11 @@ def _fit(photo: Photo, kind: FileFormat, path: Path) -> tuple[Photo, list[str]]:
         height, width = photo.pixels.shape[:2]
         raise InputError(
             f"{path}: {kind.name} holds sides of at most {kind.longest_side} pixels, not {width}x{height}; "
-            "choose --format png"
+            "choose --format png",
+            code="image-too-large",
         )
     if photo.alpha is not None and not kind.alpha:
-        raise InputError(f"{path}: {kind.name} holds no transparency; choose --format png")
+        raise InputError(f"{path}: {kind.name} holds no transparency; choose --format png", code="no-transparency")
     if photo.pixels.dtype == np.uint8 or kind.deep:
         return photo, []
     alpha = None if photo.alpha is None else _to_8_bits(photo.alpha)

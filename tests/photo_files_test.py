@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 
 import cv2
 import numpy as np
@@ -200,3 +201,56 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         write(photo_of(RGB), tmp_path / "a.png", when_whole=fail)
     assert os.listdir(tmp_path) == ["a.png"]
     assert (tmp_path / "a.png").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "\u00e4" * 120 + "x" * 6, "y" * 240])
+def test_the_longest_names_are_written(tmp_path, stem):
+    path = tmp_path / f"{stem}.png"
+    assert write(photo_of(RGB), path) == []
+    assert os.listdir(tmp_path) == [path.name]
+    assert read_photo(path).pixels.shape == RGB.shape
+
+
+def test_commands_that_write_one_file_at_once_do_not_collide(tmp_path):
+    """Each sees its own content when it is whole, and the file is one of them; nothing else is left."""
+    path, barrier, failures = tmp_path / "a.png", threading.Barrier(4), []
+
+    def write_often(level):
+        pixels = np.full((40, 40, 3), level, np.uint8)
+
+        def check(whole):
+            with Image.open(whole) as image:
+                if (np.asarray(image) != level).any():
+                    failures.append(level)
+
+        for _ in range(25):
+            barrier.wait(20)
+            try:
+                write(photo_of(pixels), path, when_whole=check)
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=write_often, args=(level,)) for level in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert os.listdir(tmp_path) == ["a.png"]
+    assert np.unique(np.asarray(Image.open(path))).size == 1
+
+
+def test_what_a_killed_command_left_is_overwritten(tmp_path):
+    def die(whole):
+        (tmp_path / "left").write_text(whole.name)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(photo_of(RGB), tmp_path / "a.png", when_whole=die)
+    left = tmp_path / (tmp_path / "left").read_text()
+    left.write_bytes(bytes(100_000))  # as after SIGKILL; the file was longer
+    (tmp_path / "left").unlink()
+    write(photo_of(RGB), tmp_path / "a.png")
+    assert os.listdir(tmp_path) == ["a.png"]
+    write(photo_of(RGB), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
