@@ -19,6 +19,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from jaxdeblur import processes
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.file_names import require_utf8
 from jaxdeblur.manifest import find_damage, write_manifest
 from jaxdeblur.train_state import TrainState
 
@@ -27,6 +28,7 @@ class Checkpoints:
     """The folder of a run's checkpoints: the newest few and the best by validation PSNR are kept."""
 
     def __init__(self, folder: Path, *, keep_latest: int, read_only: bool = False):
+        require_utf8(folder, "The folder of checkpoints")
         self.folder = folder
         self._saving: int | None = None  # the step being written
         policy = AnyPreservationPolicy(

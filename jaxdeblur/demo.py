@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.file_names import shortened
 from jaxdeblur.photo_files import write_photo
 from jaxdeblur.photo_metadata import profile_colours
 from jaxdeblur.photos import Photo, read_photo
@@ -63,7 +64,7 @@ def restore_upload(
         start = time.monotonic()
         result = replace(photo, pixels=restorer(photo.pixels))
         seconds = time.monotonic() - start
-        file = Path(tempfile.mkdtemp(dir=folder)) / f"{path.stem}_restored.png"
+        file = Path(tempfile.mkdtemp(dir=folder)) / shortened(path.stem, "_restored.png")
         lost = write_photo(result, file, "png", quality=100, when_whole=lambda unfinished: None)
     except InputError as error:
         raise InputError(str(error).replace(f"{path.parent}{os.sep}", "")) from error

@@ -1,5 +1,7 @@
 """Small things about files: JSON read and written whole, and which code is running."""
 
+import errno
+import functools
 import json
 import os
 import subprocess
@@ -7,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur import __version__
+from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 
 
@@ -35,14 +38,28 @@ def write_json(path: Path, tree: Any) -> None:
     temporary.replace(path)
 
 
-def user_cache_folder() -> Path:
+def user_cache_folder() -> Path | None:
     """Return where this package may keep what it can make again: `$XDG_CACHE_HOME/jaxdeblur`, or below `~/.cache`.
 
-    Raises:
-        RuntimeError: there is no home folder.
+    None, which the user is told once, where there is no home folder to write to, as in some containers.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "jaxdeblur"
+    if os.path.isabs(base):
+        return Path(base) / "jaxdeblur"
+    try:
+        folder = Path.home() / ".cache" / "jaxdeblur"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    except (RuntimeError, OSError) as error:
+        _say_that_nothing_is_kept(getattr(error, "strerror", None) or str(error).rstrip("."))
+        return None
+    return folder
+
+
+@functools.cache
+def _say_that_nothing_is_kept(reason: str) -> None:
+    say(f"No home folder to keep a cache in ({reason}): going on without one. XDG_CACHE_HOME may name another.")
 
 
 def code_version() -> str:

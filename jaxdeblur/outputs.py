@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.file_names import shortened
 from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
 
 RECORD = "restored.jsonl"
-NAME_BYTES = 255  # the longest name of a file on Linux and macOS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +58,11 @@ def plan_jobs(files: Sequence[Path], base: Path, output: Path, file_format: str 
             [(place.name, "")] if not changed else [(place.stem, suffix), (place.name, suffix)],
             ((place.name, f".{number}{suffix}") for number in itertools.count(2)),
         )
-        targets = (place.with_name(_shortened(*name)) for name in names)
+        targets = (place.with_name(shortened(*name)) for name in names)
         target = next(target for target in targets if _plain(target) not in taken)
         taken.add(_plain(target))
         jobs[path] = Job(path, target, kind)
     return [jobs[path] for path in files]
-
-
-def _shortened(stem: str, ending: str) -> str:
-    """Return a file's name of `stem` and `ending`, whose stem is cut where both are longer than file systems allow."""
-    encoded = os.fsencode(stem)
-    room = NAME_BYTES - len(os.fsencode(ending))
-    # A character that is cut in two is dropped.
-    return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + ending
 
 
 def lossless_format(path: Path) -> str:

@@ -56,8 +56,10 @@ class Program:
     flops: float
 
 
-def use_compilation_cache(folder: str) -> Path:
-    """Keep compiled programs on disk, so that the second start of a run does not compile them again.
+def use_compilation_cache(folder: str) -> Path | None:
+    """Keep compiled programs on disk, so that the second start of a run does not compile them again; return where.
+
+    Without a folder to keep them in, which `user_cache_folder` says, None is returned and nothing is kept.
 
     Args:
         folder: where to; "" for JAX_COMPILATION_CACHE_DIR, or jaxdeblur/programs in the user's cache folder.
@@ -67,7 +69,10 @@ def use_compilation_cache(folder: str) -> Path:
     elif "JAX_COMPILATION_CACHE_DIR" in os.environ:
         path = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     else:
-        path = user_cache_folder() / "programs"
+        cache = user_cache_folder()
+        if cache is None:
+            return None
+        path = cache / "programs"
     jax.config.update("jax_compilation_cache_dir", str(path))
     return path
 

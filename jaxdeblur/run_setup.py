@@ -26,6 +26,7 @@ from jaxdeblur.data.prepared import PreparedSource
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluate import Evaluation
+from jaxdeblur.file_names import require_utf8
 from jaxdeblur.files import code_version
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
@@ -105,6 +106,7 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     Raises:
         InputError: something that the user can mend is wrong.
     """
+    require_utf8(workdir, "--workdir")
     check_config(config, num_devices=jax.device_count(), training=training)
     use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)

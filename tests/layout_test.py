@@ -1,5 +1,6 @@
 """Which image belongs to which, by name alone: the files of these tests are empty."""
 
+import os
 from pathlib import Path
 
 from jaxdeblur.data.layout import Layout, read_layout
@@ -90,3 +91,12 @@ def test_two_spellings_of_an_accent_are_one_name(tmp_path):
     make(tmp_path, "caf\u00e9/blur/\u00e9.png", "caf\u00e9/sharp/e\u0301.png")
     layout = read_layout(tmp_path, "blur")
     assert list(layout.blur) == list(layout.sharp) == [("caf\u00e9", "\u00e9")]
+
+
+def test_names_that_are_no_utf8_become_text(tmp_path):
+    scene, frame = os.fsdecode(b"scene \xff"), os.fsdecode(b"\xe9.png")
+    make(tmp_path, f"{scene}/blur/{frame}", f"{scene}/sharp/{frame}")
+    layout = read_layout(tmp_path, "blur")
+    assert list(layout.blur) == list(layout.sharp) == [(r"scene \xff", r"\xe9")]
+    assert layout.blur[r"scene \xff", r"\xe9"] == [tmp_path / scene / "blur" / frame]
+    assert layout.problems == []

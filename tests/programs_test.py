@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import save_noise
 
 from jaxdeblur import programs
 from jaxdeblur.programs import (
@@ -71,6 +75,38 @@ def test_programs_are_kept_where_the_user_says(tmp_path, monkeypatch, restored_c
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert use_compilation_cache("") == tmp_path / "jaxdeblur" / "programs"
+
+
+WITHOUT_HOME = """
+import os, pwd, sys
+from pathlib import Path
+sys.stderr.reconfigure(line_buffering=True)
+if sys.argv[1] == "unknown":  # as for a user id that /etc/passwd does not list
+    def getpwuid(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+    pwd.getpwuid = getpwuid
+import jax
+from jaxdeblur.data.scan import scan_files
+from jaxdeblur.programs import use_compilation_cache
+assert use_compilation_cache("") is None
+assert use_compilation_cache("") is None
+assert jax.config.jax_compilation_cache_dir is None
+folder = Path(sys.argv[2])
+assert scan_files(folder, [folder / "a.png"])[folder / "a.png"].problem == ""
+jax.jit(lambda x: x + 1)(1.0)
+"""
+
+
+@pytest.mark.parametrize("home", ["unknown", "/proc/none"])
+def test_without_a_home_folder_nothing_is_kept_and_that_is_said_once(tmp_path, home):
+    save_noise(tmp_path / "a.png")
+    environment = {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment |= {} if home == "unknown" else {"HOME": home}
+    command = [sys.executable, "-c", WITHOUT_HOME, home, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No home folder to keep a cache in") == 1
+    assert "cannot be kept" not in done.stderr
 
 
 def test_peaks_are_known_by_the_longest_name_that_fits():

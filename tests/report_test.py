@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -191,6 +192,15 @@ def test_names_are_shown_not_run(runs, output):
     row = next(row for row in markdown_rows(output / "report.md") if row[0].startswith("Straße") and row[1] == "2")
     assert row[0] == 'Straße "1" &lt;script>alert(1)&lt;/script> \\| \\`x\\` \\[y\\](z) $a$ {{ 1 }} &amp; _b'
     assert len(row) == 7
+
+
+def test_folders_whose_names_are_no_utf8_are_reported(tmp_path):
+    run = write_run(tmp_path / os.fsdecode(b"run \xff"))
+    command = [sys.executable, TOOL, run, "--output", run / "report"]
+    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    assert done.stdout.endswith(rb"run \xff/report/report.html" + b"\n")
+    for name in ("report.html", "report.md", "report.csv"):
+        assert r"run \xff" in (run / "report" / name).read_text(encoding="utf-8")
 
 
 def test_a_gain_that_may_be_chance_is_not_called_one(tmp_path):

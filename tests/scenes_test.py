@@ -1,5 +1,7 @@
 """Scenes below a folder, and splits that share none."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +23,11 @@ def test_every_photograph_is_a_scene(tmp_path):
     found = scenes.find_photographs(tmp_path)
     assert [scene.name for scene in found] == ["a", "b", "trip_c"]
     assert found[2].source == tmp_path / "trip" / "c.tiff"
+
+
+def test_names_of_scenes_are_text(tmp_path):
+    write(tmp_path, os.fsdecode(b"a\xff.png"))
+    assert [scene.name for scene in scenes.find_photographs(tmp_path)] == [r"a\xff"]
 
 
 def test_every_folder_of_frames_and_every_video_is_a_scene(tmp_path):

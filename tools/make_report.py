@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.file_names import printable
 from jaxdeblur.report import compare_runs, write_report
 
 
@@ -31,9 +32,9 @@ def main() -> None:
         parser.error("--protocol goes with --compare; a report has all protocols")
     try:
         if arguments.compare:
-            print(compare_runs(arguments.compare, arguments.protocol))
+            print(printable(compare_runs(arguments.compare, arguments.protocol)))
         else:
-            print(write_report(arguments.runs, arguments.output))
+            print(printable(str(write_report(arguments.runs, arguments.output))))
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
 

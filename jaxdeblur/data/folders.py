@@ -93,7 +93,7 @@ def fingerprint(names: Sequence[tuple[str, str]], digests: Sequence[tuple[str, s
     """
     digest = hashlib.sha256()
     for name, files in zip(names, digests, strict=True):
-        digest.update(("/".join((*name, *files)) + "\n").encode("utf-8", "surrogateescape"))
+        digest.update(("/".join((*name, *files)) + "\n").encode())
     return digest.hexdigest()
 
 

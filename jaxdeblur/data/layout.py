@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from jaxdeblur.data.images import SUFFIXES
+from jaxdeblur.file_names import printable
 
 BLUR_VARIANTS = ("blur", "blur_gamma")
 
@@ -116,4 +117,4 @@ def _list(layout: Layout, folder: Path, above: frozenset) -> tuple[dict[str, Pat
 
 def _plain(name: str) -> str:
     # Some systems spell an accented letter as one character, some as two: both are one name.
-    return unicodedata.normalize("NFC", name)
+    return printable(unicodedata.normalize("NFC", name))

@@ -82,13 +82,11 @@ def scan_files(folder: Path, paths: Iterable[Path]) -> dict[Path, FileScan]:
     return scans | fresh
 
 
-def cache_file(folder: Path) -> Path:
-    """Return where the results for a folder are kept.
-
-    Raises:
-        RuntimeError: there is no home folder.
-    """
-    return user_cache_folder() / "scans" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.json"
+def cache_file(folder: Path) -> Path | None:
+    """Return where the results for a folder are kept; None where nothing can be (see `user_cache_folder`)."""
+    cache = user_cache_folder()
+    name = f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.json"
+    return cache and cache / "scans" / name
 
 
 def _stamp(path: Path) -> tuple[int, int] | FileScan:
@@ -127,8 +125,11 @@ def _bad(problem: str, sha256: str = "") -> FileScan:
 
 
 def _read_cache(folder: Path) -> dict[str, _Entry]:
+    path = cache_file(folder)
+    if path is None:
+        return {}
     try:
-        tree = json.loads(cache_file(folder).read_text())
+        tree = json.loads(path.read_text())
         if tree["reader"] != READER:
             return {}
         entries = {}
@@ -138,23 +139,25 @@ def _read_cache(folder: Path) -> dict[str, _Entry]:
         return entries
     except FileNotFoundError:
         return {}
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         say(f"{folder}: the results of the last scan cannot be used ({error!r}); every file is opened anew.")
         return {}
 
 
 def _write_cache(folder: Path, entries: dict[str, _Entry]) -> None:
     """Keep the entries of files that are still there, in one piece."""
+    path = cache_file(folder)
+    if path is None:
+        return
     files = {
         name: [*entry.stamp, *entry.scan.size, entry.scan.orientation, entry.scan.sha256, entry.scan.problem]
         for name, entry in sorted(entries.items())
         if os.path.lexists(folder / name)
     }
     try:
-        path = cache_file(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}")  # runs that start at once do not share it
         temporary.write_text(json.dumps({"folder": str(folder), "reader": READER, "files": files}))
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         say(f"{folder}: the scan's results cannot be kept ({error}); the next start will open every file again.")

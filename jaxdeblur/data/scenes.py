@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.file_names import printable
 
 SPLITS = ("train", "validation", "test")
 # Ends of file names, in lower case; upper case is as good.
@@ -138,7 +139,7 @@ def _scene_name(folder: Path, path: Path) -> str:
     relative = path.relative_to(folder)
     if path.is_file():
         relative = relative.with_suffix("")
-    return "_".join(relative.parts) or folder.resolve().name
+    return printable("_".join(relative.parts) or folder.resolve().name)
 
 
 def _twins(scenes: list[Scene]) -> list[str]:

@@ -15,6 +15,7 @@ from jaxdeblur.data.gopro.archive import NUM_PAIRS
 from jaxdeblur.data.gopro.forms import DATA_SET
 from jaxdeblur.data.prepared import PreparedSource, is_prepared, open_prepared
 from jaxdeblur.errors import InputError
+from jaxdeblur.file_names import printable
 
 PairSource = FolderSource | PreparedSource
 
@@ -122,7 +123,7 @@ def name_data_set(root: Path, source: PairSource) -> str:
     """Return what reports call the data."""
     if isinstance(source, PreparedSource):
         return f"{DATA_SET}{' (a part)' if source.missing else ''}"
-    return root.resolve().name
+    return printable(root.resolve().name)
 
 
 def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderSource]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from jaxdeblur.file_names import printable
 from jaxdeblur.files import write_json
 from jaxdeblur.report import facts, numbers, pictures, plots, tables, words
 from jaxdeblur.report.collect import Group, group_runs
@@ -25,9 +26,10 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
     page = _environment().get_template("page.html.jinja").render(**shared, **_pictures(records, groups))
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "report.json", numbers.to_json(records, groups, published))
-    (output / "report.csv").write_text(numbers.to_csv(groups, published), encoding="utf-8")
-    (output / "report.md").write_text(_environment().get_template("page.md.jinja").render(**shared), encoding="utf-8")
-    (output / "report.html").write_text(page, encoding="utf-8")
+    markdown = _environment().get_template("page.md.jinja").render(**shared)
+    texts = {"report.csv": numbers.to_csv(groups, published), "report.md": markdown, "report.html": page}
+    for name, text in texts.items():
+        (output / name).write_text(printable(text), encoding="utf-8")  # names of folders need not be UTF-8
     return output / "report.html"
 
 
