@@ -49,7 +49,7 @@ FILE_FORMATS = {
     # exact: colours under full transparency stay
     "webp": FileFormat("WEBP", (".webp",), {"lossless": True, "exact": True, "quality": 50}, longest_side=16383),
     "bmp": FileFormat("BMP", (".bmp",), {}, alpha=False),
-    "jpeg": FileFormat("JPEG", (".jpg", ".jpeg"), {"subsampling": 0}, alpha=False, longest_side=65500),
+    "jpeg": FileFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), {"subsampling": 0}, alpha=False, longest_side=65500),
 }
 
 

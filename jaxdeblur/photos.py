@@ -34,7 +34,7 @@ from jaxdeblur.photo_metadata import (
     read_metadata,
     read_png_chunks,
 )
-from jaxdeblur.png_files import large_chunks, without_chunks
+from jaxdeblur.png_files import readable
 from jaxdeblur.raw_files import raw_kind
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -158,10 +158,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     with path.open("rb") as file:
         if _needs_heic(file):
             _open_heic(path)
-        large = large_chunks(file)
-        source = without_chunks(file, large) if large else file
-        source.seek(0)
-        with Image.open(source, formats=known_formats(FORMATS)) as image:
+        with Image.open(readable(file), formats=known_formats(FORMATS)) as image:
             yield image
 
 

@@ -88,7 +88,15 @@ def unpacked(kind: bytes, data: bytes, most: int) -> bytes | None:
     return None if decompressor.unconsumed_tail else content
 
 
-def without_chunks(file: BinaryIO, chunks: list[Chunk]) -> io.BytesIO:
+def readable(file: BinaryIO) -> BinaryIO:
+    """Return the file, at its start, or a copy in memory without what would make Pillow refuse a good PNG."""
+    if large := large_chunks(file):
+        return _without_chunks(file, large)
+    file.seek(0)
+    return file
+
+
+def _without_chunks(file: BinaryIO, chunks: list[Chunk]) -> io.BytesIO:
     """Return the file without some of its chunks."""
     kept, position = io.BytesIO(), 0
     for chunk in chunks:

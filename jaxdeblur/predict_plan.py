@@ -8,7 +8,10 @@ from pathlib import Path
 from jaxdeblur.errors import InputError
 from jaxdeblur.inputs import find_inputs
 from jaxdeblur.outputs import Job, plan_jobs
-from jaxdeblur.photo_files import format_of_suffix
+from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
+from jaxdeblur.photos import SUFFIXES
+
+WRITTEN_SUFFIXES = [suffix for kind in FILE_FORMATS.values() for suffix in kind.suffixes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,9 @@ def make_plan(names: Sequence[str], output: Path, file_format: str | None) -> Pl
     if output.exists() and not output.is_dir():
         words = f"--output {output}: is a file; expected a folder, or a name with an image's suffix."
         raise InputError(words, code="output-is-file")
+    if output.suffix.lower() in SUFFIXES and not output.exists():
+        words = f"--output {output}: {output.suffix} cannot be written; choose one of {', '.join(WRITTEN_SUFFIXES)}."
+        raise InputError(words, code="output-format")
     inputs = find_inputs(names, output)
     if inputs.base.resolve() == output.resolve() and any(Path(name).is_dir() for name in names):
         raise InputError(

@@ -21,7 +21,7 @@ from jaxdeblur.models.layers import Place
 from jaxdeblur.photo_files import to_image
 from jaxdeblur.photo_metadata import info_of
 from jaxdeblur.photos import photo_from_image
-from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image
+from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
 
@@ -62,13 +62,15 @@ class Restorer:
             device: the network's; None for the first.
 
         Raises:
-            InputError: tiles are asked for, of a network that sees the whole image.
+            InputError: the tiles that are asked for are none, or the network sees the whole image (code "tiles").
         """
+        require_tiles(tile, overlap)
         if sees_whole_image(model):
             if tile:
                 raise InputError(
                     f"--tile: {tile}, but this network weighs its channels by means over the whole image, so a tile "
-                    "would become something else than it does in the image. Leave the option out, or give it 0."
+                    "would become something else than it does in the image. Leave the option out, or give it 0.",
+                    code="tiles",
                 )
             tile = 0
         self._tile, self._overlap, self._self_ensemble = tile, overlap, self_ensemble
@@ -90,7 +92,7 @@ class Restorer:
 
         Raises:
             InputError: its shape, type or range of values is none of those that the module names (code "image-shape",
-                "image-type" or "image-range"), or it cannot be cut into the tiles that were asked for ("tiles").
+                "image-type" or "image-range").
         """
         _check_image(image)
         images = image if image.ndim == 4 else image[None]

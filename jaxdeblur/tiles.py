@@ -37,6 +37,16 @@ def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
     }
 
 
+def require_tiles(tile: int | None, overlap: int) -> None:
+    """Refuse tiles that no image can be cut into; see `cut_image`.
+
+    Raises:
+        InputError: says what is wrong with each number (code "tiles").
+    """
+    if problems := [words for words, good in check_tiles(tile, overlap).items() if not good]:
+        raise InputError(list_problems("Images cannot be cut:", problems, "Change these numbers."), code="tiles")
+
+
 def _whole_shapes() -> list[tuple[int, int]]:
     shapes = {(up_to_multiple(round(long * aspect)), long) for long in LONG_SIDES for aspect in ASPECTS}
     shapes |= {shape[::-1] for shape in shapes}
@@ -77,8 +87,7 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
     Raises:
         InputError: `tile` or `overlap` is none of these (code "tiles").
     """
-    if problems := [words for words, good in check_tiles(tile, overlap).items() if not good]:
-        raise InputError(list_problems("The image cannot be cut:", problems, "Change these numbers."), code="tiles")
+    require_tiles(tile, overlap)
     padded = (up_to_multiple(height), up_to_multiple(width))
     if tile is None:
         shape = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)

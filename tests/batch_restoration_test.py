@@ -11,7 +11,7 @@ from PIL import Image
 from jaxdeblur import batch_restoration
 from jaxdeblur.batch_restoration import Batch, Progress, Result, Treatment, resize_bicubic
 from jaxdeblur.console import StopRequest
-from jaxdeblur.outputs import Job
+from jaxdeblur.outputs import Job, Record
 
 PLAIN = Treatment(resize=0, side_by_side=False, quality=95, max_megapixels=1.0)
 
@@ -107,6 +107,31 @@ def test_all_devices_work_at_once_on_large_photographs(jobs, devices):
     met = []
     results = run(jobs, [meeting] * devices, megapixels_per_device=1e-3)
     assert [result.error for result in results] == [""] * 6
+
+
+def test_two_commands_over_the_same_photographs_both_succeed(jobs, tmp_path):
+    (tmp_path / "out").mkdir()
+    barrier, found = threading.Barrier(2), []
+
+    def follow():
+        def together(image, progress):
+            barrier.wait(timeout=10)
+            return image
+
+        record = Record(tmp_path / "out", {})
+        found.append(list(Batch(jobs, [together], PLAIN, record).results(StopRequest())))
+
+    threads = [threading.Thread(target=follow) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [[event.error for event in events] for events in found] == [[""] * 6] * 2
+    assert all(Record(tmp_path / "out", {}).is_done(job) for job in jobs)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *(job.target.name for job in jobs),
+        "restored.jsonl",
+    ]
 
 
 class _Broken(Exception):

@@ -17,10 +17,10 @@ def names(*files, file_format=None):
 
 
 def test_formats_that_can_be_lossless_are_kept_and_others_become_png():
-    files = ("a.png", "b.TIF", "c.jpg", "d/e.JPEG", "f.webp", "g.bmp", "h.heic", "i", "j.gif")
-    expected = ["a.png", "b.TIF", "c.png", "d/e.png", "f.webp", "g.bmp", "h.png", "i.png", "j.png"]
+    files = ("a.png", "b.TIF", "c.jpg", "d/e.JPEG", "f.webp", "g.bmp", "h.heic", "i", "j.gif", "k.jfif", "l.avif")
+    expected = ["a.png", "b.TIF", "c.png", "d/e.png", "f.webp", "g.bmp", "h.png", "i.png", "j.png", "k.png", "l.png"]
     assert names(*files) == expected
-    assert names("a.png", "b.jpeg", "c.JPG", file_format="jpeg") == ["a.jpg", "b.jpeg", "c.JPG"]
+    assert names("a.png", "b.jpeg", "c.JPG", "d.jfif", file_format="jpeg") == ["a.jpg", "b.jpeg", "c.JPG", "d.jfif"]
     assert names("a.png", "b.tif", "c.tiff", file_format="tiff") == ["a.tif", "b.tif", "c.tiff"]
 
 

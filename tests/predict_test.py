@@ -230,6 +230,7 @@ def test_a_single_file_goes_where_it_is_told(tmp_path, identity):
 MISTAKES = {
     ("--output", "b.png"): "is for one input file",
     ("--output", "file"): "is a file; expected a folder",
+    ("--output", "b.heic"): ".heic cannot be written",
     ("--input", "gone*"): "matches no file",
     ("--tile", "100"): "expected 0 or a multiple of 32",
     ("--tile", "64"): "--overlap: 160, expected 0 to --tile less 32",

@@ -288,6 +288,9 @@ def test_tiles_that_cannot_be_cut_are_refused(tile, overlap):
         with pytest.raises(InputError) as error:
             tiles.cut_image(*size, tile=tile, overlap=overlap)
         assert error.value.code == "tiles"
+    with pytest.raises(InputError) as error:
+        Restorer(Identity(), {}, placed=False, tile=tile, overlap=overlap)
+    assert error.value.code == "tiles"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.png_files import PNG_START, large_chunks, without_chunks
+from jaxdeblur.png_files import PNG_START, readable
 from jaxdeblur.raw_files import raw_kind
 
 # In lower case; upper case is as good.
@@ -81,7 +81,7 @@ def examine_image(content: bytes) -> tuple[np.ndarray, int]:
         if PNG_END not in content:
             raise InputError("cannot be read as an image (cut short: the PNG has no end)", code="image-damaged")
         try:
-            with Image.open(_readable(content)) as image:
+            with Image.open(readable(io.BytesIO(content))) as image:
                 image.verify()
         except Exception as error:
             raise InputError(f"cannot be read as an image ({error})", code="image-damaged") from error
@@ -102,7 +102,7 @@ def _decode(content: bytes) -> tuple[np.ndarray, int]:
     try:
         if kind := raw_kind(io.BytesIO(content)):
             raise InputError(f"is a camera's raw file ({kind}): develop it first", code="raw-file")
-        with Image.open(_readable(content), formats=known_formats(FORMATS)) as image:
+        with Image.open(readable(io.BytesIO(content)), formats=known_formats(FORMATS)) as image:
             if kind := refused_kind(image):
                 raise InputError(
                     f"{kind}; expected grey, palette or RGB of 8 or 16 bits, so convert it", code="image-kind"
@@ -117,16 +117,6 @@ def _decode(content: bytes) -> tuple[np.ndarray, int]:
     except Exception as error:  # on damaged files Pillow's decoders raise whatever they stumble over
         words = error or type(error).__name__
         raise InputError(f"cannot be read as an image ({words})", code="image-damaged") from error
-
-
-def _readable(content: bytes) -> io.BytesIO:
-    """Return a file for Pillow, without what would make it refuse a good PNG."""
-    file = io.BytesIO(content)
-    large = large_chunks(file)
-    if large:
-        return without_chunks(file, large)
-    file.seek(0)
-    return file
 
 
 def known_formats(names: tuple[str, ...]) -> list[str]:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.file_names import printable
+from jaxdeblur.png_files import readable
 
 SPLITS = ("train", "validation", "test")
 # Ends of file names, in lower case; upper case is as good.
@@ -170,7 +171,7 @@ def _read_sizes(images: list[Path]) -> list[tuple[int, int] | str]:
 
     def read_size(path: Path) -> tuple[int, int] | str:
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, Image.open(readable(file)) as image:
                 return image.size
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"{path}: cannot be read as an image ({error})"
