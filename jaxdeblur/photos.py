@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, ImageCms, TiffTags, UnidentifiedImageError
 
 from jaxdeblur.data.images import GREY_16_BIT, known_formats, load_image, refused_kind, turn_upright
-from jaxdeblur.deep_pixels import decode_low_bytes, has_low_bytes, stored_bits
+from jaxdeblur.deep_pixels import has_low_bytes, stored_bits
 from jaxdeblur.errors import InputError
 from jaxdeblur.photo_metadata import (
     Metadata,
@@ -34,6 +34,7 @@ from jaxdeblur.photo_metadata import (
     read_metadata,
     read_png_chunks,
 )
+from jaxdeblur.photo_pixels import deepened, to_arrays
 from jaxdeblur.png_files import readable
 from jaxdeblur.raw_files import raw_kind
 
@@ -46,7 +47,6 @@ SUFFIXES = (
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF", "GIF")  # GIF is opened to say what it is
 MAX_MEGAPIXELS = 200.0
 TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
-_PIXELS = 2**22  # converted at once, so that no second copy of a large image is made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +209,12 @@ def photo_from_image(image: Image.Image, reopen: Path | None = None) -> Photo:
     if image.mode == "CMYK":
         image, metadata = _from_cmyk(image), dataclasses.replace(metadata, icc=b"")
         notes.append("CMYK was converted to sRGB by its colour profile")
-    pixels, alpha, grey = _to_arrays(image)
+    pixels, alpha, grey = to_arrays(image)
     metadata, more = _with_fitting_profile(metadata, grey)
     notes += more
     if low_bytes:
-        pixels, alpha = _deepened(pixels, alpha, reopen)
+        with _opened(reopen) as again:
+            pixels, alpha = deepened(pixels, alpha, again)
     elif bits_in_file > 8 and pixels.dtype == np.uint8:
         notes.append(f"{file_format} of {bits_in_file} bits a channel was read at 8 bits")
     pixels, alpha = (part if part is None else turn_upright(part, orientation) for part in (pixels, alpha))
@@ -290,54 +291,3 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
         raise InputError(
             f"is CMYK, and its colour profile cannot be used ({error}); convert it to RGB", code="cmyk-profile"
         ) from error
-
-
-def _to_arrays(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """Return pixels (H, W, 3), alpha (H, W) or None, and whether the image is grey."""
-    if image.mode in GREY_16_BIT:
-        return _as_three(_rows_of(image, image.mode).astype(np.uint16)), None, True
-    transparent = image.has_transparency_data
-    if image.mode in ("1", "L", "LA") and not (transparent and image.mode != "LA"):
-        values = _rows_of(image, "LA" if transparent else "L")
-        return (_as_three(values[..., 0]), values[..., 1], True) if transparent else (_as_three(values), None, True)
-    values = _rows_of(image, "RGBA" if transparent else "RGB")
-    return values[..., :3], values[..., 3] if transparent else None, image.mode in ("1", "L")
-
-
-def _as_three(grey: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(grey[..., None], (*grey.shape, 3))
-
-
-def _rows_of(image: Image.Image, mode: str) -> np.ndarray:
-    """Return an image as an array, converted to a mode some rows at a time."""
-    result = None
-    for top, values in _strips(image, mode):
-        if result is None:
-            result = np.empty((image.height, *values.shape[1:]), values.dtype)
-        result[top : top + len(values)] = values
-    return result
-
-
-def _strips(image: Image.Image, mode: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, some rows) of an image, converted to a mode."""
-    step = max(_PIXELS // image.width, 1)
-    for top in range(0, image.height, step):
-        rows = image.crop((0, top, image.width, min(top + step, image.height)))
-        rows.info = image.info  # a transparent colour stands there
-        yield top, np.asarray(rows if rows.mode == mode else rows.convert(mode))
-
-
-def _deepened(pixels: np.ndarray, alpha: np.ndarray | None, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return uint16 from the upper bytes and the file, which holds the lower ones."""
-    deep, deep_alpha = (part if part is None else part.astype(np.uint16) for part in (pixels, alpha))
-    for part in (deep, deep_alpha):
-        if part is not None:
-            part <<= 8  # in place: there may be hundreds of megabytes
-    with _opened(path) as image:
-        decode_low_bytes(image)
-        load_image(image)
-        for top, low in _strips(image, image.mode):
-            deep[top : top + len(low)] |= low[..., :3]
-            if deep_alpha is not None:
-                deep_alpha[top : top + len(low)] |= low[..., 3]
-    return deep, deep_alpha

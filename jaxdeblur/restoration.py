@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.image_arrays import check_image, from_float, to_float
 from jaxdeblur.models import PLACED, sees_whole_image
 from jaxdeblur.models.layers import Place
 from jaxdeblur.photo_files import to_image
@@ -24,9 +25,6 @@ from jaxdeblur.photos import photo_from_image
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
-
-# By how much floats may leave [0, 1], as after a conversion to float16 and back.
-ROUNDING = 2e-3
 
 
 class Restorer:
@@ -94,14 +92,16 @@ class Restorer:
             InputError: its shape, type or range of values is none of those that the module names (code "image-shape",
                 "image-type" or "image-range").
         """
-        _check_image(image)
+        if hasattr(image, "__array__"):  # JAX's arrays, for instance
+            image = np.asarray(image)
+        check_image(image)
         images = image if image.ndim == 4 else image[None]
         if self._self_ensemble:
             result = self._restore_turned(images, progress)
         else:
             result = np.empty_like(images, order="C")
             for top, rows in self._restored_rows(images, progress):
-                result[:, top : top + rows.shape[1]] = _from_float(rows, image.dtype)
+                result[:, top : top + rows.shape[1]] = from_float(rows, image.dtype)
         return result if image.ndim == 4 else result[0]
 
     @property
@@ -120,7 +120,7 @@ class Restorer:
                     back, turned = back[:, :, ::-1], turned[:, :, ::-1]
                 for top, rows in self._restored_rows(turned, lambda share: progress(share / 8)):
                     back[:, top : top + rows.shape[1]] += rows
-        return _from_float(total / 8.0, images.dtype)
+        return from_float(total / 8.0, images.dtype)
 
     def _restored_rows(self, images: np.ndarray, progress: Callable[[float], None]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, float32 rows (N, rows, W, 3)) of the results, from top to bottom."""
@@ -144,7 +144,7 @@ class Restorer:
         weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
         waiting: tuple[int, np.ndarray, jax.Array] | None = None
         for left, weight in zip(cut.lefts, weights, strict=True):
-            tiles = _to_float(_reflected(images, top, left, cut.shape))
+            tiles = to_float(_reflected(images, top, left, cut.shape))
             place = Place(*(np.int32(number) for number in (top, left, *cut.padded)))
             restored = self._forward(self._variables, jax.device_put(tiles, self._device), place)
             if waiting:  # the tile before is blended while the device works on this one
@@ -152,35 +152,6 @@ class Restorer:
             waiting = (left, weight, restored)
         _add(band, *waiting)
         return band[:, :, :width]
-
-
-def _check_image(image: np.ndarray) -> None:
-    """Refuse arrays that are no images by the module's rule; see `Restorer.__call__`."""
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            f"The image is of type {type(image).__name__}; expected a NumPy array of uint8, uint16 or float in [0, 1], "
-            "or Pillow's image. Convert it with numpy.asarray and the type that its values need.",
-            code="image-type",
-        )
-    if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
-        raise InputError(
-            f"The image has shape {image.shape}; expected RGB, (height, width, 3) or (number, height, width, 3).",
-            code="image-shape",
-        )
-    if image.dtype in (np.uint8, np.uint16):
-        return
-    if not np.issubdtype(image.dtype, np.floating):
-        raise InputError(
-            f"The image is of type {image.dtype}; expected uint8, uint16 or float in [0, 1].", code="image-type"
-        )
-    least, most = float(image.min()), float(image.max())
-    # Written so that NaN is refused too.
-    if not (least >= -ROUNDING and most <= 1 + ROUNDING):
-        raise InputError(
-            f"The image is of type {image.dtype} with values from {least:g} to {most:g}; expected float values in "
-            "[0, 1]. Divide values of 0 to 255 by 255 (or pass them as uint8), and clip what interpolation overshot.",
-            code="image-range",
-        )
 
 
 def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
@@ -201,20 +172,6 @@ def _mirror(places: np.ndarray, length: int) -> np.ndarray:
     period = max(2 * (length - 1), 1)
     places = places % period
     return np.where(places < length, places, period - places)
-
-
-def _to_float(image: np.ndarray) -> np.ndarray:
-    if image.dtype in (np.uint8, np.uint16):
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    return image.astype(np.float32)
-
-
-def _from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return an image in [0, 1] clipped, and as integers of full range, rounded, if `dtype` is an integer's."""
-    image = np.clip(image, 0.0, 1.0)
-    if dtype in (np.uint8, np.uint16):
-        image = np.rint(image * np.float32(np.iinfo(dtype).max))
-    return image.astype(dtype)
 
 
 def load_model(weights: str | Path, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:

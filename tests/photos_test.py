@@ -548,7 +548,7 @@ def test_heic_of_10_bits_is_told(tmp_path):
 
 
 def test_a_large_image_is_converted_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.photos._PIXELS", 20)
+    monkeypatch.setattr("jaxdeblur.photo_pixels._PIXELS", 20)
     Image.fromarray(RGB).convert("P").save(tmp_path / "a.png", transparency=0)
     photo = read_photo(tmp_path / "a.png")
     expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))

@@ -13,7 +13,7 @@ import pytest
 from flax import traverse_util
 from PIL import Image
 
-from jaxdeblur import restoration, tiles
+from jaxdeblur import image_arrays, restoration, tiles
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import network_shapes
@@ -135,7 +135,7 @@ def test_an_untouched_network_gives_the_image_back():
 
 
 def test_values_are_rounded_and_clipped():
-    found = restoration._from_float(np.array([-0.2, 0.6 / 255, 254.4 / 255, 1.3], np.float32), np.dtype(np.uint8))
+    found = image_arrays.from_float(np.array([-0.2, 0.6 / 255, 254.4 / 255, 1.3], np.float32), np.dtype(np.uint8))
     np.testing.assert_array_equal(found, [0, 1, 254, 255])
 
 
@@ -206,6 +206,14 @@ def test_other_arrays_are_refused(bad, code):
     with pytest.raises(InputError) as error:
         Restorer(Identity(), {}, placed=False)(bad)
     assert error.value.code == code
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_arrays_of_jax_are_restored_as_numpy_arrays(dtype):
+    image = RNG.random((4, 4, 3)).astype(dtype)
+    found = Restorer(Identity(), {}, placed=False)(jnp.asarray(image))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, image, atol=1e-3 if dtype == np.float16 else 1e-7)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
