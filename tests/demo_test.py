@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import save_noise
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 from jaxdeblur import demo
 from jaxdeblur.errors import InputError
@@ -49,11 +49,22 @@ def test_sixteen_bits_are_saved_and_eight_are_shown(tmp_path):
     np.testing.assert_array_equal(np.asarray(restored.before)[..., 0], values // 256)
 
 
+def test_grey_is_shown_as_rgb_without_its_grey_profile_and_long_names_are_cut(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tmp_path / f"{'x' * 251}.png"
+    Image.new("L", (8, 8)).save(path, icc_profile=srgb[:16] + b"GRAY" + srgb[20:])
+    restored = restore(path, tmp_path / "results")
+    assert "icc_profile" not in restored.before.info
+    assert len(restored.file.name) == 255
+    assert restored.file.name.endswith("_restored.png")
+
+
 def test_large_photographs_are_shown_smaller_with_their_profile(tmp_path):
-    save_noise(tmp_path / "wide.png", (5120, 10), icc_profile=b"a profile of colours")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save_noise(tmp_path / "wide.png", (5120, 10), icc_profile=profile)
     restored = restore(tmp_path / "wide.png", tmp_path / "results")
     assert restored.before.size == restored.after.size == (2560, 5)
-    assert restored.before.info["icc_profile"] == b"a profile of colours"
+    assert restored.before.info["icc_profile"] == profile
     with Image.open(restored.file) as file:
         assert file.size == (5120, 10)
     assert "shown at 2560 pixels; the download has its own size" in restored.words
