@@ -150,9 +150,18 @@ class Record:
             settings: all that decides what a result looks like; what was restored otherwise is not done.
         """
         self._folder, self._settings, self._lock = folder, dict(settings), threading.Lock()
-        self._entries = {}
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._size = -1  # of the record when it was read, in bytes
+        self._read()
+
+    def _read(self) -> None:
+        """Read the record, unless it is as it was."""
         with suppress(FileNotFoundError):
-            self._entries = _read_record(folder)
+            size = (self._folder / RECORD).stat().st_size
+            if size != self._size:
+                entries = _read_record(self._folder)
+                self._entries = {name: entry for name, entry in entries.items() if _is_whole(entry)}
+                self._size = size
 
     def add(self, job: Job, source: Stamp, result: Stamp) -> None:
         """Note a result that is complete and is about to get its name."""
@@ -178,9 +187,11 @@ class Record:
         """Return why the file that is there is not this job's result; nothing if it is, or if none is there."""
         if not os.path.lexists(job.target):
             return ""
-        entry = self._entries.get(self._name(job))
-        if entry is None or not _stamp_in(entry, "result_stamp").fits(job.target):
-            return f"{job.target}: exists, and is no result of this command"
+        if not self._has_result(job):
+            self._read()  # another command may be at the same photographs
+            if not self._has_result(job):
+                return f"{job.target}: exists, and is no result of this command"
+        entry = self._entries[self._name(job)]
         if entry["photograph"] != str(job.source):
             return f"{job.target}: was restored from {entry['photograph']}"
         if entry["settings"] != self._settings:
@@ -192,8 +203,17 @@ class Record:
             return f"{job.target}: was restored before {job.source} changed"
         return ""
 
+    def _has_result(self, job: Job) -> bool:
+        entry = self._entries.get(self._name(job))
+        return entry is not None and _stamp_in(entry, "result_stamp").fits(job.target)
+
     def _name(self, job: Job) -> str:
         return job.target.relative_to(self._folder).as_posix()
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    stamps = [entry.get(field) for field in ("photograph_stamp", "result_stamp")]
+    return {"photograph", "settings"} <= entry.keys() and all(isinstance(s, list) and len(s) == 3 for s in stamps)
 
 
 def _stamp_in(entry: Mapping[str, Any], field: str) -> Stamp:

@@ -54,7 +54,7 @@ def truncated_png(scene: Path) -> str:
 def text_named_png(scene: Path) -> str:
     blur, _ = save_pair(scene, "7.png")
     blur.write_text("a shopping list")
-    return f"{blur}: cannot be read as an image (no PNG, JPEG, WebP or TIFF, or cut short)"
+    return f"{blur}: cannot be read as an image (no PNG, JPEG, WebP, TIFF or AVIF, or cut short)"
 
 
 def decompression_bomb(scene: Path) -> str:

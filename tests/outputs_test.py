@@ -157,3 +157,19 @@ def test_names_are_never_longer_than_file_systems_allow(stem):
     assert len(set(found[:4])) == len(set(found[4:])) == 4
     assert all(name.endswith((".png", ".webp")) for name in found)
     assert len(names("y" * 255)[0]) == 255
+
+
+def test_a_result_that_another_command_has_just_made_is_known(made):
+    job, folder = made
+    early, second = reopened(folder), Job(job.source, folder / "b.png", "png")
+    second.target.write_bytes(b"more")
+    reopened(folder).add(second, stamp_of(second.source), stamp_of(second.target))
+    assert early.obstacle(second) == ""
+    assert early.is_done(second)
+
+
+@pytest.mark.parametrize("line", ['{"result": "a.png"}', '{"result": "a.png", "result_stamp": 1}', "[1]", "7", '"x"'])
+def test_a_foreign_line_is_no_word_on_a_result(made, line):
+    job, folder = made
+    (folder / RECORD).write_text(line + "\n")
+    assert "is no result of this command" in reopened(folder).obstacle(job)

@@ -319,6 +319,20 @@ def test_the_command_stops_on_ctrl_c_and_goes_on(tmp_path, identity):
         np.testing.assert_array_equal(pixels(tmp_path / "out" / name), pixels(tmp_path / "in" / name))
 
 
+@pytest.mark.slow
+def test_two_commands_over_the_same_photographs_both_succeed(tmp_path, identity):
+    for number in range(5):
+        save_noise(tmp_path / f"in/{number:02d}.png", (250, 200))
+    whole = command(identity, "--input", tmp_path / "in", "--output", tmp_path / "out", "--self_ensemble")
+    processes = [subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    words = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], words
+    for number in range(5):
+        name = f"{number:02d}.png"
+        np.testing.assert_array_equal(pixels(tmp_path / "out" / name), pixels(tmp_path / "in" / name))
+    assert not list((tmp_path / "out").glob(".*"))
+
+
 def test_import_and_help_need_no_jax():
     program = (
         "import sys, jaxdeblur, jaxdeblur.predict\n"
