@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.outputs import RECORD, KnownResults
+from jaxdeblur.outputs import KnownResults
 from jaxdeblur.photos import SUFFIXES
 from jaxdeblur.raw_files import RAW_SUFFIXES
 
@@ -29,7 +29,7 @@ class Inputs:
     problems: list[str]
 
 
-def find_inputs(names: Sequence[str], output: Path) -> Inputs:
+def find_inputs(names: Sequence[str], output: Path, record: str) -> Inputs:
     """Return the photographs that names stand for.
 
     Of a folder, with its subfolders, those are taken whose suffix is a photograph's; links are followed. Hidden files
@@ -39,12 +39,13 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
     Args:
         names: files, folders and patterns such as `photos/*.jpg`, where ** stands for any number of folders.
         output: the folder of results.
+        record: name of the files that list results.
 
     Raises:
         InputError: a name stands for nothing (code "input-missing"), or there are no photographs ("no-photographs").
     """
     files, bases, problems, missing = [], [], [], []
-    passed = _PassedOver(output)
+    passed = _PassedOver(output, record)
     for name in names:
         path = Path(os.path.abspath(os.path.expanduser(name)))
         if path.is_dir():
@@ -86,9 +87,10 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
 class _PassedOver:
     """What is not taken for a photograph, and is said to the user."""
 
-    def __init__(self, output: Path):
+    def __init__(self, output: Path, record: str):
         self.results: Counter[Path] = Counter()  # by the folder of results
-        self._output, self._known = Path(os.path.realpath(output)), KnownResults()
+        self.record = record
+        self._output, self._known = Path(os.path.realpath(output)), KnownResults(record)
         self._lines: list[str] = []
 
     def note(self, line: str) -> None:
@@ -117,14 +119,14 @@ class _PassedOver:
         for path in files:
             if folder := self._known.folder_of(path):
                 self.results[folder] += 1
-            elif path.name != RECORD:
+            elif path.name != self.record:
                 kept.append(path)
         return kept
 
     def tell(self) -> None:
         """Tell the user what was passed over."""
         for folder, count in self.results.items():
-            self.note(f"{folder}: passed over {count} result(s) of earlier commands ({RECORD} lists them).")
+            self.note(f"{folder}: passed over {count} result(s) of earlier commands ({self.record} lists them).")
         for line in dict.fromkeys(self._lines):
             say(line)
 
@@ -151,7 +153,7 @@ def _walk(root: Path, passed: _PassedOver, problems: list[str]) -> list[Path]:
                 found.append(folder / name)
             elif suffix in RAW_SUFFIXES:
                 raw.append(str(folder / name))
-            elif name != RECORD:
+            elif name != passed.record:
                 others[suffix or "no suffix"] += 1
     if raw:
         heading = f"{root}: passed over {len(raw)} raw file(s) of cameras, of which only previews can be read:"

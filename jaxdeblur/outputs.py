@@ -103,14 +103,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_record(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what the record of a folder says, by the result's name.
+def _read_record(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a record says, by the result's name.
 
     Raises:
         OSError: there is no record, or it cannot be read.
     """
     entries = {}
-    for line in (folder / RECORD).read_bytes().splitlines():
+    for line in path.read_bytes().splitlines():
         try:  # a line that was cut short, by a full disk or a power cut, says nothing
             entry = json.loads(line)
             entries[entry["result"]] = entry
@@ -122,7 +122,9 @@ def _read_record(folder: Path) -> dict[str, dict[str, Any]]:
 class KnownResults:
     """The results of earlier commands, known by the records of the folders above them."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: str) -> None:
+        """Look for records of this name."""
+        self._record = record
         self._names: dict[Path, frozenset[str]] = {}  # by folder, so that each record is read once
 
     def folder_of(self, path: Path) -> Path | None:
@@ -131,7 +133,7 @@ class KnownResults:
         for folder in real.parents:
             if folder not in self._names:
                 try:
-                    self._names[folder] = frozenset(_read_record(folder))
+                    self._names[folder] = frozenset(_read_record(folder / self._record))
                 except OSError:
                     self._names[folder] = frozenset()
             if self._names[folder] and real.relative_to(folder).as_posix() in self._names[folder]:
@@ -159,7 +161,7 @@ class Record:
         with suppress(FileNotFoundError):
             size = (self._folder / RECORD).stat().st_size
             if size != self._size:
-                entries = _read_record(self._folder)
+                entries = _read_record(self._folder / RECORD)
                 self._entries = {name: entry for name, entry in entries.items() if _is_whole(entry)}
                 self._size = size
 

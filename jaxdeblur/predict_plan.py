@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.inputs import find_inputs
-from jaxdeblur.outputs import Job, plan_jobs
+from jaxdeblur.outputs import RECORD, Job, plan_jobs
 from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
 from jaxdeblur.photos import SUFFIXES
 
@@ -52,7 +52,7 @@ def make_plan(names: Sequence[str], output: Path, file_format: str | None) -> Pl
     if output.suffix.lower() in SUFFIXES and not output.exists():
         words = f"--output {output}: {output.suffix} cannot be written; choose one of {', '.join(WRITTEN_SUFFIXES)}."
         raise InputError(words, code="output-format")
-    inputs = find_inputs(names, output)
+    inputs = find_inputs(names, output, RECORD)
     if inputs.base.resolve() == output.resolve() and any(Path(name).is_dir() for name in names):
         raise InputError(
             f"--output {output}: is the folder of the photographs. Name another one, {output}/restored say.",
@@ -63,7 +63,7 @@ def make_plan(names: Sequence[str], output: Path, file_format: str | None) -> Pl
 
 def _plan_one(names: Sequence[str], output: Path, file_format: str | None, suffix_format: str) -> Plan:
     # `output` holds nothing yet, so that nothing is passed over for lying in it.
-    inputs = find_inputs(names, output)
+    inputs = find_inputs(names, output, RECORD)
     if len(inputs.files) != 1 or Path(names[0]).is_dir():
         words = f"--output {output}: a file's name is for one input file; name a folder instead."
         raise InputError(words, code="output-for-one-file")

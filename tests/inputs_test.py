@@ -13,7 +13,7 @@ from jaxdeblur.outputs import RECORD
 
 def find(tmp_path, *names, output="out"):
     """Return names of files below tmp_path, and that of the base."""
-    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output)
+    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output, RECORD)
     base = inputs.base.relative_to(tmp_path).as_posix()
     return [path.relative_to(tmp_path).as_posix() for path in inputs.files], base
 
@@ -55,7 +55,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
 
 def test_relative_names_are_below_the_working_folder(tree, monkeypatch):
     monkeypatch.chdir(tree / "a")
-    inputs = find_inputs(["b", "../c/1.png"], Path("out"))
+    inputs = find_inputs(["b", "../c/1.png"], Path("out"), RECORD)
     assert inputs.files == [tree / "a/b/1.tiff", tree / "c/1.png"]
     assert inputs.base == tree
 
@@ -146,7 +146,7 @@ def test_raw_files_in_a_folder_are_listed(tree, capsys):
 def test_a_name_that_begins_like_a_home_folder_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("~nobody.png").touch()
-    assert find_inputs(["~nobody.png"], tmp_path / "out").files == [tmp_path / "~nobody.png"]
+    assert find_inputs(["~nobody.png"], tmp_path / "out", RECORD).files == [tmp_path / "~nobody.png"]
 
 
 def test_links_are_followed_but_not_in_circles(tree, capsys):
@@ -165,7 +165,7 @@ def test_links_are_followed_but_not_in_circles(tree, capsys):
 def test_a_folder_that_cannot_be_read_is_a_problem(tree):
     (tree / "a/b").chmod(0)
     try:
-        inputs = find_inputs([str(tree / "a")], tree / "out")
+        inputs = find_inputs([str(tree / "a")], tree / "out", RECORD)
     finally:
         (tree / "a/b").chmod(0o755)
     assert inputs.problems == [f"{tree}/a/b: cannot be read (Permission denied)"]
