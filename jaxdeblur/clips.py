@@ -1,245 +1,240 @@
-"""A video's frames changed one by one, all else kept: timing, sound, colour coding, chapters. Needs PyAV.
+"""Restoring a video frame by frame, resumably; everything else about it is kept.
 
-Frames are uint8 RGB, (N, H, W, 3), upright. A clip is written beside its place under another name, and takes it when it
-is whole.
+Frames are restored in segments that are encoded and put on disk one by one (`video_encoding.py`, `video_progress.py`).
+A run that was stopped therefore loses the segment under way at most. At the end the segments are joined with the sound,
+without encoding them again, and the file gets its name once it is complete.
 """
 
 import dataclasses
+import heapq
 import os
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.video_audio import AudioTrack, AudioWriter, copy_tags, plan_audio
+from jaxdeblur.video_encoding import (
+    CONTAINERS,
+    Encoding,
+    SegmentEncoder,
+    configure_encoder,
+    decoding_times,
+    plan_encoding,
+)
+from jaxdeblur.video_progress import SegmentStore, open_progress
+from jaxdeblur.video_source import Clip, find_video_stream, open_clip, open_container, read_pictures, require_pyav
 
-# The encoder by the name's suffix, and what makes its constant quality as good as CRF 16 of x264.
-ENCODERS = {
-    ".mp4": "libx264",
-    ".m4v": "libx264",
-    ".mov": "libx264",
-    ".mkv": "libx264",
-    ".webm": "libvpx-vp9",
-}
+# The frames of a segment: what a stopped run loses at most. Many batch sizes divide it, so that they are filled.
+SEGMENT_FRAMES = 48
+
 RestoreFrames = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
-    """What is read at once: up to a batch of frames, and the sound that was between them in the file."""
-
-    frames: list[Any]  # av.VideoFrame, as stored
-    packets: list[Any]  # av.Packet of sound
-
-
-@dataclasses.dataclass
-class Clip:
-    """A video opened for reading.
+class ClipJob:
+    """A video that is to be restored to a file.
 
     Attributes:
-        path: its file.
-        container: PyAV's.
-        num_frames: as the file states, or by its length; 0 if it states neither.
-        notes: what a result cannot keep, and after reading what is damaged.
+        clip: the source.
+        target: the result.
+        encoding: of its frames.
+        audio: of its sound.
+        notes: what the result does not keep.
     """
 
-    path: Path
-    container: Any
-    num_frames: int
+    clip: Clip
+    target: Path
+    encoding: Encoding
+    audio: list[AudioTrack]
     notes: list[str]
 
 
-def require_pyav() -> Any:
-    """Return the module `av`.
+def plan_clip(source: Path, target: Path, quality: int) -> ClipJob:
+    """Return how a video is restored to a file; nothing is written.
+
+    Args:
+        source: the video.
+        target: the file to write; its suffix, one of CONTAINERS, decides the format.
+        quality: the encoder's constant rate factor (CRF); less is better and larger.
 
     Raises:
-        InputError: it is not installed.
+        InputError: see `open_clip` and `plan_audio`.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("Videos need PyAV, which is not installed: pip install '.[video]'.") from error
-    return av
-
-
-def open_clip(path: Path) -> Clip:
-    """Open a video.
-
-    Raises:
-        InputError: it cannot be read, or holds no moving pictures.
-    """
-    av = require_pyav()
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a video ({error}). Put a good copy in its place.") from error
-    if not container.streams.video:
-        container.close()
-        raise InputError(f"{path}: holds no pictures. Photographs and sound are not taken; give a video.")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    count = stream.frames
-    if not count and stream.duration and stream.average_rate:
-        count = round(float(stream.duration * stream.time_base * stream.average_rate))
-    notes = []
-    if stream.codec_context.format and max(part.bits for part in stream.codec_context.format.components) > 8:
-        notes.append("its colours of more than 8 bits are read and written at 8 bits")
-    others = [other.type for other in container.streams if other.type not in ("audio", "video")]
-    others += ["second video"] * (len(container.streams.video) - 1)
-    if others:
-        notes.append(f"left out: {', '.join(sorted(set(others)))}")
-    return Clip(path, container, count, notes)
+    clip, suffix = open_clip(source), target.suffix.lower()
+    encoding, encoding_notes = plan_encoding(clip, suffix, quality)
+    audio, audio_notes = plan_audio(clip, suffix)
+    return ClipJob(clip, target, encoding, audio, [*clip.notes, *encoding_notes, *audio_notes])
 
 
 def restore_clip(
-    clip: Clip,
-    target: Path,
+    job: ClipJob,
+    restore: RestoreFrames,
+    *,
+    settings: Mapping[str, str],
+    batch_size: int,
+    progress: Callable[[int], None],
+    stop: Callable[[], bool],
+    overwrite: bool = False,
+    before_naming: Callable[[Path], None] = lambda path: None,
+) -> bool:
+    """Restore a video; return False if a stop was asked for. The same call then resumes it.
+
+    Reading, restoring and encoding go on at the same time; three batches of frames are in memory.
+
+    Args:
+        job: what is restored; what turns out to be damaged is added to its notes. A file at its target is replaced.
+        restore: from uint8 (N, H, W, 3) to the same. The last batch of a segment is filled up with copies of its last
+            frame, so that N is always `batch_size`.
+        settings: all that decides what `restore` returns. Segments of an earlier call count if they are the same.
+        batch_size: frames restored at once.
+        progress: is called with how many frames are done; first with how many earlier calls have done.
+        stop: whether to stop.
+        overwrite: discard segments of an earlier call with other settings.
+        before_naming: is called with the complete file before it takes its place.
+
+    Raises:
+        InputError: the video is damaged ("video-unreadable"); FFmpeg cannot write the result ("video-write"); or see
+            `open_progress`.
+        OSError: the result or its segments cannot be written. What is done is kept.
+    """
+    encoding = {name: str(value) for name, value in dataclasses.asdict(job.encoding).items()}
+    settings = {**settings, **encoding, "segment_frames": str(SEGMENT_FRAMES)}
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    with open_progress(job.clip.path, job.target, settings, overwrite=overwrite) as store:
+        try:
+            if not _restore_segments(job, store, restore, batch_size=batch_size, progress=progress, stop=stop):
+                return False
+            unfinished = store.folder / f"result{job.target.suffix.lower()}"
+            _join_segments(job, store, unfinished)
+        except InputError as error:
+            if error.code in ("video-unreadable", "video-size-changes"):  # it can never be completed
+                store.remove()
+            raise
+        before_naming(unfinished)
+        os.replace(unfinished, job.target)
+        store.remove()
+    return True
+
+
+def _restore_segments(
+    job: ClipJob,
+    store: SegmentStore,
     restore: RestoreFrames,
     *,
     batch_size: int,
-    quality: int,
     progress: Callable[[int], None],
     stop: Callable[[], bool],
 ) -> bool:
-    """Write a clip with its frames restored; return False, and leave nothing, if a stop was asked for.
+    """Restore the segments that are missing; return False if a stop was asked for."""
+    counts = store.frame_counts()
+    done = sum(counts)
+    progress(done)
+    writer = _SegmentWriter(store, len(counts), job.encoding)
+    batches = _batches(read_pictures(job.clip, job.notes, skip=done), batch_size)
+    with closing(batches), ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        behind: Future = writing.submit(lambda: None)
+        ahead = reading.submit(next, batches, None)
+        while (batch := ahead.result()) and not stop():
+            ahead = reading.submit(next, batches, None)
+            times, pictures = batch
+            missing = batch_size - len(times)
+            restored = restore(np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)]))[: len(times)]
+            behind.result()
+            behind = writing.submit(writer.write, times, restored)
+            done += len(times)
+            progress(done)
+        behind.result()
+        if batch:
+            return False
+    writer.finish()
+    return True
 
-    Reading, restoring and writing go on at the same time; three batches of frames are in memory.
 
-    Args:
-        clip: what is read; it is closed.
-        target: the file to write; its suffix, one of ENCODERS, decides the format. One that is there is replaced.
-        restore: from frames to as many of the same size. The last batch is filled up with copies of its last frame.
-        batch_size: frames restored at once.
-        quality: the encoder's constant rate factor (CRF); less is better and larger.
-        progress: is called with the number of frames that were restored since the last call.
-        stop: whether to stop.
+def _batches(
+    pictures: Iterator[tuple[int, np.ndarray]], batch_size: int
+) -> Generator[tuple[list[int], np.ndarray], None, None]:
+    """Yield (times, pictures (N, H, W, 3)) of up to `batch_size` frames, none of them across segments."""
+    times, batch = [], []
+    for count, (time, picture) in enumerate(pictures, start=1):
+        times.append(time)
+        batch.append(picture)
+        if len(batch) == batch_size or count % SEGMENT_FRAMES == 0:
+            yield times, np.stack(batch)
+            times, batch = [], []
+    if batch:
+        yield times, np.stack(batch)
 
-    Raises:
-        InputError: the video is damaged; nothing is left.
-        OSError: `target` cannot be written; nothing is left.
-    """
+
+class _SegmentWriter:
+    """Encodes frames and puts each segment on disk when it is complete."""
+
+    def __init__(self, store: SegmentStore, number: int, encoding: Encoding):
+        self._store, self._number, self._encoding = store, number, encoding
+        self._encoder = SegmentEncoder(encoding)
+
+    def write(self, times: list[int], pictures: np.ndarray) -> None:
+        for time, picture in zip(times, pictures, strict=True):
+            self._encoder.add(picture, time)
+        if len(self._encoder) == SEGMENT_FRAMES:
+            self.finish()
+
+    def finish(self) -> None:
+        if len(self._encoder):
+            self._store.save(self._number, self._encoder.finish())
+            self._number, self._encoder = self._number + 1, SegmentEncoder(self._encoding)
+
+
+def _join_segments(job: ClipJob, store: SegmentStore, path: Path) -> None:
+    """Write the segments and the sound of the source to a file."""
     av = require_pyav()
-    unfinished = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.unfinished{target.suffix}")
+    container = CONTAINERS[path.suffix]
     try:
-        with clip.container, av.open(str(unfinished), "w") as output:
-            writer = _Writer(output, clip, ENCODERS[target.suffix.lower()], quality)
-            batches = _read_batches(clip, batch_size)
-            with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-                behind: Future = writing.submit(lambda: None)
-                ahead = reading.submit(next, batches, None)
-                while (batch := ahead.result()) and not stop():
-                    ahead = reading.submit(next, batches, None)
-                    frames = _restore_batch(batch, restore, batch_size)
-                    behind.result()
-                    behind = writing.submit(writer.write, batch, frames)
-                    progress(len(batch.frames))
-                behind.result()
-            if batch:
-                return False
-            writer.finish(clip.path)
-        os.replace(unfinished, target)
-        return True
+        with open_container(job.clip.path) as source, av.open(str(path), "w", format=container.muxer) as output:
+            output.metadata.update(source.metadata)
+            if source.chapters():
+                output.set_chapters(source.chapters())
+            video = output.add_stream(job.encoding.encoder, rate=job.encoding.rate)
+            configure_encoder(video.codec_context, job.encoding)
+            video.time_base = job.clip.time_base
+            copy_tags(find_video_stream(source, job.clip.path), video)
+            audio = AudioWriter(job.clip.path, source, output, job.audio)
+            packets = heapq.merge(
+                _video_packets(job.clip, store, video),
+                audio.packets(),
+                key=lambda packet: packet.dts * packet.time_base,
+            )
+            for packet in packets:
+                output.mux(packet)
     except av.FFmpegError as error:
-        if isinstance(error, OSError) and error.filename in (None, str(unfinished)) and error.errno:
-            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
-        raise InputError(f"{clip.path}: cannot be read to its end ({error}). Put a good copy in its place.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, os.strerror(error.errno), str(job.target)) from error
+        raise InputError(
+            f"{job.target}: FFmpeg cannot write it ({error}). Choose another suffix.", code="video-write"
+        ) from error
+    if audio.num_damaged:
+        job.notes.append(f"{audio.num_damaged} damaged packets of sound were left out")
 
 
-def _restore_batch(batch: Batch, restore: RestoreFrames, batch_size: int) -> np.ndarray:
-    if not batch.frames:
-        return np.zeros((0, 0, 0, 3), np.uint8)
-    frames = np.stack([upright(frame) for frame in batch.frames])  # (N, H, W, 3)
-    missing = batch_size - len(frames)
-    return restore(np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)]))[: len(frames)]
-
-
-def upright(frame: Any) -> np.ndarray:
-    """Return a frame of PyAV as uint8 RGB (H, W, 3), turned as its rotation says."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-
-
-def _read_batches(clip: Clip, batch_size: int) -> Iterator[Batch]:
-    container = clip.container
-    streams = [container.streams.video[0], *container.streams.audio]
-    frames, packets, count, damaged = [], [], 0, 0
-    for packet in container.demux(streams):
-        if packet.stream.type == "audio":
-            if packet.dts is not None:  # without one it only says that the stream ends
-                packets.append(packet)
-            continue
-        for frame in packet.decode():
-            if frames and (frame.width, frame.height) != (frames[0].width, frames[0].height):
-                raise InputError(f"{clip.path}: its pictures change their size, which is not supported.")
-            frames.append(frame)
-            count, damaged = count + 1, damaged + frame.is_corrupt
-            if len(frames) == batch_size:
-                yield Batch(frames, packets)
-                frames, packets = [], []
-    if frames or packets:
-        yield Batch(frames, packets)
-    if damaged:
-        clip.notes.append(f"{damaged} of its {count} frames are damaged, and were restored as far as they can be read")
-    if count < container.streams.video[0].frames:
-        clip.notes.append(f"it ends early: {count} of {container.streams.video[0].frames} frames can be read")
-
-
-class _Writer:
-    """A file being written with the streams of a clip; the first frame decides the picture's size."""
-
-    def __init__(self, output: Any, clip: Clip, encoder: str, quality: int):
-        self._output, self._source = output, clip.container.streams.video[0]
-        output.metadata.update(clip.container.metadata)
-        if clip.container.chapters():
-            output.set_chapters(clip.container.chapters())
-        self._stream = output.add_stream(encoder, rate=self._source.average_rate or self._source.guessed_rate or 25)
-        self._stream.options = {"crf": str(quality)} | ({"b": "0"} if encoder == "libvpx-vp9" else {})
-        self._audio = {stream.index: output.add_stream_from_template(stream) for stream in clip.container.streams.audio}
-        self._begun = False
-
-    def write(self, batch: Batch, pictures: np.ndarray) -> None:
-        """Encode frames that take the time of the batch's, and copy its sound."""
-        if batch.frames and not self._begun:
-            self._begin(batch.frames[0], pictures.shape[1:3])
-        for frame, picture in zip(batch.frames, pictures, strict=True):
-            self._output.mux(self._stream.encode(self._to_frame(frame, picture)))
-        for packet in batch.packets:
-            packet.stream = self._audio[packet.stream.index]
-            self._output.mux(packet)
-
-    def finish(self, path: Path) -> None:
-        """Write what the encoder still holds.
-
-        Raises:
-            InputError: there was no frame.
-        """
-        if not self._begun:
-            raise InputError(f"{path}: not one picture in it can be read. Put a good copy in its place.")
-        self._output.mux(self._stream.encode(None))
-
-    def _begin(self, frame: Any, size: tuple[int, int]) -> None:
-        context, source = self._stream.codec_context, self._source.codec_context
-        height, width = size
-        context.height, context.width = height, width
-        # Half the resolution of colours, as most videos have it, needs even sides.
-        halved = height % 2 == 0 and width % 2 == 0 and not frame.format.name.startswith(("yuv444", "yuvj444", "rgb"))
-        context.pix_fmt = "yuv420p" if halved else "yuv444p"
-        context.time_base = self._source.time_base
-        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(context, name, getattr(source, name))
-        self._begun = True
-
-    def _to_frame(self, frame: Any, picture: np.ndarray) -> Any:
-        import av
-
-        restored = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        context = self._stream.codec_context
-        restored = restored.reformat(format=context.pix_fmt, dst_colorspace=frame.colorspace)
-        restored.pts, restored.time_base = frame.pts, frame.time_base
-        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(restored, name, getattr(frame, name))
-        return restored
+def _video_packets(clip: Clip, store: SegmentStore, stream: Any) -> Iterator[Any]:
+    """Yield the packets of all segments with the times of their frames."""
+    av = require_pyav()
+    timings = [store.timing(number) for number in range(len(store.frame_counts()))]
+    starts = np.cumsum([0, *(len(times) for times, _ in timings)])
+    times = np.concatenate([times for times, _ in timings])
+    places = np.concatenate([start + places for start, (_, places) in zip(starts, timings, strict=False)])
+    decoded = decoding_times(times, places)
+    durations = np.diff(times, append=times[-1] + max(round(1 / (clip.rate * clip.time_base)), 1))
+    for number, start in enumerate(starts[:-1]):
+        segment = store.load(number)
+        for i, data in enumerate(segment.packets, start=start):
+            place = places[i]
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, clip.time_base
+            packet.pts, packet.dts = int(times[place]), int(decoded[i])
+            packet.duration, packet.is_keyframe = int(durations[place]), bool(segment.keyframes[i - start])
+            yield packet

@@ -1,0 +1,164 @@
+"""The sound of a restored video: copied where the container can hold it, re-encoded or refused where it cannot."""
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.video_encoding import CONTAINERS
+from jaxdeblur.video_source import Clip, open_container, require_pyav, unreadable
+
+BITS_PER_CHANNEL = 128_000  # per second, of sound that is re-encoded with loss
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of files that only count their channels
+# Tags that describe how the source was stored rather than what it is.
+_STORAGE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_", "ENCODER", "VENDOR_ID")
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioTrack:
+    """How one stream of sound is written.
+
+    Attributes:
+        index: the stream's in its file.
+        encoder: FFmpeg's name; "" copies the stream.
+    """
+
+    index: int
+    encoder: str
+
+
+def plan_audio(clip: Clip, suffix: str) -> tuple[list[AudioTrack], list[str]]:
+    """Return how each stream of sound is written to a file with the suffix, and what is lost by that.
+
+    Raises:
+        InputError: a stream can be neither copied nor decoded ("video-audio-codec").
+    """
+    tracks, notes = [], []
+    with open_container(clip.path) as container:
+        for number, stream in enumerate(container.streams.audio, start=1):
+            encoder = "" if _fits(stream, suffix, "") else CONTAINERS[suffix].audio_encoder
+            name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
+            if encoder and not (stream.codec_context and _fits(stream, suffix, encoder)):
+                raise InputError(
+                    f"{clip.path}: audio stream {number} ({name}) can be neither copied to {suffix} nor re-encoded. "
+                    "Choose .mkv, or convert the sound first.",
+                    code="video-audio-codec",
+                )
+            if encoder:
+                notes.append(f"audio stream {number} ({name}) does not fit {suffix} and is re-encoded as {encoder}")
+            if suffix in (".mov", ".m4v") and _roles(stream):
+                notes.append(f"{suffix} cannot mark audio stream {number} as {', '.join(_roles(stream))}")
+            tracks.append(AudioTrack(stream.index, encoder))
+    return tracks, notes
+
+
+def _roles(stream: Any) -> list[str]:
+    """Return the names of a stream's dispositions, "default" apart."""
+    return [flag.name for flag in type(stream.disposition) if flag & stream.disposition and flag.name != "default"]
+
+
+def _fits(stream: Any, suffix: str, encoder: str) -> bool:
+    """Return whether a file can hold a stream, as it is or encoded, by writing the head of one to memory."""
+    av = require_pyav()
+    # MP4 has a form for PCM, which hardly any player knows.
+    if not encoder and suffix == ".mp4" and (not stream.codec_context or stream.codec_context.name.startswith("pcm_")):
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=CONTAINERS[suffix].muxer) as output:
+            _add_stream(output, stream, encoder)
+            output.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _add_stream(output: Any, source: Any, encoder: str) -> Any:
+    """Return a stream of an output for the sound of a source, with its language, title and flags."""
+    if not encoder:
+        stream = output.add_stream_from_template(source)
+    else:
+        from av.codec import Codec
+
+        rates = Codec(encoder, "w").audio_rates
+        stream = output.add_stream(encoder, rate=source.rate if not rates or source.rate in rates else 48000)
+        stream.codec_context.layout = _layout(source)
+        if encoder != "flac":
+            stream.codec_context.bit_rate = BITS_PER_CHANNEL * source.channels
+    copy_tags(source, stream)
+    return stream
+
+
+def copy_tags(source: Any, stream: Any) -> None:
+    """Give a stream the language, title and other tags of its source, and its flags (default, commentary, ...)."""
+    tags = {name: text for name, text in source.metadata.items() if not name.upper().startswith(_STORAGE_TAGS)}
+    if "name" in tags:  # how MP4 and MOV call a title
+        tags.setdefault("title", tags.pop("name"))
+    stream.metadata.update(tags)
+    stream.disposition = source.disposition
+
+
+def _layout(source: Any) -> str:
+    return _LAYOUTS.get(source.channels, source.layout.name)
+
+
+class AudioWriter:
+    """Moves the sound of a video file to an output."""
+
+    def __init__(self, path: Path, container: Any, output: Any, tracks: Sequence[AudioTrack]):
+        """Add a stream to the output for each track of the container that is read."""
+        self.num_damaged = 0  # packets that were left out
+        self._path, self._container = path, container
+        self._tracks = {track.index: track for track in tracks}
+        self._streams = {
+            index: _add_stream(output, container.streams[index], track.encoder) for index, track in self._tracks.items()
+        }
+        self._resamplers = {
+            index: _resampler(self._streams[index]) for index, track in self._tracks.items() if track.encoder
+        }
+
+    def packets(self) -> Iterator[Any]:
+        """Yield the packets to write, each stream's in order.
+
+        Raises:
+            InputError: the file cannot be read to its end ("video-unreadable").
+        """
+        av = require_pyav()
+        for packet in self._demuxed():
+            index = packet.stream.index
+            if self._tracks[index].encoder:
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError:  # players skip it too
+                    self.num_damaged += 1
+                    continue
+                for frame in frames:
+                    yield from self._encoded(index, frame)
+            elif packet.dts is not None:  # without one it only says that the stream ends
+                packet.stream = self._streams[index]
+                yield packet
+        for index in self._resamplers:
+            yield from self._encoded(index, None)
+
+    def _demuxed(self) -> Iterator[Any]:
+        av = require_pyav()
+        try:
+            if self._tracks:
+                yield from self._container.demux([self._container.streams[index] for index in self._tracks])
+        except av.FFmpegError as error:
+            raise unreadable(self._path, error) from error
+
+    def _encoded(self, index: int, frame: Any) -> Iterator[Any]:
+        for resampled in self._resamplers[index].resample(frame):
+            yield from self._streams[index].encode(resampled)
+        if frame is None:
+            yield from self._streams[index].encode(None)
+
+
+def _resampler(stream: Any) -> Any:
+    from av.audio.resampler import AudioResampler
+
+    context = stream.codec_context
+    context.open()  # which decides the size of its frames
+    return AudioResampler(context.format, context.layout, context.rate, context.frame_size or None)

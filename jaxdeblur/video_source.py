@@ -1,0 +1,284 @@
+"""Reading a video: what its file says, and its frames as upright progressive RGB. Needs PyAV."""
+
+import dataclasses
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.video_colours import MATRICES, RGB, Colours, colours_of, to_rgb
+
+# Of a display matrix: an entry below this share of the largest is rounding, not a rotation.
+_NEGLIGIBLE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Orientation:
+    """How a player turns stored frames: first exchanges rows and columns, then mirrors."""
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture, (H, W, 3), as players show it."""
+        picture = picture.swapaxes(0, 1) if self.transpose else picture
+        picture = picture[::-1] if self.flip_rows else picture
+        return picture[:, ::-1] if self.flip_columns else picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video that can be restored.
+
+    Attributes:
+        path: its file.
+        num_frames: as the file states, or by its length; 0 if it states neither.
+        size: height and width of the upright picture, in pixels.
+        orientation: from stored to upright frames.
+        aspect: width of an upright pixel over its height.
+        rate: frames per second, on average.
+        time_base: unit of the frames' times, in seconds.
+        colours: how the first frame encodes colours.
+        notes: what a result cannot keep of it.
+    """
+
+    path: Path
+    num_frames: int
+    size: tuple[int, int]
+    orientation: Orientation
+    aspect: Fraction
+    rate: Fraction
+    time_base: Fraction
+    colours: Colours
+    notes: list[str]
+
+
+def require_pyav() -> Any:
+    """Return the module `av`.
+
+    Raises:
+        InputError: it is not installed ("video-no-pyav").
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise InputError(
+            "Videos need PyAV, which is not installed: pip install '.[video]'.", code="video-no-pyav"
+        ) from error
+    return av
+
+
+def open_container(path: Path) -> Any:
+    """Return PyAV's container of a video file, open for reading.
+
+    Raises:
+        InputError: the file cannot be read as a video ("video-unreadable").
+    """
+    av = require_pyav()
+    try:
+        return av.open(str(path))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def open_clip(path: Path) -> Clip:
+    """Return what a video file says of itself and of its first frame.
+
+    Raises:
+        InputError: it cannot be read ("video-unreadable"), holds no video ("video-no-pictures"), or encodes colours or
+            orientation in a way that is not supported ("video-colour-matrix", "video-orientation").
+    """
+    with open_container(path) as container:
+        stream = find_video_stream(container, path)
+        frame = next(_decoded_frames(container, stream, path), None)
+        if frame is None:
+            raise InputError(
+                f"{path}: not one frame can be decoded. Replace it with an intact copy.", code="video-unreadable"
+            )
+        colours, orientation = colours_of(frame), _orientation(frame, path)
+        if colours.matrix not in MATRICES and colours.matrix != RGB:
+            raise InputError(
+                f"{path}: its colours are encoded with FFmpeg's colour space {colours.matrix}, which is not supported. "
+                "Convert it to BT.709 first.",
+                code="video-colour-matrix",
+            )
+        aspect, size = stream.sample_aspect_ratio or Fraction(1), (frame.height, frame.width)
+        if orientation.transpose:
+            aspect, size = 1 / aspect, size[::-1]
+        count = stream.frames
+        if not count and stream.duration and stream.average_rate:
+            count = round(float(stream.duration * stream.time_base * stream.average_rate))
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        notes = _losses(container, stream, frame)
+        return Clip(path, count, size, orientation, aspect, rate, stream.time_base, colours, notes)
+
+
+def read_pictures(clip: Clip, notes: list[str], skip: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (time in units of `clip.time_base`, uint8 RGB (H, W, 3)) of each frame, upright and progressive.
+
+    Times increase strictly.
+
+    Args:
+        clip: what is read.
+        notes: at the end, what turned out to be damaged or interlaced is appended.
+        skip: number of frames to leave out at the start; they are decoded all the same, so that the others do not
+            depend on it.
+
+    Raises:
+        InputError: the file cannot be read to its end ("video-unreadable"), or its frames change their size
+            ("video-size-changes").
+    """
+    with open_container(clip.path) as container:
+        stream = find_video_stream(container, clip.path)
+        stated, counts = stream.frames, {"all": 0, "damaged": 0, "interlaced": 0}
+        frames = _deinterlaced(_counted(_decoded_frames(container, stream, clip.path), counts))
+        step = max(round(1 / (clip.rate * clip.time_base)), 1)
+        time = None
+        for number, frame in enumerate(frames):
+            time = _next_time(frame, clip.time_base, time, step)
+            if number >= skip:
+                yield time, np.ascontiguousarray(clip.orientation.apply(to_rgb(frame)))
+    count = counts["all"]
+    if counts["interlaced"]:
+        notes.append(f"{counts['interlaced']} of its {count} frames are interlaced, and were deinterlaced")
+    if counts["damaged"]:
+        notes.append(f"{counts['damaged']} of its {count} frames are damaged, and were restored as far as decoded")
+    if count < stated:
+        notes.append(f"it ends early: {count} of {stated} frames can be read")
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """Return the error to raise for a file that FFmpeg cannot read."""
+    return InputError(
+        f"{path}: cannot be read as a video ({error}). Replace it with an intact copy.", code="video-unreadable"
+    )
+
+
+def find_video_stream(container: Any, path: Path) -> Any:
+    """Return the first video stream that is not a cover picture."""
+    from av.stream import Disposition
+
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{path}: holds no video; expected a file with moving pictures.", code="video-no-pictures")
+    if streams[0].codec_context is None:
+        raise InputError(
+            f"{path}: its video codec cannot be decoded. Convert it to H.264 first.", code="video-unreadable"
+        )
+    streams[0].thread_type = "AUTO"
+    return streams[0]
+
+
+def _decoded_frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    av = require_pyav()
+    size = None
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                size = size or (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    raise InputError(
+                        f"{path}: its frames change from {size[0]}x{size[1]} to {frame.width}x{frame.height} pixels, "
+                        "which is not supported. Split it there first.",
+                        code="video-size-changes",
+                    )
+                yield frame
+    except av.FFmpegError as error:
+        raise unreadable(path, error) from error
+
+
+def _counted(frames: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
+    for frame in frames:
+        counts["all"] += 1
+        counts["damaged"] += frame.is_corrupt
+        counts["interlaced"] += frame.interlaced_frame
+        yield frame
+
+
+def _deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
+    """Yield as many frames, those that are marked interlaced deinterlaced by FFmpeg's bwdif."""
+    graph = None
+    for frame in frames:
+        if graph is None and frame.interlaced_frame:
+            graph = _bwdif_graph(frame)
+        if graph is None:
+            yield frame
+            continue
+        graph.vpush(frame)
+        yield from _pull_all(graph)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pull_all(graph)
+
+
+def _bwdif_graph(frame: Any) -> Any:
+    from av.filter import Graph
+
+    graph = Graph()
+    source = graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base=str(frame.time_base),
+        colorspace=str(int(frame.colorspace)),
+        range=str(int(frame.color_range)),
+    )
+    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
+    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
+    return graph
+
+
+def _pull_all(graph: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield graph.vpull()
+        except (BlockingIOError, EOFError):  # it needs another frame, or is at its end
+            return
+
+
+def _next_time(frame: Any, time_base: Fraction, previous: int | None, step: int) -> int:
+    """Return a frame's time in units of `time_base`; one without a usable time follows the frame before it."""
+    if frame.pts is None:
+        return 0 if previous is None else previous + step
+    time = round(frame.pts * frame.time_base / time_base)
+    return time if previous is None else max(time, previous + 1)
+
+
+def _orientation(frame: Any, path: Path) -> Orientation:
+    """Return the orientation that a frame's display matrix asks for.
+
+    The matrix (a b u; c d v; x y w) takes a stored place (x, y) to (a x + c y, b x + d y), up to a shift.
+    """
+    from av.sidedata.sidedata import Type
+
+    if Type.DISPLAYMATRIX not in [data.type for data in frame.side_data]:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(frame.side_data[Type.DISPLAYMATRIX]), np.int32)[:5].tolist()
+    scale = max(abs(a), abs(b), abs(c), abs(d)) * _NEGLIGIBLE
+    if a and d and max(abs(b), abs(c)) <= scale:
+        return Orientation(flip_rows=d < 0, flip_columns=a < 0)
+    if b and c and max(abs(a), abs(d)) <= scale:
+        return Orientation(transpose=True, flip_rows=b < 0, flip_columns=c < 0)
+    raise InputError(
+        f"{path}: asks players to rotate it by something other than quarter turns, which is not supported. "
+        "Re-encode it upright first.",
+        code="video-orientation",
+    )
+
+
+def _losses(container: Any, stream: Any, frame: Any) -> list[str]:
+    """Return what of a file the result cannot hold."""
+    notes = []
+    if max(part.bits for part in frame.format.components) > 8:
+        notes.append("its colours of more than 8 bits are read and written at 8 bits")
+    if any(part.is_alpha for part in frame.format.components):
+        notes.append("its transparency is left out")
+    others = {other.type for other in container.streams if other.type not in ("audio", "video")}
+    others |= {"second video" for other in container.streams.video if other.index != stream.index}
+    if others:
+        notes.append(f"left out: {', '.join(sorted(others))}")
+    return notes
