@@ -139,7 +139,8 @@ def test_decoding_times_are_ahead_of_the_times_of_showing(times, places, expecte
 
 
 def test_a_stopped_run_resumes_and_gives_the_same_file(tmp_path):
-    source = write_clip(tmp_path / "clip.mp4", blocks(3 * SEGMENT_FRAMES + 7))
+    # x264 encodes much smaller pictures a little differently from time to time.
+    source = write_clip(tmp_path / "clip.mp4", blocks(3 * SEGMENT_FRAMES + 7, 96, 128))
     restore(source, tmp_path / "whole.mp4", quality=20, batch_size=8)
     batches = SEGMENT_FRAMES // 8
     how = {"quality": 20, "batch_size": 8}
