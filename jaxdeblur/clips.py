@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_audio import AudioTrack, AudioWriter, copy_tags, plan_audio
+from jaxdeblur.video_audio import AudioTrack, AudioWriter, copy_tags, lost_tags, plan_audio
 from jaxdeblur.video_encoding import (
     CONTAINERS,
     Encoding,
@@ -216,6 +216,7 @@ def _join_segments(job: ClipJob, store: SegmentStore, path: Path) -> None:
         raise InputError(
             f"{job.target}: FFmpeg cannot write it ({error}). Choose another suffix.", code="video-write"
         ) from error
+    job.notes.extend(lost_tags(job.clip.path, path))
     if audio.num_damaged:
         job.notes.append(f"{audio.num_damaged} damaged packets of sound were left out")
 

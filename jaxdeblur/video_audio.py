@@ -12,8 +12,11 @@ from jaxdeblur.video_source import Clip, open_container, require_pyav, unreadabl
 
 BITS_PER_CHANNEL = 128_000  # per second, of sound that is re-encoded with loss
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of files that only count their channels
-# Tags that describe how the source was stored rather than what it is.
-_STORAGE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_", "ENCODER", "VENDOR_ID")
+# Tags that describe how the source was stored, and no longer hold.
+_STORAGE_TAGS = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_", "ENCODER", "VENDOR_ID", "ROTATE")
+
+# QuickTime's codes of languages, where they are not those of ISO 639-2/T.
+_QUICKTIME_LANGUAGES = {"deu": "ger", "ell": "gre", "isl": "ice", "nld": "dut", "swe": "sve", "zho": "chi"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +51,8 @@ def plan_audio(clip: Clip, suffix: str) -> tuple[list[AudioTrack], list[str]]:
                 )
             if encoder:
                 notes.append(f"audio stream {number} ({name}) does not fit {suffix} and is re-encoded as {encoder}")
-            if suffix in (".mov", ".m4v") and _roles(stream):
-                notes.append(f"{suffix} cannot mark audio stream {number} as {', '.join(_roles(stream))}")
             tracks.append(AudioTrack(stream.index, encoder))
     return tracks, notes
-
-
-def _roles(stream: Any) -> list[str]:
-    """Return the names of a stream's dispositions, "default" apart."""
-    return [flag.name for flag in type(stream.disposition) if flag & stream.disposition and flag.name != "default"]
 
 
 def _fits(stream: Any, suffix: str, encoder: str) -> bool:
@@ -95,8 +91,31 @@ def copy_tags(source: Any, stream: Any) -> None:
     tags = {name: text for name, text in source.metadata.items() if not name.upper().startswith(_STORAGE_TAGS)}
     if "name" in tags:  # how MP4 and MOV call a title
         tags.setdefault("title", tags.pop("name"))
+    if stream.container.format.name == "mov" and "language" in tags:
+        tags["language"] = _QUICKTIME_LANGUAGES.get(tags["language"], tags["language"])
     stream.metadata.update(tags)
     stream.disposition = source.disposition
+
+
+def lost_tags(source: Path, result: Path) -> list[str]:
+    """Return what a result does not say of its streams of sound that the source does, as its format cannot hold it."""
+    lost = []
+    with open_container(source) as before, open_container(result) as after:
+        for number, (old, new) in enumerate(zip(before.streams.audio, after.streams.audio, strict=True), start=1):
+            found = _description(new)
+            missing = [text for name, text in _description(old).items() if text and found[name] != text]
+            missing += [flag.name for flag in type(old.disposition) if flag & old.disposition & ~new.disposition]
+            if missing:
+                lost.append(f"{result.suffix} cannot hold of audio stream {number}: {', '.join(missing)}")
+    return lost
+
+
+def _description(stream: Any) -> dict[str, str]:
+    language = stream.metadata.get("language", "")
+    return {
+        "language": "" if language == "und" else _QUICKTIME_LANGUAGES.get(language, language),
+        "title": stream.metadata.get("title") or stream.metadata.get("name", ""),
+    }
 
 
 def _layout(source: Any) -> str:
