@@ -10,24 +10,8 @@ import numpy as np
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.video_colours import MATRICES, RGB, Colours, colours_of, to_rgb
-
-# Of a display matrix: an entry below this share of the largest is rounding, not a rotation.
-_NEGLIGIBLE = 1e-3
-
-
-@dataclasses.dataclass(frozen=True)
-class Orientation:
-    """How a player turns stored frames: first exchanges rows and columns, then mirrors."""
-
-    transpose: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
-
-    def apply(self, picture: np.ndarray) -> np.ndarray:
-        """Return a picture, (H, W, 3), as players show it."""
-        picture = picture.swapaxes(0, 1) if self.transpose else picture
-        picture = picture[::-1] if self.flip_rows else picture
-        return picture[:, ::-1] if self.flip_columns else picture
+from jaxdeblur.video_deinterlacing import deinterlace
+from jaxdeblur.video_orientation import Orientation, orientation_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +83,7 @@ def open_clip(path: Path) -> Clip:
             raise InputError(
                 f"{path}: not one frame can be decoded. Replace it with an intact copy.", code="video-unreadable"
             )
-        colours, orientation = colours_of(frame), _orientation(frame, path)
+        colours, orientation = colours_of(frame), orientation_of(frame, path)
         if colours.matrix not in MATRICES and colours.matrix != RGB:
             raise InputError(
                 f"{path}: its colours are encoded with FFmpeg's colour space {colours.matrix}, which is not supported. "
@@ -135,7 +119,7 @@ def read_pictures(clip: Clip, notes: list[str], skip: int = 0) -> Iterator[tuple
     with open_container(clip.path) as container:
         stream = find_video_stream(container, clip.path)
         stated, counts = stream.frames, {"all": 0, "damaged": 0, "interlaced": 0}
-        frames = _deinterlaced(_counted(_decoded_frames(container, stream, clip.path), counts))
+        frames = deinterlace(_counted(_decoded_frames(container, stream, clip.path), counts))
         step = max(round(1 / (clip.rate * clip.time_base)), 1)
         time = None
         for number, frame in enumerate(frames):
@@ -199,75 +183,12 @@ def _counted(frames: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
         yield frame
 
 
-def _deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yield as many frames, those that are marked interlaced deinterlaced by FFmpeg's bwdif."""
-    graph = None
-    for frame in frames:
-        if graph is None and frame.interlaced_frame:
-            graph = _bwdif_graph(frame)
-        if graph is None:
-            yield frame
-            continue
-        graph.vpush(frame)
-        yield from _pull_all(graph)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _pull_all(graph)
-
-
-def _bwdif_graph(frame: Any) -> Any:
-    from av.filter import Graph
-
-    graph = Graph()
-    source = graph.add(
-        "buffer",
-        video_size=f"{frame.width}x{frame.height}",
-        pix_fmt=frame.format.name,
-        time_base=str(frame.time_base),
-        colorspace=str(int(frame.colorspace)),
-        range=str(int(frame.color_range)),
-    )
-    bwdif = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
-    graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
-    return graph
-
-
-def _pull_all(graph: Any) -> Iterator[Any]:
-    while True:
-        try:
-            yield graph.vpull()
-        except (BlockingIOError, EOFError):  # it needs another frame, or is at its end
-            return
-
-
 def _next_time(frame: Any, time_base: Fraction, previous: int | None, step: int) -> int:
     """Return a frame's time in units of `time_base`; one without a usable time follows the frame before it."""
     if frame.pts is None:
         return 0 if previous is None else previous + step
     time = round(frame.pts * frame.time_base / time_base)
     return time if previous is None else max(time, previous + 1)
-
-
-def _orientation(frame: Any, path: Path) -> Orientation:
-    """Return the orientation that a frame's display matrix asks for.
-
-    The matrix (a b u; c d v; x y w) takes a stored place (x, y) to (a x + c y, b x + d y), up to a shift.
-    """
-    from av.sidedata.sidedata import Type
-
-    if Type.DISPLAYMATRIX not in [data.type for data in frame.side_data]:
-        return Orientation()
-    a, b, _, c, d = np.frombuffer(bytes(frame.side_data[Type.DISPLAYMATRIX]), np.int32)[:5].tolist()
-    scale = max(abs(a), abs(b), abs(c), abs(d)) * _NEGLIGIBLE
-    if a and d and max(abs(b), abs(c)) <= scale:
-        return Orientation(flip_rows=d < 0, flip_columns=a < 0)
-    if b and c and max(abs(a), abs(d)) <= scale:
-        return Orientation(transpose=True, flip_rows=b < 0, flip_columns=c < 0)
-    raise InputError(
-        f"{path}: asks players to rotate it by something other than quarter turns, which is not supported. "
-        "Re-encode it upright first.",
-        code="video-orientation",
-    )
 
 
 def _losses(container: Any, stream: Any, frame: Any) -> list[str]:
