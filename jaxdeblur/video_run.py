@@ -44,6 +44,25 @@ def run_videos(plan: VideoPlan, options: argparse.Namespace) -> int:
             say(f"{len(finished)} of {len(plan.jobs)} videos are restored already.")
         clips = {job: clip for job, clip in clips.items() if job not in finished}
         plan.folder.mkdir(parents=True, exist_ok=True)
+    status = _restore_all(clips, plan, restorer, settings, record, options, problems)
+    if problems:
+        say(list_problems(f"{len(problems)} failed:", problems, "The others are not affected.", shown=None))
+    return status or (1 if problems else 0)
+
+
+def _restore_all(
+    clips: dict[Job, ClipJob],
+    plan: VideoPlan,
+    restorer: Restorer,
+    settings: dict[str, str],
+    record: Record | None,
+    options: argparse.Namespace,
+    problems: list[str],
+) -> int:
+    """Restore one video after the other; return 130 if it was stopped, else 0.
+
+    What is wrong with a video is added to `problems`; if it is the only one, it is raised.
+    """
     with stop_on_signal("the frames under way", "from the last frames it saved") as request:
         for number, (job, clip) in enumerate(clips.items(), start=1):
             if len(clips) > 1:
@@ -56,9 +75,9 @@ def run_videos(plan: VideoPlan, options: argparse.Namespace) -> int:
                 if not plan.folder:
                     raise
                 problems.append(str(error))
-    if problems:
-        say(list_problems(f"{len(problems)} failed:", problems, "The others are not affected.", shown=None))
-    return 1 if problems else 0
+                if isinstance(error, OSError):  # a full disk, say: the others would fail too
+                    return 0
+    return 0
 
 
 def _inspect(plan: VideoPlan, quality: int) -> tuple[dict[Job, ClipJob], list[str]]:

@@ -138,6 +138,31 @@ def test_decoding_times_are_ahead_of_the_times_of_showing(times, places, expecte
     assert (found <= np.array(times)[places]).all()
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_title_and_chapters_stay(tmp_path, suffix):
+    source = write_clip(tmp_path / "in.mkv", blocks(25))
+    chapters = [
+        {"id": i, "start": 400 * i, "end": 400 * i + 400, "time_base": Fraction(1, 1000), "metadata": {"title": name}}
+        for i, name in enumerate(("Morning", "Evening"))
+    ]
+    with av.open(str(source)) as container, av.open(str(tmp_path / "clip.mkv"), "w") as output:
+        output.metadata["title"] = "A day"
+        output.set_chapters(chapters)
+        streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in container.streams}
+        for packet in container.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    assert restore(tmp_path / "clip.mkv", tmp_path / f"out{suffix}")[0]
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert container.metadata["title"] == "A day"
+        found = [
+            (float(chapter["start"] * chapter["time_base"]), chapter["metadata"]["title"])
+            for chapter in container.chapters()
+        ]
+    assert found == [(0.0, "Morning"), (pytest.approx(0.4), "Evening")]
+
+
 def test_a_stopped_run_resumes_and_gives_the_same_file(tmp_path):
     # x264 encodes much smaller pictures a little differently from time to time.
     source = write_clip(tmp_path / "clip.mp4", blocks(3 * SEGMENT_FRAMES + 7, 96, 128))
