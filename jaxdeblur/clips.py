@@ -1,8 +1,8 @@
-"""Restoring a video frame by frame, resumably; everything else about it is kept.
+"""Restoring a video frame by frame: resumable, with timing, sound and metadata kept.
 
-Frames are restored in segments that are encoded and put on disk one by one (`video_encoding.py`, `video_progress.py`).
-A run that was stopped therefore loses the segment under way at most. At the end the segments are joined with the sound,
-without encoding them again, and the file gets its name once it is complete.
+Frames are restored in segments, each encoded and saved by itself (`video_encoding.py`, `video_progress.py`), so a run
+that is stopped loses at most the segment in progress. At the end the segments are joined with the sound without being
+encoded again, and the file gets its name once it is complete.
 """
 
 import dataclasses
@@ -31,6 +31,14 @@ from jaxdeblur.video_source import Clip, find_video_stream, open_clip, open_cont
 
 # The frames of a segment: what a stopped run loses at most. Many batch sizes divide it, so that they are filled.
 SEGMENT_FRAMES = 48
+
+_SOURCE_FAULTS = (
+    "video-unreadable",
+    "video-size-changes",
+    "video-colour-matrix",
+    "video-times",
+    "video-audio-changes",
+)
 
 RestoreFrames = Callable[[np.ndarray], np.ndarray]
 
@@ -84,7 +92,7 @@ def restore_clip(
 ) -> bool:
     """Restore a video; return False if a stop was asked for. The same call then resumes it.
 
-    Reading, restoring and encoding go on at the same time; three batches of frames are in memory.
+    Reading, restoring and encoding overlap; three batches of frames are in memory.
 
     Args:
         job: what is restored; what turns out to be damaged is added to its notes. A file at its target is replaced.
@@ -112,7 +120,7 @@ def restore_clip(
             unfinished = store.folder / f"result{job.target.suffix.lower()}"
             _join_segments(job, store, unfinished)
         except InputError as error:
-            if error.code in ("video-unreadable", "video-size-changes"):  # it can never be completed
+            if error.code in _SOURCE_FAULTS:  # it can never be completed
                 store.remove()
             raise
         before_naming(unfinished)
@@ -192,9 +200,9 @@ class _SegmentWriter:
 def _join_segments(job: ClipJob, store: SegmentStore, path: Path) -> None:
     """Write the segments and the sound of the source to a file."""
     av = require_pyav()
-    container = CONTAINERS[path.suffix]
+    muxer = CONTAINERS[path.suffix].muxer
     try:
-        with open_container(job.clip.path) as source, av.open(str(path), "w", format=container.muxer) as output:
+        with open_container(job.clip.path) as source, av.open(str(path), "w", format=muxer) as output:
             output.metadata.update(source.metadata)
             if source.chapters():
                 output.set_chapters(source.chapters())

@@ -42,7 +42,7 @@ def plan_audio(clip: Clip, suffix: str) -> tuple[list[AudioTrack], list[str]]:
     with open_container(clip.path) as container:
         for number, stream in enumerate(container.streams.audio, start=1):
             encoder = "" if _fits(stream, suffix, "") else CONTAINERS[suffix].audio_encoder
-            name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
+            name = stream.codec_context.codec.canonical_name if stream.codec_context else "of an unknown codec"
             if encoder and not (stream.codec_context and _fits(stream, suffix, encoder)):
                 raise InputError(
                     f"{clip.path}: audio stream {number} ({name}) can be neither copied to {suffix} nor re-encoded. "
@@ -129,19 +129,18 @@ class AudioWriter:
         """Add a stream to the output for each track of the container that is read."""
         self.num_damaged = 0  # packets that were left out
         self._path, self._container = path, container
+        self._last: dict[int, int] = {}  # of each stream: the time of the last packet
         self._tracks = {track.index: track for track in tracks}
         self._streams = {
             index: _add_stream(output, container.streams[index], track.encoder) for index, track in self._tracks.items()
-        }
-        self._resamplers = {
-            index: _resampler(self._streams[index]) for index, track in self._tracks.items() if track.encoder
         }
 
     def packets(self) -> Iterator[Any]:
         """Yield the packets to write, each stream's in order.
 
         Raises:
-            InputError: the file cannot be read to its end ("video-unreadable").
+            InputError: the file cannot be read to its end ("video-unreadable"), or sound to be re-encoded changes its
+                rate, layout or format on the way ("video-audio-changes").
         """
         av = require_pyav()
         for packet in self._demuxed():
@@ -156,9 +155,19 @@ class AudioWriter:
                     yield from self._encoded(index, frame)
             elif packet.dts is not None:  # without one it only says that the stream ends
                 packet.stream = self._streams[index]
+                self._advance(index, packet)
                 yield packet
-        for index in self._resamplers:
-            yield from self._encoded(index, None)
+        for index, track in self._tracks.items():
+            if track.encoder:
+                yield from self._encoded(index, None)
+
+    def _advance(self, index: int, packet: Any) -> None:
+        """Move a packet that is not later than the one before it to just after that one, as muxers demand."""
+        last = self._last.get(index)
+        if last is not None and packet.dts <= last:
+            packet.dts = last + 1
+            packet.pts = max(packet.pts, packet.dts) if packet.pts is not None else packet.dts
+        self._last[index] = packet.dts
 
     def _demuxed(self) -> Iterator[Any]:
         av = require_pyav()
@@ -168,16 +177,15 @@ class AudioWriter:
         except av.FFmpegError as error:
             raise unreadable(self._path, error) from error
 
-    def _encoded(self, index: int, frame: Any) -> Iterator[Any]:
-        for resampled in self._resamplers[index].resample(frame):
-            yield from self._streams[index].encode(resampled)
-        if frame is None:
-            yield from self._streams[index].encode(None)
-
-
-def _resampler(stream: Any) -> Any:
-    from av.audio.resampler import AudioResampler
-
-    context = stream.codec_context
-    context.open()  # which decides the size of its frames
-    return AudioResampler(context.format, context.layout, context.rate, context.frame_size or None)
+    def _encoded(self, index: int, frame: Any) -> list[Any]:
+        av = require_pyav()
+        try:
+            return self._streams[index].encode(frame)
+        except av.FFmpegError:
+            raise
+        except ValueError as error:  # of PyAV's resampler
+            raise InputError(
+                f"{self._path}: its sound changes from one format to another, so it cannot be re-encoded. Choose .mkv, "
+                "which holds it as it is.",
+                code="video-audio-changes",
+            ) from error

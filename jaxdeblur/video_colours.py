@@ -11,6 +11,7 @@ import numpy as np
 
 # Values of FFmpeg's AVColorSpace and AVColorRange.
 RGB, BT709, UNSPECIFIED = 0, 1, 2
+RESERVED = (0, 3)  # of YUV: some encoders write them, and decoders take them for "not specified"
 LIMITED, FULL = 1, 2
 # The matrix swscale converts with, for each AVColorSpace. One that is not stated is BT.601, as in FFmpeg.
 MATRICES = {1: 1, 2: 5, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
@@ -40,7 +41,9 @@ def colours_of(frame: Any) -> Colours:
     first, second = frame.format.components[0], frame.format.components[min(1, len(frame.format.components) - 1)]
     halved_width, halved_height = second.width < first.width, second.height < first.height
     chroma = "420" if halved_height or is_grey(frame) else "422" if halved_width else "444"
-    return Colours(int(frame.colorspace), is_full_range(frame), frame.color_primaries, frame.color_trc, chroma)
+    tags = (frame.colorspace, frame.color_primaries, frame.color_trc)
+    matrix, primaries, transfer = (UNSPECIFIED if int(tag) in RESERVED else int(tag) for tag in tags)
+    return Colours(RGB if is_rgb(frame) else matrix, is_full_range(frame), primaries, transfer, chroma)
 
 
 def is_grey(frame: Any) -> bool:
@@ -67,7 +70,7 @@ def to_rgb(frame: Any) -> np.ndarray:
         return np.repeat(grey[..., None], 3, axis=2)
     options = {"format": "rgb24", "dst_color_range": FULL, "interpolation": _interpolation()}
     if not is_rgb(frame):
-        options["src_colorspace"] = MATRICES[int(frame.colorspace)]
+        options["src_colorspace"] = MATRICES[colours_of(frame).matrix]
         options["src_color_range"] = FULL if is_full_range(frame) else LIMITED
     return frame.reformat(**options).to_ndarray()
 

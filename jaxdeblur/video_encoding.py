@@ -15,7 +15,7 @@ from jaxdeblur.video_source import Clip, require_pyav
 
 
 @dataclasses.dataclass(frozen=True)
-class Container:
+class ContainerFormat:
     """What files of one suffix hold.
 
     Attributes:
@@ -30,11 +30,11 @@ class Container:
 
 
 CONTAINERS = {
-    ".mp4": Container("mp4", "libx264", "aac"),
-    ".m4v": Container("ipod", "libx264", "aac"),
-    ".mov": Container("mov", "libx264", "aac"),
-    ".mkv": Container("matroska", "libx264", "flac"),
-    ".webm": Container("webm", "libvpx-vp9", "libopus"),
+    ".mp4": ContainerFormat("mp4", "libx264", "aac"),
+    ".m4v": ContainerFormat("ipod", "libx264", "aac"),
+    ".mov": ContainerFormat("mov", "libx264", "aac"),
+    ".mkv": ContainerFormat("matroska", "libx264", "flac"),
+    ".webm": ContainerFormat("webm", "libvpx-vp9", "libopus"),
 }
 
 

@@ -13,6 +13,7 @@ from jaxdeblur.outputs import Job, Record, refuse_danger, stamp_of
 from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.restoration import Restorer, load_model
 from jaxdeblur.video_plan import VideoPlan
+from jaxdeblur.video_source import require_pyav
 from jaxdeblur.weights import fingerprint
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
@@ -84,8 +85,9 @@ def _inspect(plan: VideoPlan, quality: int) -> tuple[dict[Job, ClipJob], list[st
     """Return how each video is restored, and what is wrong with the others.
 
     Raises:
-        InputError: none can be restored.
+        InputError: none can be restored, or PyAV is not installed.
     """
+    require_pyav()
     clips, errors = {}, []
     for job in plan.jobs:
         try:
@@ -93,7 +95,7 @@ def _inspect(plan: VideoPlan, quality: int) -> tuple[dict[Job, ClipJob], list[st
         except InputError as error:
             errors.append(error)
     if not clips:
-        if len(errors) == 1:
+        if len(errors) == 1 and not plan.problems:
             raise errors[0]
         problems = [*plan.problems, *map(str, errors)]
         raise InputError(

@@ -13,6 +13,8 @@ from jaxdeblur.video_colours import MATRICES, RGB, Colours, colours_of, to_rgb
 from jaxdeblur.video_deinterlacing import deinterlace
 from jaxdeblur.video_orientation import Orientation, orientation_of
 
+MAX_STEP_BACK = 0.5  # seconds between two frames; less is a recorder's inaccuracy
+
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
@@ -84,12 +86,6 @@ def open_clip(path: Path) -> Clip:
                 f"{path}: not one frame can be decoded. Replace it with an intact copy.", code="video-unreadable"
             )
         colours, orientation = colours_of(frame), orientation_of(frame, path)
-        if colours.matrix not in MATRICES and colours.matrix != RGB:
-            raise InputError(
-                f"{path}: its colours are encoded with FFmpeg's colour space {colours.matrix}, which is not supported. "
-                "Convert it to BT.709 first.",
-                code="video-colour-matrix",
-            )
         aspect, size = stream.sample_aspect_ratio or Fraction(1), (frame.height, frame.width)
         if orientation.transpose:
             aspect, size = 1 / aspect, size[::-1]
@@ -114,7 +110,8 @@ def read_pictures(clip: Clip, notes: list[str], skip: int = 0) -> Iterator[tuple
 
     Raises:
         InputError: the file cannot be read to its end ("video-unreadable"), or its frames change their size
-            ("video-size-changes").
+            ("video-size-changes"), their colours to ones that are not supported ("video-colour-matrix"), or their times
+            go back ("video-times").
     """
     with open_container(clip.path) as container:
         stream = find_video_stream(container, clip.path)
@@ -123,7 +120,7 @@ def read_pictures(clip: Clip, notes: list[str], skip: int = 0) -> Iterator[tuple
         step = max(round(1 / (clip.rate * clip.time_base)), 1)
         time = None
         for number, frame in enumerate(frames):
-            time = _next_time(frame, clip.time_base, time, step)
+            time = _next_time(frame, clip, time, step)
             if number >= skip:
                 yield time, np.ascontiguousarray(clip.orientation.apply(to_rgb(frame)))
     count = counts["all"]
@@ -164,15 +161,26 @@ def _decoded_frames(container: Any, stream: Any, path: Path) -> Iterator[Any]:
         for packet in container.demux(stream):
             for frame in packet.decode():
                 size = size or (frame.width, frame.height)
-                if (frame.width, frame.height) != size:
-                    raise InputError(
-                        f"{path}: its frames change from {size[0]}x{size[1]} to {frame.width}x{frame.height} pixels, "
-                        "which is not supported. Split it there first.",
-                        code="video-size-changes",
-                    )
+                _check_frame(frame, size, path)
                 yield frame
     except av.FFmpegError as error:
         raise unreadable(path, error) from error
+
+
+def _check_frame(frame: Any, size: tuple[int, int], path: Path) -> None:
+    if (frame.width, frame.height) != size:
+        raise InputError(
+            f"{path}: its frames change from {size[0]}x{size[1]} to {frame.width}x{frame.height} pixels, which is not "
+            "supported. Split it there first.",
+            code="video-size-changes",
+        )
+    matrix = colours_of(frame).matrix
+    if matrix not in MATRICES and matrix != RGB:
+        raise InputError(
+            f"{path}: its colours are encoded with FFmpeg's colour space {matrix}, which is not supported. Convert it "
+            "to BT.709 first.",
+            code="video-colour-matrix",
+        )
 
 
 def _counted(frames: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
@@ -183,12 +191,21 @@ def _counted(frames: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
         yield frame
 
 
-def _next_time(frame: Any, time_base: Fraction, previous: int | None, step: int) -> int:
-    """Return a frame's time in units of `time_base`; one without a usable time follows the frame before it."""
+def _next_time(frame: Any, clip: Clip, previous: int | None, step: int) -> int:
+    """Return a frame's time in units of `clip.time_base`; one without a usable time follows the frame before it."""
     if frame.pts is None:
         return 0 if previous is None else previous + step
-    time = round(frame.pts * frame.time_base / time_base)
-    return time if previous is None else max(time, previous + 1)
+    time = round(frame.pts * frame.time_base / clip.time_base)
+    if previous is None:
+        return time
+    if (previous - time) * clip.time_base > MAX_STEP_BACK:
+        raise InputError(
+            f"{clip.path}: its times go back from {float(previous * clip.time_base):.2f} to "
+            f"{float(time * clip.time_base):.2f} s, as where two recordings were joined. Repair it first: "
+            "ffmpeg -i <file> -c copy repaired.mkv",
+            code="video-times",
+        )
+    return max(time, previous + 1)
 
 
 def _losses(container: Any, stream: Any, frame: Any) -> list[str]:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clips_test import gray, restore
+from clips_test import gray, read_clip, restore
 
 from jaxdeblur.clips import plan_clip, restore_clip
 from jaxdeblur.errors import InputError
@@ -16,10 +16,10 @@ RATE = 48000
 HOW = {"settings": {}, "batch_size": 25, "progress": lambda done: None, "stop": lambda: False}
 
 
-def write_sound(path, *codecs, layout="stereo", tracks=None, start=0):
+def write_sound(path, *codecs, layout="stereo", tracks=None, start=0, video_start=0):
     """Write a second of gray video with a second of a 440 Hz tone in each stream of sound.
 
-    `tracks` are metadata and disposition of each; the sound starts `start` samples late.
+    `tracks` are metadata and disposition of each; the sound starts at sample `start`, the video at frame `video_start`.
     """
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg4", rate=25)
@@ -34,7 +34,7 @@ def write_sound(path, *codecs, layout="stereo", tracks=None, start=0):
             streams.append(stream)
         for i in range(25):
             frame = av.VideoFrame.from_ndarray(gray(9 * i), format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 25)
+            frame.pts, frame.time_base = video_start + i, Fraction(1, 25)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
         for stream in streams:
@@ -203,6 +203,27 @@ def test_sound_that_cannot_be_decoded_is_refused(tmp_path):
         with pytest.raises(InputError) as error:
             plan_clip(tmp_path / "in.mkv", tmp_path / f"out{suffix}", 16)
         assert error.value.code == "video-audio-codec"
+
+
+def test_sound_that_changes_its_layout_is_copied_or_refused(tmp_path):
+    """As in broadcasts: two MPEG-TS files one after the other."""
+    first = write_sound(tmp_path / "a.ts", "aac", layout="stereo")
+    second = write_sound(tmp_path / "b.ts", "aac", layout="mono", start=RATE, video_start=25)
+    (tmp_path / "in.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    assert restore(tmp_path / "in.ts", tmp_path / "out.mkv", batch_size=25)[0]
+    assert [len(part) for part in read_clip(tmp_path / "out.mkv")[:2]] == [50, 50]
+    with pytest.raises(InputError) as error:
+        restore(tmp_path / "in.ts", tmp_path / "out.webm", batch_size=25)
+    assert error.value.code == "video-audio-changes"
+
+
+def test_times_that_start_again_are_refused(tmp_path):
+    """Two recordings that were joined without adapting their times."""
+    data = write_sound(tmp_path / "a.ts", "aac").read_bytes()
+    (tmp_path / "in.ts").write_bytes(3 * data)
+    with pytest.raises(InputError) as error:
+        restore(tmp_path / "in.ts", tmp_path / "out.mkv", batch_size=25)
+    assert error.value.code == "video-times"
 
 
 def test_damaged_sound_is_left_out_and_reported(tmp_path):

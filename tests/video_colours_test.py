@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from clips_test import restore
 
+from jaxdeblur import video_colours
 from jaxdeblur.clips import plan_clip
 from jaxdeblur.errors import InputError
 
@@ -184,6 +185,15 @@ def test_a_matrix_that_cannot_be_converted_is_refused(tmp_path):
     with pytest.raises(InputError) as error:
         plan_clip(path, tmp_path / "out.mp4", 16)
     assert error.value.code == "video-colour-matrix"
+
+
+def test_reserved_tags_count_as_unspecified():
+    """As some hardware decoders set them."""
+    frame = make_frame("yuv444p", 6, False)
+    frame.colorspace, frame.color_primaries, frame.color_trc = 3, 3, 0
+    colours = video_colours.colours_of(frame)
+    assert (colours.matrix, colours.primaries, colours.transfer) == (2, 2, 2)
+    check(video_colours.to_rgb(frame), ("", "", "", 6))
 
 
 def test_ten_bits_and_transparency_are_reported(tmp_path):

@@ -133,6 +133,16 @@ def test_mistakes_are_reported_before_the_network_is_loaded(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "text.mp4"]
 
 
+def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "in" / name).touch()
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run("none", [tmp_path / "in"], tmp_path / "out") == (
+        "error: Videos need PyAV, which is not installed: pip install '.[video]'."
+    )
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_restored(weights, tmp_path):
     source = write_clip(tmp_path / "clip.mp4", blocks(600, 96, 128), sound=False)
