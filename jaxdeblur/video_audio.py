@@ -33,7 +33,7 @@ class AudioTrack:
 
 
 def plan_audio(clip: Clip, suffix: str) -> tuple[list[AudioTrack], list[str]]:
-    """Return how each stream of sound is written to a file with the suffix, and what is lost by that.
+    """Return how each audio stream is written to a file with the suffix, and notes on what that changes.
 
     Raises:
         InputError: a stream can be neither copied nor decoded ("video-audio-codec").
@@ -56,9 +56,9 @@ def plan_audio(clip: Clip, suffix: str) -> tuple[list[AudioTrack], list[str]]:
 
 
 def _fits(stream: Any, suffix: str, encoder: str) -> bool:
-    """Return whether a file can hold a stream, as it is or encoded, by writing the head of one to memory."""
+    """Return whether a container can hold a stream, copied or encoded, by writing a header to memory."""
     av = require_pyav()
-    # MP4 has a form for PCM, which hardly any player knows.
+    # MP4 can hold PCM, but hardly any player reads it.
     if not encoder and suffix == ".mp4" and (not stream.codec_context or stream.codec_context.name.startswith("pcm_")):
         return False
     try:
@@ -98,7 +98,7 @@ def copy_tags(source: Any, stream: Any) -> None:
 
 
 def lost_tags(source: Path, result: Path) -> list[str]:
-    """Return what a result does not say of its streams of sound that the source does, as its format cannot hold it."""
+    """Return which languages, titles and flags of audio streams a result lacks because its format cannot hold them."""
     lost = []
     with open_container(source) as before, open_container(result) as after:
         for number, (old, new) in enumerate(zip(before.streams.audio, after.streams.audio, strict=True), start=1):

@@ -21,7 +21,7 @@ class ContainerFormat:
     Attributes:
         muxer: FFmpeg's name of the format.
         encoder: FFmpeg's name of the video encoder.
-        audio_encoder: the same, of sound that the format cannot hold as it is.
+        audio_encoder: FFmpeg's name of the encoder for sound that the format cannot hold as it is.
     """
 
     muxer: str
@@ -64,7 +64,7 @@ class Encoding:
 
 
 def plan_encoding(clip: Clip, suffix: str, quality: int) -> tuple[Encoding, list[str]]:
-    """Return how a clip is encoded in a file with the suffix, and what changes by that."""
+    """Return how a clip is encoded in a file with the suffix, and notes on what that changes."""
     encoder, notes, padding = CONTAINERS[suffix].encoder, [], (0, 0)
     (height, width), aspect = clip.size, clip.aspect
     if aspect != 1 and encoder == "libvpx-vp9":  # VP9 has no field for it, and PyAV cannot set WebM's
@@ -167,7 +167,6 @@ def decoding_times(times: np.ndarray, places: np.ndarray) -> np.ndarray:
         places: int64 (N,), which of `times` is each packet's, in the order of decoding.
     """
     delay = int(np.max(np.arange(len(places)) - places, initial=0))
-    # Decoding must be as many frames ahead as a frame is decoded after its place; before the first frame, by steps as
-    # long as the first ones.
+    # Decoding runs `delay` frames ahead of display; before the first frame, the first intervals are repeated.
     before = times[0] - (times[delay] - times[:delay])
     return np.concatenate([before, times[: len(times) - delay]])

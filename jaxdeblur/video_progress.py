@@ -98,9 +98,9 @@ def progress_folder(target: Path) -> Path:
 def open_progress(
     source: Path, target: Path, settings: Mapping[str, Any], *, overwrite: bool
 ) -> Iterator[SegmentStore]:
-    """Open the segments of a result, which nobody else may do meanwhile.
+    """Open the segments of a result, locked against other processes; a crash releases the lock.
 
-    The folder stays until its `remove` is called, or if it holds no segment in the end.
+    On exit the folder stays, unless it was removed or holds no segment.
 
     Args:
         source: the video that is restored.

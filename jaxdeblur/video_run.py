@@ -1,4 +1,4 @@
-"""What `jaxdeblur.video` does once its command line is understood: restore, show progress, say what failed."""
+"""The work of `jaxdeblur.video` after its command line is parsed: restore, show progress, report failures."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""Reading a video: what its file says, and its frames as upright progressive RGB. Needs PyAV."""
+"""Reading a video: its properties, and its frames as upright, progressive RGB. Needs PyAV."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def open_container(path: Path) -> Any:
 
 
 def open_clip(path: Path) -> Clip:
-    """Return what a video file says of itself and of its first frame.
+    """Return the properties of a video file, from its header and its first frame.
 
     Raises:
         InputError: it cannot be read ("video-unreadable"), holds no video ("video-no-pictures"), or encodes colours or
