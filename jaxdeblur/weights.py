@@ -92,8 +92,6 @@ DROPPED = {
     "resnet50": ("fc.weight", "fc.bias"),
     "lpips_alex": tuple(f"classifier.{i}.{kind}" for i in (1, 4, 6) for kind in ("weight", "bias")),
 }
-# What checkpoints come wrapped in.
-WRAPPERS = ("state_dict", "model", "params", "net", "network", "model_state_dict")
 
 
 def _compile(template: str) -> re.Pattern:
@@ -155,6 +153,11 @@ def from_torch(network: str, tensors: Tensors, expected: Shapes) -> dict[str, An
     return traverse_util.unflatten_dict(converted, sep="/")
 
 
+def is_torch_name(network: str, name: str) -> bool:
+    """Return whether PyTorch's network has a tensor of this name, its classifier included."""
+    return name in DROPPED.get(network, ()) or any(_rename(name, torch, ours) for torch, ours, _ in RULES[network])
+
+
 def torch_name(network: str, name: str) -> str:
     """Return PyTorch's name of one of our tensors.
 
@@ -189,23 +192,6 @@ def to_torch(network: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray
         heading = f"These weights are not those of {network} ({len(problems)} problem(s)):"
         raise InputError(list_problems(heading, problems, "Check which network they belong to.", shown=None))
     return converted
-
-
-def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tensors of a checkpoint by name, out of what it is wrapped in and without `module.` prefixes.
-
-    Raises:
-        InputError: there are no tensors, or two wrappings hold some.
-    """
-    while len(inner := [key for key in WRAPPERS if isinstance(checkpoint.get(key), Mapping)]) == 1:
-        checkpoint = checkpoint[inner[0]]
-    tensors = {key: value for key, value in checkpoint.items() if hasattr(value, "shape")}
-    if inner or len(tensors) != len(checkpoint) or not tensors:
-        others = sorted(str(key) for key in checkpoint.keys() - tensors.keys())[:10]
-        raise InputError(f"The checkpoint is no plain set of tensors: it also holds {', '.join(others) or 'nothing'}.")
-    while all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors
 
 
 def write_weights(path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str]) -> None:

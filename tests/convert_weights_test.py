@@ -1,5 +1,6 @@
 """The conversion as a user runs it: every form a file comes in, there and back, and what is refused."""
 
+import argparse
 import functools
 import hashlib
 import http.server
@@ -24,7 +25,7 @@ from random_weights import random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.weights import file_sha256, read_weights, unwrap
+from jaxdeblur.weights import file_sha256, read_weights
 
 GOLDEN = Path(__file__).parent / "golden"
 TOOL = Path(__file__).parent.parent / "tools" / "convert_weights.py"
@@ -83,20 +84,21 @@ def test_a_resnet50_loses_its_classifier_and_nothing_else(tmp_path, capsys):
     np.testing.assert_array_equal(found["batch_stats/backbone/layer2_0/downsample_bn/mean"], mean)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda t: t, lambda t: {"state_dict": t}, lambda t: {"epoch": 3, "model": {"params": t}}]
-)
-def test_wrappings_and_prefixes_are_taken_off(wrap):
-    tensors = {"a": np.ones(2), "b": np.ones(3)}
-    assert unwrap(wrap(tensors)) == tensors
-    assert unwrap(wrap({f"module.{name}": tensor for name, tensor in tensors.items()})).keys() == tensors.keys()
-
-
-def test_what_is_no_checkpoint_is_said():
-    with pytest.raises(InputError, match="also holds epoch"):
-        unwrap({"epoch": 3, "a": np.ones(2)})
-    with pytest.raises(InputError, match="no plain set of tensors"):
-        unwrap({"model": {"a": np.ones(2)}, "params": {"a": np.ones(2)}})
+def test_a_file_with_both_kinds_gives_the_ema_weights_unless_told_otherwise(transformnet, tmp_path, capsys):
+    raw = {f"params.{name}": tensor for name, tensor in transformnet.items()}
+    averaged = {f"params_ema.{name}": np.asarray(tensor + 1, tensor.dtype) for name, tensor in transformnet.items()}
+    save_file(raw | averaged, tmp_path / "both.safetensors")
+    command = ["to-jax", "--network", "transformnet", str(tmp_path / "both.safetensors"), str(tmp_path / "ours")]
+    for options, added in (([], 1), (["--which", "ema"], 1), (["--which", "raw"], 0)):
+        output = tmp_path / f"ours{len(options)}{added}.safetensors"
+        convert_weights.main([*command[:3], *options, command[3], str(output)])
+        bias = transformnet["conv6.bias"] + np.float32(added)
+        np.testing.assert_array_equal(load_file(output)["params/conv6/bias"], bias)
+        said = capsys.readouterr().out.splitlines()[0]
+        taken, other, kind = [("params.*", "params_ema.*", "ema"), ("params_ema.*", "params.*", "raw")][added]
+        assert said.startswith(f"{tmp_path / 'both.safetensors'}: {len(transformnet)} tensors taken from {taken}")
+        assert said.endswith(f"--which {kind} takes {other}")
+        assert read_weights(output)[1]["source_part"] == taken
 
 
 def test_half_precision_becomes_float32(transformnet, tmp_path):
@@ -165,6 +167,14 @@ def test_the_tar_format_is_read_without_torch(transformnet, tmp_path):
     for name, tensor in floats.items():
         np.testing.assert_array_equal(found[name], tensor)
     convert(tmp_path / "old.pth", tmp_path / "ours.safetensors")
+
+
+@pytest.mark.parametrize("extra", [np.float64(31.2), np.arange(3), argparse.Namespace(lr=1e-3), Path("runs")])
+def test_what_lies_next_to_the_weights_in_a_tar_does_not_hinder(extra, tmp_path):
+    write_tar(tmp_path / "old.pth", {"conv6.bias": np.ones(3, np.float32)}, tail=extra)
+    found = torch_files.read_torch_file(tmp_path / "old.pth")
+    np.testing.assert_array_equal(found["conv6.bias"], np.ones(3))
+    assert isinstance(found["tail"], torch_files.Inert)
 
 
 def test_code_in_a_tar_is_refused_and_not_run(transformnet, tmp_path):

@@ -16,6 +16,9 @@ import re
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +28,10 @@ from tqdm import tqdm
 
 from jaxdeblur import lpips, weights
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.models import ENCODERS, build_model
+from jaxdeblur.torch_checkpoints import EMA, RAW, Selection, select_tensors
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.
 DOWNLOADS = {
@@ -35,7 +40,7 @@ DOWNLOADS = {
 }
 
 
-def main() -> None:
+def main(command_line: Sequence[str] | None = None) -> None:
     """Convert one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     directions = parser.add_subparsers(dest="direction", required=True)
@@ -43,38 +48,54 @@ def main() -> None:
     to_jax.add_argument("--network", required=True, choices=sorted(weights.RULES))
     to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="fetch the published file instead of INPUT")
     to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex alone")
+    to_jax.add_argument("--which", choices=(EMA, RAW), help="of a file with both; the EMA weights if left out")
     to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
     to_jax.add_argument("output", type=Path, help="a .safetensors file to write")
     to_torch = directions.add_parser("to-torch", help="ours to PyTorch's")
     to_torch.add_argument("input", type=Path, help="a run's folder or a .safetensors file of ours")
     to_torch.add_argument("output", type=Path, help="a .pth or .safetensors file to write")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line)
     if arguments.direction == "to-torch":
         convert_to_torch(arguments.input, arguments.output)
     elif (arguments.input is None) == (arguments.download is None):
         parser.error("give either INPUT or --download")
     elif (arguments.network == lpips.NETWORK) != (arguments.lin is not None):
         parser.error(f"--network {lpips.NETWORK} needs --lin, and no other network takes it")
-    elif arguments.input:
-        convert_to_jax(arguments.network, arguments.input, arguments.output, lin=arguments.lin)
     else:
+        options = {"lin": arguments.lin, "which": arguments.which}
         with tempfile.TemporaryDirectory() as folder:
-            file = download(DOWNLOADS[arguments.download], Path(folder))
-            convert_to_jax(arguments.network, file, arguments.output, lin=arguments.lin)
+            file = arguments.input or download(DOWNLOADS[arguments.download], Path(folder))
+            convert_to_jax(arguments.network, file, arguments.output, **options)
 
 
-def convert_to_jax(network: str, source: Path, output: Path, *, lin: Path | None = None) -> None:
+def convert_to_jax(
+    network: str, source: Path, output: Path, *, lin: Path | None = None, which: str | None = None
+) -> None:
     """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours; those of `lin` join them.
+
+    Args:
+        network: a key of `weights.RULES`.
+        source: a `.pth` or `.safetensors` file with PyTorch's names.
+        output: the file to write.
+        lin: the weights of LPIPS's layers, for `lpips.NETWORK`.
+        which: `RAW` or `EMA` weights; None for the EMA weights where there are some, otherwise the raw ones.
 
     Raises:
         InputError: a file is damaged, unsafe, or not exactly this network.
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: expected a name that ends in .safetensors.")
-    tensors = read_tensors(source)
-    metadata = {"network": network, "source": source.name, "source_sha256": weights.file_sha256(source)}
+    selection = read_tensors(network, source, which)
+    print(selection.description)
+    tensors = dict(selection.tensors)
+    metadata = {
+        "network": network,
+        "source": source.name,
+        "source_part": selection.label,
+        "source_sha256": weights.file_sha256(source),
+    }
     if lin:
-        tensors |= read_tensors(lin)
+        tensors |= read_tensors(network, lin).tensors
         metadata |= {"lin": lin.name, "lin_sha256": weights.file_sha256(lin)}
     expected = expected_shapes(network)
     variables = weights.from_torch(network, tensors, expected)
@@ -86,20 +107,23 @@ def convert_to_jax(network: str, source: Path, output: Path, *, lin: Path | None
     print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {weights.file_sha256(output)}")
 
 
-def read_tensors(source: Path) -> dict[str, np.ndarray]:
-    """Return the tensors of a PyTorch checkpoint by PyTorch's names, as float32.
+def read_tensors(network: str, source: Path, which: str | None = None) -> Selection:
+    """Return the network's tensors in a PyTorch checkpoint by PyTorch's names, as float32.
 
     Raises:
-        InputError: the file is damaged or unsafe.
+        InputError: the file is damaged or unsafe, or does not hold such weights.
     """
     if source.suffix == ".safetensors":
         try:
-            tensors = weights.unwrap(load_file(source))
+            checkpoint = load_file(source)
         except Exception as error:
-            raise InputError(f"{source}: cannot be read as safetensors ({error}).") from error
+            raise InputError(
+                f"{source}: cannot be read as safetensors ({error}).", code="checkpoint-damaged"
+            ) from error
     else:
-        tensors = weights.unwrap(read_torch_file(source))
-    return {name: to_float32(tensor) for name, tensor in tensors.items()}
+        checkpoint = read_torch_file(source)
+    selection = select_tensors(source, checkpoint, partial(weights.is_torch_name, network), which)
+    return replace(selection, tensors={name: to_float32(tensor) for name, tensor in selection.tensors.items()})
 
 
 def expected_shapes(network: str) -> weights.Shapes:
@@ -144,13 +168,7 @@ def to_float32(tensor: np.ndarray) -> np.ndarray:
 
 def save_with_torch(tensors: dict[str, np.ndarray], path: Path) -> None:
     """Write a state dict in PyTorch's own format."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path.with_suffix('')}: writing PyTorch's own format needs PyTorch: pip install '.[convert]'. An output "
-            "that ends in .safetensors needs none."
-        ) from error
+    torch = require("torch", f"{path.with_suffix('')}: writing PyTorch's own format, which .safetensors avoids,")
     torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, path)
 
 

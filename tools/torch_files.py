@@ -6,6 +6,7 @@ knows storages, tensors and ordered dictionaries and nothing else.
 """
 
 import pickle
+import re
 import struct
 import tarfile
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 
 # PyTorch's storage classes by name, and what they hold.
 STORAGES = {
@@ -25,6 +27,26 @@ STORAGES = {
     "IntStorage": np.int32,
     "ByteStorage": np.uint8,
 }
+# What training code keeps next to weights: numbers and random states of NumPy, options, paths. Every one of these names
+# stands for `Inert` when a file is read, so nothing of theirs is called and what they held is lost.
+IGNORED = (
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    "numpy.ndarray",
+    "numpy.dtype",
+    "argparse.Namespace",
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+)
+
+
+class Inert:
+    """Takes any arguments and any state, and keeps none of it."""
+
+    def __new__(cls, *_: Any) -> "Inert":
+        """Return an empty object."""
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        """Do nothing."""
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
@@ -34,30 +56,34 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         InputError: no such file, damaged, or carrying more than numbers and names; or PyTorch is missing.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file.")
+        raise InputError(f"{path}: no such file.", code="no-such-file")
     try:
         loaded = _read_tar(path) if tarfile.is_tarfile(path) else _read_with_torch(path)
     except InputError:
         raise
     except Exception as error:  # every damaged or malicious file fails in its own way
+        if name := re.search(r"GLOBAL (\S+)|the file names (\S+),", str(error)):
+            raise InputError(
+                f"{path}: names {name[1] or name[2]}, which is no part of a state dict; files that carry code are "
+                "never loaded. Save model.state_dict() alone.",
+                code="checkpoint-unsafe",
+            ) from error
         words = str(error).split("\n")[0]
         raise InputError(
             f"{path}: cannot be read as a PyTorch checkpoint ({type(error).__name__}: {words}). It is damaged, or "
-            "holds more than tensors; files that carry code are never loaded."
+            "holds more than tensors; files that carry code are never loaded.",
+            code="checkpoint-damaged",
         ) from error
     if not isinstance(loaded, dict):
-        raise InputError(f"{path}: holds a {type(loaded).__name__}, expected a state dict. Save model.state_dict().")
+        raise InputError(
+            f"{path}: holds a {type(loaded).__name__}, expected a state dict. Save model.state_dict().",
+            code="checkpoint-without-tensors",
+        )
     return loaded
 
 
 def _read_with_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading PyTorch's own format needs PyTorch: pip install '.[convert]'. A .safetensors file with "
-            "the same tensor names needs none."
-        ) from error
+    torch = require("torch", f"{path}: reading PyTorch's own format, which .safetensors avoids,")
 
     def to_numpy(value: Any) -> Any:
         if isinstance(value, dict):
@@ -66,11 +92,12 @@ def _read_with_torch(path: Path) -> Any:
             return value
         return (value.float() if value.is_floating_point() else value).detach().contiguous().numpy()
 
-    return to_numpy(torch.load(path, map_location="cpu", weights_only=True))
+    with torch.serialization.safe_globals([(Inert, name) for name in IGNORED]):
+        return to_numpy(torch.load(path, map_location="cpu", weights_only=True))
 
 
 class _TarUnpickler(pickle.Unpickler):
-    """Resolves the names of storages, tensors and OrderedDict; any other name is refused."""
+    """Resolves the names of storages, tensors, OrderedDict and `IGNORED`; any other name is refused."""
 
     def __init__(self, file: IO[bytes], tensors: dict[int, np.ndarray] | None = None):
         super().__init__(file, encoding="latin1")
@@ -85,6 +112,8 @@ class _TarUnpickler(pickle.Unpickler):
             return name
         if (module, name) == ("torch.nn.parameter", "Parameter"):
             return name
+        if f"{module}.{name}" in (*IGNORED, "_codecs.encode"):  # the last wraps the bytes of NumPy's numbers
+            return Inert
         raise pickle.UnpicklingError(f"the file names {module}.{name}, which is no part of a state dict")
 
     def persistent_load(self, identity: Any) -> Any:
