@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.extras import require
 from jaxdeblur.file_names import shortened
 from jaxdeblur.photo_files import write_photo
 from jaxdeblur.photo_metadata import profile_colours
@@ -184,10 +185,7 @@ def serve(options: argparse.Namespace) -> None:
     # Gradio reads these when it is imported, huggingface_hub too.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # Gradio asks itself whether it has started
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise InputError("The page needs gradio, which is not installed: pip install '.[demo]'.") from error
+    require("gradio", "The page")
     from jaxdeblur.programs import use_compilation_cache
     from jaxdeblur.restoration import load_restorer
 

@@ -6,7 +6,6 @@ padded and cropped inside, as the module does. The output is clipped to [0, 1]: 
 leave that range.
 """
 
-import importlib
 from collections.abc import Callable
 
 import jax
@@ -16,6 +15,7 @@ import numpy as np
 
 from jaxdeblur import __version__
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 from jaxdeblur.trained_network import TrainedNetwork
 from jaxdeblur.weights import fingerprint
 
@@ -31,7 +31,7 @@ def to_stablehlo(network: TrainedNetwork) -> bytes:
     Raises:
         InputError: flatbuffers is not installed.
     """
-    _require("flatbuffers", "StableHLO")
+    require("flatbuffers", "Writing StableHLO")
     restore = _restoring(network)
     restore.__name__ = f"{network.name}_{fingerprint(network.variables)}"
     least = [f"{side} >= {network.multiple}" for side in ("height", "width")]
@@ -46,8 +46,8 @@ def to_onnx(network: TrainedNetwork) -> bytes:
     Raises:
         InputError: onnx or onnxruntime is not installed, or ONNX Runtime puts out something else than the network.
     """
-    _require("onnx", "ONNX")
-    _require("onnxruntime", "ONNX")
+    require("onnx", "Writing ONNX")
+    require("onnxruntime", "Writing ONNX")
     from jaxdeblur import onnx_networks
 
     facts = {
@@ -90,13 +90,6 @@ def _restoring(network: TrainedNetwork) -> Callable[[jax.Array], jax.Array]:
         return jnp.clip(network.model.apply(network.variables, image, train=False), 0.0, 1.0)
 
     return restore
-
-
-def _require(module: str, what: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"Writing {what} needs {module}, which is not installed: pip install '.[export]'.") from error
 
 
 FORMATS = {"stablehlo": to_stablehlo, "onnx": to_onnx}

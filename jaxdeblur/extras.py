@@ -13,7 +13,6 @@ EXTRAS = {
     "gradio": ("demo", "Gradio"),
     "onnx": ("export", "onnx"),
     "onnxruntime": ("export", "onnxruntime"),
-    "pillow_heif": ("heic", "pillow-heif"),
     "pytest": ("test", "pytest"),
     "skimage": ("demo-data", "scikit-image"),
     "sklearn": ("demo-data", "scikit-learn"),

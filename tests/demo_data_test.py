@@ -10,8 +10,8 @@ from jaxdeblur.data.folders import read_image
 def test_no_photograph_is_in_two_splits():
     """scikit-image ships one photograph as `cat` and as `chelsea`; thumbnails tell such pairs."""
     thumbnails = {}
-    for name, (split, load) in make_demo_data.PHOTOGRAPHS.items():
-        image = Image.fromarray(np.asarray(load())).convert("L").resize((16, 16))
+    for name, (split, source) in make_demo_data.PHOTOGRAPHS.items():
+        image = Image.fromarray(make_demo_data.load_photograph(source)).convert("L").resize((16, 16))
         thumbnails[name] = split, np.asarray(image, float)
     train, test = ({n: t for n, (s, t) in thumbnails.items() if s == split} for split in ("train", "test"))
     assert len(train) == 11

@@ -20,8 +20,10 @@ from pathlib import Path
 import benchmark_data
 import benchmark_networks
 import numpy as np
+from benchmark_peer import NETWORKS
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 from jaxdeblur.files import code_version, write_json
 
 
@@ -29,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["train", "restore", "start", "growth", "data"])
-    parser.add_argument("--network", choices=benchmark_networks.NETWORKS, help="not data: only this one")
+    parser.add_argument("--network", choices=NETWORKS, help="not data: only this one")
     parser.add_argument("--no_compile", action="store_true", help="without torch.compile, which takes minutes")
     parser.add_argument("--data", type=Path, help="data: folder in GOPRO_Large's layout")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (%(default)s)")
@@ -67,7 +69,7 @@ def show_made_blur(rows: list[dict]) -> str:
 def measure_networks(arguments: argparse.Namespace) -> tuple[str, dict]:
     """Return the tables, and the numbers for JSON."""
     part, rounds = arguments.part, arguments.rounds
-    networks = [arguments.network] if arguments.network else benchmark_networks.NETWORKS
+    networks = [arguments.network] if arguments.network else NETWORKS
     if part == "growth":
         rows = benchmark_networks.run_growth(networks, rounds)
         return benchmark_networks.show_growth(rows), {part: rows}
@@ -85,10 +87,11 @@ def measure_data(arguments: argparse.Namespace) -> tuple[str, dict]:
     """Return the tables, and the numbers for JSON.
 
     Raises:
-        InputError: --data is not such a folder.
+        InputError: --data is not such a folder, or OpenCV is not installed.
     """
     if arguments.data is None or not (arguments.data / "train").is_dir():
         raise InputError(f"--data: {arguments.data} has no folder train; expected a folder in GOPRO_Large's layout.")
+    require("cv2", "The speed of made blur")  # before the measurements, which take minutes
     rows = benchmark_data.run(arguments.data, arguments.rounds, arguments.seconds)
     made = benchmark_data.run_made_blur(arguments.data, arguments.rounds)
     return f"{show_data(rows)}\n\n{show_made_blur(made)}", {"data": rows, "blur": made}

@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.console import say
-from jaxdeblur.data import synthetic
 from jaxdeblur.data.folders import Pair, open_folder
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.images import resize_image
@@ -54,8 +53,10 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
 def run_made_blur(root: Path, rounds: int) -> list[dict]:
     """Return one row per kind of made blur: megapixels of output a second on one core, of each round.
 
-    A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted.
+    A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted. Needs OpenCV.
     """
+    from jaxdeblur.data import synthetic
+
     photo = open_folder(root / "train", "blur", skip_bad=False)[0]["sharp"]
     noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
     kinds = {

@@ -25,7 +25,6 @@ from jaxdeblur.console import say
 PEER = Path(__file__).with_name("benchmark_peer.py")
 # Batch, height, width.
 SIZES = {"train": ((2, 256, 256), (8, 128, 128)), "restore": ((2, 256, 256), (1, 720, 1280))}
-NETWORKS = ("transformnet", "resnetencdec")
 GROWTH = (*((1, side, side) for side in (256, 512, 1024, 2048)), *((batch, 256, 256) for batch in (2, 4, 8, 16)))
 LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048: 26 GB, going by 2x256x256
 LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # where growth over time is looked at
@@ -132,9 +131,7 @@ def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
 
 def measure_peak() -> float:
     """Return the machine's FLOP/s in a product of large float32 matrices."""
-    found = subprocess.run(
-        [sys.executable, str(PEER), "peak", "", ""], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
+    found = subprocess.run([sys.executable, str(PEER), "peak"], stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads(found)["peak_flops"]
 
 

@@ -10,6 +10,7 @@ Tasks are `train` (Adam, MSE, the original's first stage) and `restore` (forward
 in; of the last, float32 images out on the host. PyTorch's networks are channels-last.
 """
 
+import argparse
 import json
 import re
 import resource
@@ -20,6 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
+
+NETWORKS = ("transformnet", "resnetencdec")
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -143,15 +148,25 @@ def read_status(field: str) -> int:
 
 def main() -> None:
     """Take steps until standard input ends."""
-    peer, task, network, *size = sys.argv[1:]
-    if peer == "peak":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    contestants = parser.add_subparsers(dest="peer", required=True)
+    contestants.add_parser("peak", help="measure the machine's peak FLOP/s instead")
+    for peer in PEERS:
+        steps = contestants.add_parser(peer)
+        steps.add_argument("task", choices=("train", "restore"))
+        steps.add_argument("network", choices=NETWORKS)
+        steps.add_argument("size", type=int, nargs=3, metavar=("BATCH", "HEIGHT", "WIDTH"))
+    options = parser.parse_args()
+    if options.peer == "peak":
         print(json.dumps({"peak_flops": measure_peak()}), flush=True)
         return
-    images = make_images(*map(int, size))
-    if peer == "jaxdeblur":
-        step, facts = start_jaxdeblur(task, network, images)
+    images = make_images(*options.size)
+    if options.peer == "jaxdeblur":
+        step, facts = start_jaxdeblur(options.task, options.network, images)
     else:
-        step, facts = start_pytorch(task, network, images, compiled=peer == "PyTorch compile")
+        require("torch", options.peer)
+        compiled = options.peer == "PyTorch compile"
+        step, facts = start_pytorch(options.task, options.network, images, compiled=compiled)
     step()
     print(json.dumps(facts), flush=True)
     step()  # what is made at the second step, such as the optimizer's state, is not timed either
@@ -170,4 +185,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,33 +1,44 @@
 """Write `tests/golden/<network>.npz`: what PyTorch's networks put out for weights and images made by name and size.
 
-    pip install '.[convert]'; python tools/make_goldens.py
+    python tools/make_goldens.py
 
 Each file holds every tensor's name and shape, and for each size and mode the outputs at every third pixel. The
-tests make the same weights and images with NumPy alone and need no PyTorch.
+tests make the same weights and images with NumPy alone and need no PyTorch, this does: pip install '.[convert]'.
 """
 
+import argparse
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from random_weights import random_image, random_tensor
-from torch_networks import NETWORKS
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
+
+if TYPE_CHECKING:
+    import torch
 
 SIZES = ((64, 96), (100, 132), (180, 320))
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
 
-def random_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+def random_state(network: "torch.nn.Module") -> dict[str, "torch.Tensor"]:
     """Return a state dict of random tensors for a network."""
+    import torch
+
     return {
         name: tensor if name.endswith("num_batches_tracked") else torch.from_numpy(random_tensor(name, tensor.shape))
         for name, tensor in network.state_dict().items()
     }
 
 
-def outputs(network: torch.nn.Module, train: bool) -> dict[str, np.ndarray]:
+def outputs(network: "torch.nn.Module", train: bool) -> dict[str, np.ndarray]:
     """Return the network's outputs for all sizes, every third row and column, NHWC, computed in float64."""
+    import torch
+
     network.double()
     found = {}
     for height, width in SIZES:
@@ -45,6 +56,10 @@ def outputs(network: torch.nn.Module, train: bool) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Write one file per network."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    require("torch", "Making the goldens")
+    from torch_networks import NETWORKS
+
     for name, build in NETWORKS.items():
         network = build()
         shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
@@ -54,4 +69,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -27,6 +27,7 @@ from jaxdeblur.data.images import read_image
 from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
 from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge shows as several
 
@@ -37,14 +38,12 @@ def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts]
     Raises:
         InputError: an argument is out of its range, or OpenCV is not installed.
     """
-    try:
-        from jaxdeblur.data.depth import DepthRules
-        from jaxdeblur.data.exposures import describe_exposure, draw_exposure, make_exposure
-        from jaxdeblur.data.outlines import find_outlines
-        from jaxdeblur.data.synthetic import Exposure, Sensor
-        from jaxdeblur.data.warping import largest_step
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error}; photos needs OpenCV: pip install '.[made-blur]'") from error
+    require("cv2", "Blurring photographs")
+    from jaxdeblur.data.depth import DepthRules
+    from jaxdeblur.data.exposures import describe_exposure, draw_exposure, make_exposure
+    from jaxdeblur.data.outlines import find_outlines
+    from jaxdeblur.data.synthetic import Exposure, Sensor
+    from jaxdeblur.data.warping import largest_step
 
     shake, regions, objects = motion_rules(arguments)
     rules = capture_rules(arguments)
@@ -106,7 +105,9 @@ def make_data_set(arguments: argparse.Namespace) -> dict:
     else:
         make, found = average_sequences(arguments), find_sequences(arguments.input, arguments.window)
         total = None  # how many frames a video has is known at its end
-        if all(isinstance(scene.source, tuple) for scene in found):
+        if not all(isinstance(scene.source, tuple) for scene in found):
+            require("av", "Reading videos")
+        else:
             total = sum((len(scene.source) - arguments.window) // arguments.stride + 1 for scene in found)
     splits = draw_splits(arguments, [scene.name for scene in found])
     parameters = {name: value for name, value in vars(arguments).items() if name not in ("input", "output", "workers")}

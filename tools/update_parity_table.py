@@ -1,8 +1,12 @@
 """Put the table that the parity tests print into the README: `make parity-table`."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- parity table, made by `make parity-table` -->\n", "<!-- end of the table -->"
@@ -10,6 +14,9 @@ START, END = "<!-- parity table, made by `make parity-table` -->\n", "<!-- end o
 
 def main() -> None:
     """Run the parity tests; write their table only if all of them pass."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    for module in ("pytest", "torch"):
+        require(module, "The table of parity")
     command = [sys.executable, "-m", "pytest", "-m", "parity", "-q"]
     result = subprocess.run(command, cwd=README.parent, capture_output=True, text=True)
     table = [line for line in result.stdout.splitlines() if line.startswith("| ")]
@@ -22,4 +29,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

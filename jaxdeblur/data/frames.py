@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.extras import require
 
 GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
 _LIGHT = (np.arange(256) / 255) ** GAMMA
@@ -67,10 +68,7 @@ def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
 
 def _read_video(path: Path) -> Iterator[np.ndarray]:
     """Yield a video's frames as stored: a rotation that players apply is left out."""
-    try:
-        import av
-    except ImportError as error:
-        raise InputError(f"{path}: reading videos needs PyAV: pip install '.[video]', or give frames.") from error
+    av = require("av", f"{path}: reading videos")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
