@@ -17,7 +17,8 @@ from conftest import save_noise, write_pairs
 from flax.traverse_util import unflatten_dict
 from packaging.requirements import Requirement
 
-from jaxdeblur.extras import EXTRAS
+from jaxdeblur.errors import InputError
+from jaxdeblur.extras import EXTRAS, require
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.weights import write_weights
@@ -188,6 +189,16 @@ def test_what_is_blocked_is_what_the_extras_install():
     blocked = set(blocked_modules())
     assert {"av", "cv2", "onnx", "onnxruntime", "pytest", "skimage", "sklearn"} <= blocked
     assert not {"jax", "numpy", "PIL", "scipy", "matplotlib", "jaxdeblur", "google"} & blocked
+
+
+def test_a_package_that_cannot_be_imported_is_not_called_missing(tmp_path, monkeypatch):
+    """As OpenCV without the system's libGL, or a package whose own requirement is gone."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for content in ("raise ImportError('libGL.so.1: cannot open shared object file')", "import no_such_module"):
+        (tmp_path / "gradio.py").write_text(content)
+        with pytest.raises(InputError, match="installed but cannot be imported") as error:
+            require("gradio", "The page")
+        assert error.value.code == "broken-extra"
 
 
 def test_every_module_that_may_be_missing_has_an_extra():

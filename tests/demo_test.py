@@ -133,5 +133,6 @@ def test_missing_gradio_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "gradio", None)
     for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "before")  # what the command sets is undone
-    with pytest.raises(InputError, match=r"needs gradio, which is not installed: pip install '.\[demo\]'"):
+    with pytest.raises(InputError, match=r"jaxdeblur\[demo\]") as error:
         demo.serve(demo.make_parser().parse_args(["--weights", str(tmp_path)]))
+    assert error.value.code == "missing-extra"

@@ -112,5 +112,6 @@ def test_damaged_videos_are_refused(tmp_path):
 
 def test_videos_without_pyav_name_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(InputError, match=r"clip\.mp4: reading videos needs PyAV: pip install '\.\[video\]'"):
+    with pytest.raises(InputError, match=r"clip\.mp4: .*jaxdeblur\[video\]") as error:
         next(frames.read_frames(tmp_path / "clip.mp4"))
+    assert error.value.code == "missing-extra"
