@@ -28,7 +28,7 @@ from jaxdeblur.programs import (
 
 def test_a_compiled_program_is_the_function_and_knows_its_operations():
     program = compile_program(
-        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), float), jnp.ones((16, 4)), newer_products=False
+        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), jnp.float32), jnp.ones((16, 4)), newer_products=False
     )
     left = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
     np.testing.assert_allclose(program.call(left, np.ones((16, 4), np.float32)), left @ np.ones((16, 4)), rtol=1e-5)

@@ -6,11 +6,13 @@ import json
 import logging
 
 import jax
+import jax.numpy as jnp
 import pytest
 from metric_log_test import read_events
 
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
+from jaxdeblur.programs import compile_program
 from jaxdeblur.run import train_and_evaluate
 
 
@@ -29,6 +31,9 @@ class Compiled(logging.Handler):
 
 @pytest.fixture
 def compiled():
+    # Which compiler options there are is found once a process, by compiling nothing under each of them.
+    for newer_products in (False, True):
+        compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), newer_products=newer_products)
     handler, logger = Compiled(), logging.getLogger("jax")
     logger.addHandler(handler)
     jax.clear_caches()
