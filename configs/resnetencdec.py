@@ -51,7 +51,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.ema_decay = 0.0
 
     config.start = ConfigDict()
-    config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
+    config.start.network = ""  # start the whole network from: a shipped one's name, a run's folder or a .safetensors
     # ImageNet's ResNet-50, as tools/convert_weights.py makes it; "": random, and the encoder not pretrained.
     config.start.encoder = "weights/resnet50.safetensors"
 

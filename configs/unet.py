@@ -39,7 +39,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.ema_decay = 0.999
 
     config.start = ConfigDict()
-    config.start.network = ""  # a run's folder or a .safetensors to start the whole network from; "": none
+    config.start.network = ""  # start the whole network from: a shipped one's name, a run's folder or a .safetensors
     config.start.encoder = ""  # the network has no encoder
 
     config.data = ConfigDict()

@@ -2,19 +2,20 @@
 
 import jaxdeblur
 
-sharp = jaxdeblur.restore(image, "runs/transformnet")
+sharp = jaxdeblur.restore(image)  # with the network that ships
+sharp = jaxdeblur.restore(image, "runs/transformnet")  # with one of your own
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["restore"]
+__all__ = ["Restorer", "load_restorer", "restore"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `restore` when it is asked for: reports, for instance, need no jax."""
-    if name != "restore":
+    """Import the public API on first use: reports, for instance, need no jax."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jaxdeblur.restoration import restore
+    from jaxdeblur import restoration
 
-    return restore
+    return getattr(restoration, name)

@@ -76,7 +76,7 @@ FIELDS: dict[str, Check] = {
     "compute.remat": _type(bool, "True or False"),
     "compute.fast": _type(bool, "True or False"),
     "ema_decay": _number(float, 0, 1),
-    "start.network": _type(str, "a path, or '' for none"),
+    "start.network": _type(str, "a shipped network's name, a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
     "compilation_cache": _type(str, "a path, or '' for the usual place"),
     "profile_steps": _number(int, 0),

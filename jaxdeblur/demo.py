@@ -1,6 +1,6 @@
 """A page in the browser to try a network on one's own photographs. Needs Gradio: pip install '.[demo]'.
 
-    python -m jaxdeblur.demo --weights runs/transformnet
+    python -m jaxdeblur.demo
 
 The page is for this machine alone, unless `--host` says otherwise, and asks for nothing from anywhere else.
 """
@@ -27,6 +27,7 @@ from jaxdeblur.file_names import shortened
 from jaxdeblur.photo_files import write_photo
 from jaxdeblur.photo_metadata import profile_colours
 from jaxdeblur.photos import Photo, read_photo
+from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 
 if TYPE_CHECKING:
     import gradio
@@ -150,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m jaxdeblur.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", type=Path, required=True, help="a run's folder, or a .safetensors")
+    add("--weights", help=WEIGHTS_HELP)
     add("--host", default="127.0.0.1", help="address to listen at (%(default)s: this machine alone; 0.0.0.0: everyone)")
     add("--port", type=int, help="the first free one from 7860 on, if none is named")
     add("--max_megapixels", type=float, default=50.0, help="refuse larger photographs (%(default)g)")
@@ -190,14 +191,15 @@ def serve(options: argparse.Namespace) -> None:
     from jaxdeblur.restoration import load_restorer
 
     use_compilation_cache("")
-    restorer = load_restorer(options.weights)
+    weights = resolve_weights(options.weights)
+    restorer = load_restorer(weights)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that photographs are removed
     with tempfile.TemporaryDirectory(prefix="jaxdeblur_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
         results = Path(folder) / "results"
         results.mkdir()
         limits = {"max_megapixels": options.max_megapixels, "max_megabytes": options.max_megabytes}
-        page = build_page(restorer, results, options.weights.name, **limits)
+        page = build_page(restorer, results, weights.name.removesuffix(".safetensors"), **limits)
         launch(page, options)
         print(f"The page is at {page.local_url} until Ctrl-C.", flush=True)
         page.block_thread()

@@ -14,8 +14,18 @@ from flax import traverse_util
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import ENCODERS, build_model
+from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.train_state import init_variables
-from jaxdeblur.weights import Shapes, check_fit, file_sha256, fingerprint, read_weights, shapes_of
+from jaxdeblur.weights import (
+    Shapes,
+    check_fit,
+    file_sha256,
+    fingerprint,
+    options_in,
+    read_metadata,
+    read_weights,
+    shapes_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +41,15 @@ def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) 
 
     Args:
         network: the config's `model.name`.
-        start: the config's `start`: paths `network` and `encoder`, empty for random weights.
+        start: the config's `start`: `network`, a path or the name of a shipped network, and `encoder`, a path; empty
+            for random weights.
         expected: names and shapes of the whole network.
 
     Raises:
         InputError: a file is missing (the message tells how to make it), does not fit, or is asked for in vain.
     """
     if start["network"]:
-        path = Path(start["network"]).expanduser()
+        path = resolve_weights(start["network"])
         variables, _, origin = load_network(path)
         check_fit(path, variables, expected)
         return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), f"whole network from {origin}")
@@ -84,6 +95,19 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
             raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
         variables = jax.device_get(checkpoints.restore_weights(step, like))
     return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
+
+
+def stored_options(path: Path) -> dict[str, Any] | None:
+    """Return the options, such as `width`, that a run's config or a file's metadata state of the whole network.
+
+    None for a file that was written before they were stored, and for one that holds no whole network.
+
+    Raises:
+        InputError: there is no such run or file, or it states nothing usable.
+    """
+    if not path.is_dir():
+        return options_in(path, read_metadata(path))
+    return {key: value for key, value in _read_model(path).items() if key != "name"}
 
 
 @contextmanager

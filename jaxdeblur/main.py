@@ -14,7 +14,9 @@ from jaxdeblur.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File of the recipe, as in configs/transformnet.py:smoke")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/<config> if not given")
-_INIT_FROM = flags.DEFINE_string("init_from", None, "Run or .safetensors to start from; sets config.start.network")
+_INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Shipped network, run or .safetensors to start from; sets config.start.network"
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "One of several processes: host:port of process 0; wants the next two flags as well"
 )
@@ -32,7 +34,9 @@ _CHECKPOINTS = flags.DEFINE_string(
     "checkpoints", None, "With --mode evaluate: 'best' (the default), 'all', to choose the best of them, or a step"
 )
 _WEIGHTS = flags.DEFINE_string(
-    "weights", None, "With --mode evaluate: run or .safetensors to score, into a --workdir that holds no run"
+    "weights",
+    None,
+    "With --mode evaluate: shipped network, run or .safetensors to score, into a --workdir that holds no run",
 )
 
 # What absl and ml_collections raise for mistakes on the command line and in config files.
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     from jaxdeblur import processes
     from jaxdeblur.console import speak_no_more
     from jaxdeblur.memory import keep_freed_memory
+    from jaxdeblur.pretrained.catalogue import resolve_weights
     from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 
     keep_freed_memory()
@@ -108,7 +113,7 @@ def main(arguments: Sequence[str]) -> None:
         if _MODE.value == "train":
             train_and_evaluate(_CONFIG.value, workdir)
         elif _WEIGHTS.value:
-            evaluate_weights(_CONFIG.value, workdir, Path(_WEIGHTS.value).expanduser())
+            evaluate_weights(_CONFIG.value, workdir, resolve_weights(_WEIGHTS.value))
         else:
             evaluate_run(_CONFIG.value, workdir, _CHECKPOINTS.value or "best")
     except (Exception, KeyboardInterrupt) as error:

@@ -1,6 +1,6 @@
 """Take motion blur out of photographs.
 
-    python -m jaxdeblur.predict --weights runs/transformnet --input photos --output restored
+    python -m jaxdeblur.predict --input photos --output restored
 
 Photographs are restored at their own size and written without loss. Formats that can be lossless are kept: PNG, TIFF,
 WebP, BMP. JPEG and HEIC become PNG, since another round of their compression would take from the result what was just
@@ -18,6 +18,7 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.photo_files import FILE_FORMATS
 from jaxdeblur.photos import MAX_MEGAPIXELS
 from jaxdeblur.predict_plan import make_plan
+from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
 
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m jaxdeblur.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", type=Path, required=True, help="a run's folder, or a .safetensors")
+    add("--weights", help=WEIGHTS_HELP)
     add("--input", nargs="+", required=True, metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.jpg'")
     add("--output", type=Path, required=True, help="folder of results; of a single file also a name such as sharp.png")
     add(

@@ -22,6 +22,7 @@ from jaxdeblur.models.layers import Place
 from jaxdeblur.photo_files import to_image
 from jaxdeblur.photo_metadata import info_of
 from jaxdeblur.photos import photo_from_image
+from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
@@ -174,22 +175,22 @@ def _mirror(places: np.ndarray, length: int) -> np.ndarray:
     return np.where(places < length, places, period - places)
 
 
-def load_model(weights: str | Path, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:
+def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:
     """Return a trained network, its weights, and whether it takes the place of a part, as `Restorer` does.
 
     Args:
-        weights: a run's folder or a `.safetensors`.
+        weights: a shipped network's name, a run's folder or a `.safetensors`; None for the default shipped network.
         dtype: what the network computes in.
 
     Raises:
         InputError: there are no such weights, they are damaged, or no network's that restores images.
     """
-    network = read_network(Path(weights).expanduser())
+    network = read_network(resolve_weights(weights))
     return network.model.clone(dtype=dtype), network.variables, network.name in PLACED
 
 
-def load_restorer(weights: str | Path, *, dtype: str = "float32", **options: Any) -> Restorer:
-    """Return a `Restorer` for a run's folder or a `.safetensors`; `options` are the restorer's own.
+def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:
+    """Return a `Restorer` for weights as `load_model` takes them; `options` are the restorer's own.
 
     Raises:
         InputError: see `load_model`.
@@ -238,7 +239,7 @@ def _stamp_of(path: Path) -> tuple:
     return tuple(stamps)
 
 
-def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray | Image.Image:
+def restore(image: np.ndarray | Image.Image, weights: str | Path | None = None) -> np.ndarray | Image.Image:
     """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or Pillow's image.
 
     Pillow's are treated as the command treats files (`photos.py`): upright, grey stays grey, alpha stays as it is, and
@@ -246,14 +247,14 @@ def restore(image: np.ndarray | Image.Image, weights: str | Path) -> np.ndarray 
 
     Args:
         image: the blurred photograph.
-        weights: a run's folder (its best checkpoint so far) or a `.safetensors`; the last one is kept in memory until
-            its weights change.
+        weights: a shipped network's name, a run's folder (its best checkpoint so far) or a `.safetensors`; None for the
+            default shipped network. The last one is kept in memory until its weights change.
 
     Raises:
         InputError: there are no such weights, they are damaged, or the image is of a kind that is refused: Pillow's by
             its mode (code "image-kind"), an array as `Restorer` says.
     """
-    path = Path(weights).expanduser().absolute()
+    path = resolve_weights(weights).absolute()
     restorer = _restorer_of(path)
     if not isinstance(image, Image.Image):
         return restorer(image)

@@ -1,4 +1,4 @@
-"""Trained networks as they are used: whole, their widths read from the shapes of their weights."""
+"""Trained networks as they are used: whole, with the options that are stored beside their weights."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.initial_weights import load_network, network_shapes
+from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.models.variants import CORRECTION
 from jaxdeblur.weights import Shapes, shapes_of
@@ -26,17 +26,29 @@ class TrainedNetwork:
 
 
 def read_network(path: Path) -> TrainedNetwork:
-    """Return the network of a run's folder (its best checkpoint) or of a `.safetensors`; its shapes tell its widths.
+    """Return the network of a run's folder (its best checkpoint) or of a `.safetensors`.
 
     Raises:
         InputError: there is no such run or file, or it holds something else than one of our networks, whole.
     """
     variables, name, _ = load_network(path)
     if name not in MODELS:
-        raise InputError(f"{path}: holds {name}, which restores no images. Expected one of {', '.join(MODELS)}.")
+        raise InputError(
+            f"{path}: holds {name}, which restores no images. Expected one of {', '.join(MODELS)}.",
+            code="weights-restore-nothing",
+        )
     found = shapes_of(variables)
-    options = _read_options(name, found)
-    expected = network_shapes(build_model(name, **options)) if options else {}
+    options = stored_options(path)
+    if options is None:
+        options = _infer_options(name, found)
+    try:
+        expected = network_shapes(build_model(name, **options)) if options is not None else {}
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: states options that {name} cannot be built with ({error}). Use the version of jaxdeblur that "
+            "wrote it, or a newer one.",
+            code="weights-bad-options",
+        ) from error
     if found != expected:
         others = [f"{tensor} {shape}: not expected" for tensor, shape in found.items() if expected.get(tensor) != shape]
         others += [f"{tensor} {shape}: missing" for tensor, shape in expected.items() if found.get(tensor) != shape]
@@ -45,16 +57,17 @@ def read_network(path: Path) -> TrainedNetwork:
                 f"{path}: names {name} as its network, but its tensors are no {name}'s ({len(others)} problem(s)):",
                 others,
                 "Choose other weights, or convert them again.",
-            )
+            ),
+            code="weights-do-not-fit",
         )
     model = build_model(name, **options)
     return TrainedNetwork(name, model, variables, getattr(model, "multiple", 4))
 
 
-def _read_options(network: str, shapes: Shapes) -> dict[str, Any]:
-    """Return the attributes, such as `width`, of the network that has these shapes; none where they do not tell.
+def _infer_options(network: str, shapes: Shapes) -> dict[str, Any] | None:
+    """Return the options, such as `width`, of the network that has these shapes; None where they do not tell.
 
-    They tell everything but `dtype` and `remat`: a layer that is not always there has a name of its own.
+    For files that were written before the options were stored. An option that came later has its default there.
     """
 
     def count(layer: str) -> int:
@@ -63,7 +76,7 @@ def _read_options(network: str, shapes: Shapes) -> dict[str, Any]:
     first = {"nafnet": "input", "transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
     kernel = shapes.get(f"params/{first}/kernel", ())
     if len(kernel) != 4:
-        return {}
+        return None
     width = kernel[3]
     if network == "unet":
         return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}

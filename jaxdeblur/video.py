@@ -1,6 +1,6 @@
 """Remove motion blur from videos, frame by frame.
 
-    python -m jaxdeblur.video --weights runs/transformnet --input clip.mp4 --output sharp.mp4
+    python -m jaxdeblur.video --input clip.mp4 --output sharp.mp4
     python -m jaxdeblur.video --weights runs/transformnet --input clips 'more/*.mov' --output restored
 
 Sound and timing are kept. Needs PyAV: pip install '.[video]'. The same command, started again, resumes where it was
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.predict import check_tiles
+from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE
 from jaxdeblur.video_encoding import CONTAINERS
 from jaxdeblur.video_plan import VideoPlan, plan_videos
@@ -25,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m jaxdeblur.video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", type=Path, required=True, help="a run's folder, or a .safetensors")
+    add("--weights", help=WEIGHTS_HELP)
     add("--input", nargs="+", required=True, help="videos, folders of them, or patterns in quotes")
     add("--output", type=Path, required=True, help=f"a folder, or for one video a file: {', '.join(CONTAINERS)}")
     add("--overwrite", action="store_true", help="replace results, and unfinished ones of other settings")

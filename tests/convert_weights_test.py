@@ -20,6 +20,7 @@ from typing import ClassVar
 import convert_weights
 import numpy as np
 import pytest
+import safetensors
 import torch_files
 from random_weights import random_tensor
 from safetensors.numpy import load_file, save_file
@@ -63,6 +64,9 @@ def test_there_and_back_is_bit_exact(transformnet, tmp_path):
     assert metadata["network"] == "transformnet"
     assert metadata["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert metadata["jaxdeblur"]
+    assert json.loads(metadata["options"])["width"] == 32
+    with safetensors.safe_open(tmp_path / "back.safetensors", framework="numpy") as file:
+        assert json.loads(file.metadata()["options"]) == json.loads(metadata["options"])
 
 
 def test_a_resnet50_loses_its_classifier_and_nothing_else(tmp_path, capsys):

@@ -236,7 +236,7 @@ MISTAKES = {
     ("--tile", "64"): "--overlap: 160, expected 0 to --tile less 32",
     ("--quality", "101"): "expected 1 to 100",
     ("--max_megapixels", "0"): "expected more than 0",
-    ("--weights", "gone"): "cannot be read",
+    ("--weights", "gone"): "no such run folder or .safetensors file",
     ("--weights", "file"): "cannot be read as safetensors",
     ("--weights", "."): "no folder of a run",
     ("--weights", "other.safetensors"): "holds lpips_alex, which restores no images",

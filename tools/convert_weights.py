@@ -11,6 +11,7 @@ LPIPS: torchvision's AlexNet with the layers' weights of --lin.
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import sys
@@ -29,8 +30,8 @@ from tqdm import tqdm
 from jaxdeblur import lpips, weights
 from jaxdeblur.errors import InputError
 from jaxdeblur.extras import require
-from jaxdeblur.initial_weights import load_network, network_shapes
-from jaxdeblur.models import ENCODERS, build_model
+from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
+from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
 from jaxdeblur.torch_checkpoints import EMA, RAW, Selection, select_tensors
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.
@@ -97,6 +98,8 @@ def convert_to_jax(
     if lin:
         tensors |= read_tensors(network, lin).tensors
         metadata |= {"lin": lin.name, "lin_sha256": weights.file_sha256(lin)}
+    if network in MODELS:
+        metadata["options"] = json.dumps(options_of(build_model(network)))
     expected = expected_shapes(network)
     variables = weights.from_torch(network, tensors, expected)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -148,13 +151,16 @@ def convert_to_torch(source: Path, output: Path) -> None:
     if network not in weights.RULES:
         raise InputError(f"{source}: holds {network}, which has no PyTorch original.")
     tensors = weights.to_torch(network, variables)
+    metadata = {"network": network, "source": origin}
+    if (options := stored_options(source)) is not None:
+        metadata["options"] = json.dumps(options)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".tmp")
     try:
         if output.suffix == ".pth":
             save_with_torch(tensors, temporary)
         else:
-            save_file(tensors, temporary, metadata={"network": network, "source": origin})
+            save_file(tensors, temporary, metadata=metadata)
         os.replace(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)

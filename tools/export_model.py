@@ -1,11 +1,12 @@
 """Write a trained network as a file that runs without this package.
 
+    python tools/export_model.py --format onnx --output nafnet.onnx
     python tools/export_model.py --weights runs/transformnet --format onnx --output transformnet.onnx
     python tools/export_model.py --weights transformnet.safetensors --format stablehlo --output transformnet.stablehlo
 
-Both formats hold the weights and take (batch, height, width, 3) float32 RGB in [0, 1], any batch and any sides; so they
-put out. The network and its widths are read from the weights. ONNX files are checked by ONNX Runtime before they are
-written.
+Both formats hold the weights and take (batch, height, width, 3) float32 RGB in [0, 1], any batch and any sides, and
+return the same. Without --weights it is the default shipped network. ONNX files are checked by ONNX Runtime before they
+are written.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.export import FORMATS
+from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
 
@@ -22,11 +24,11 @@ from jaxdeblur.weights import fingerprint
 def main() -> None:
     """Export one network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="a run's folder or a .safetensors file of ours")
+    parser.add_argument("--weights", help=WEIGHTS_HELP)
     parser.add_argument("--format", required=True, choices=sorted(FORMATS))
     parser.add_argument("--output", type=Path, required=True, help="the file to write; one that exists is replaced")
     arguments = parser.parse_args()
-    export(arguments.weights.expanduser(), arguments.format, arguments.output.expanduser())
+    export(resolve_weights(arguments.weights), arguments.format, arguments.output.expanduser())
 
 
 def export(weights: Path, form: str, output: Path) -> None:

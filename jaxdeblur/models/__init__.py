@@ -1,5 +1,8 @@
 """The networks by name. Each maps (B, H, W, 3) float32 in [0, 1] to the same shape: `model(x, train)`."""
 
+import dataclasses
+from typing import Any
+
 import flax.linen as nn
 
 from jaxdeblur.models import resnetencdec
@@ -16,6 +19,8 @@ ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
 # Networks that take `place`, where a part of an image lies in the whole; others do the same everywhere.
 PLACED = ("resnetencdec",)
 COMPUTE_DTYPES = ("float32", "bfloat16")
+# Attributes that say how a network computes, not what it is; `parent` and `name` are flax's own.
+_NOT_OPTIONS = ("dtype", "remat", "fast", "parent", "name")
 
 
 def sees_whole_image(model: nn.Module) -> bool:
@@ -45,3 +50,15 @@ def build_model(name: str, **options: object) -> nn.Module:
         TypeError: the network has no such attribute.
     """
     return MODELS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+
+
+def options_of(model: nn.Module) -> dict[str, Any]:
+    """Return the attributes, such as `width`, with which `build_model` builds this network again.
+
+    `dtype`, `remat` and `fast` are left out: they change neither the weights nor, beyond rounding, the result.
+    """
+    return {
+        field.name: getattr(model, field.name)
+        for field in dataclasses.fields(model)
+        if field.init and field.name not in _NOT_OPTIONS
+    }
