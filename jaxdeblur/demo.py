@@ -145,10 +145,13 @@ def build_page(
     return page.queue(max_size=WAITING)
 
 
-def make_parser() -> argparse.ArgumentParser:
+PROG = "python -m jaxdeblur.demo"
+
+
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxdeblur.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--weights", help=WEIGHTS_HELP)
@@ -229,10 +232,10 @@ def launch(page: "gradio.Blocks", options: argparse.Namespace) -> None:
         raise InputError(f"--host {options.host}, --port {options.port or '7860 to 7959'}: {error}") from error
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
     """Serve the page; exit with a message if the user can mend what is wrong."""
     try:
-        serve(make_parser().parse_args(arguments))
+        serve(make_parser(prog).parse_args(arguments))
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -1,12 +1,18 @@
 """Take motion blur out of photographs.
 
+    jaxdeblur restore photo.jpg
+    jaxdeblur restore photos --output restored
     python -m jaxdeblur.predict --input photos --output restored
 
-Photographs are restored at their own size and written without loss. Formats that can be lossless are kept: PNG, TIFF,
-WebP, BMP. JPEG and HEIC become PNG, since another round of their compression would take from the result what was just
-won; `--format jpeg` asks for it.
+Without --output, photo.jpg becomes photo_restored.png beside it. No file is replaced without --overwrite, and a
+photograph never. Photographs are restored at their own size and written without loss. Formats that can be lossless are
+kept: PNG, TIFF, WebP, BMP. JPEG and HEIC become PNG, since another round of their compression would cost some of the
+sharpness; `--format jpeg` asks for it.
 
-The same command, started again, goes on where it was stopped.
+The exit status is 0 if all were restored, 1 if any failed or nothing could be begun, 2 if the command line cannot be
+read, and 130 after Ctrl-C.
+
+The same command, started again, continues where it stopped.
 """
 
 import argparse
@@ -21,16 +27,19 @@ from jaxdeblur.predict_plan import make_plan
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
 
+PROG = "python -m jaxdeblur.predict"
 
-def make_parser() -> argparse.ArgumentParser:
+
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxdeblur.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--weights", help=WEIGHTS_HELP)
-    add("--input", nargs="+", required=True, metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.jpg'")
-    add("--output", type=Path, required=True, help="folder of results; of a single file also a name such as sharp.png")
+    add("photographs", nargs="*", metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.jpg'")
+    add("--input", nargs="+", default=[], metavar="PATH", help="the same, after an option")
+    add("--output", type=Path, help="folder of results; of a single file also a name such as sharp.png")
     add(
         "--format",
         choices=FILE_FORMATS,
@@ -70,12 +79,16 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(list_problems("The command line:", problems, "Nothing was done."))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Restore photographs; exit with a message if the user can mend what is wrong."""
+def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
+    """Restore photographs; exit with a message for a mistake that the user can fix."""
+    parser = make_parser(prog)
+    options = parser.parse_intermixed_args(arguments)
+    names = options.photographs + options.input
+    if not names:
+        parser.error("no photographs are named")
     try:
-        options = make_parser().parse_args(arguments)
         check_options(options)
-        plan = make_plan(options.input, options.output, options.format)
+        plan = make_plan(names, options.output, options.format)
         # Imported here, so that --help and mistakes on the command line answer at once.
         from jaxdeblur.predict_run import run_plan
 

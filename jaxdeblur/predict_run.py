@@ -39,11 +39,12 @@ def run_plan(plan: Plan, options: argparse.Namespace) -> int:
     done = len(plan.jobs) - len(left)
     if done:
         say(f"{done} of {len(plan.jobs)} are done already.")
-    try:
-        plan.output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=plan.output).close()
-    except OSError as error:
-        raise InputError(f"--output {plan.output}: cannot be written to ({error.strerror}).") from error
+    for folder in [plan.output] if plan.keeps_record else sorted({job.target.parent for job in left}):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"--output {folder}: cannot be written to ({error.strerror}).") from error
     cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
     devices = jax.local_devices()[: len(left)]
     restorers = [Restorer(model, variables, placed=placed, device=device, **cut) for device in devices]
@@ -102,7 +103,7 @@ def _follow(batch: Batch, plan: Plan, done: int) -> int:
     for words, count in sorted(notes.items()):
         say(f"note: {count} photograph(s): {words}.")
     words = f", {speed.megapixels_per_second:.2f} MP/s" if good else ""
-    say(f"{good} photograph(s) restored, in {plan.output}{words}.")
+    say(f"{good} photograph(s) restored, in {plan.jobs[0].target if total == 1 else plan.output}{words}.")
     if problems:
         say(list_problems(f"{len(problems)} failed:", problems, "The others are not touched by this.", shown=None))
     if request:

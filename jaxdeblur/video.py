@@ -20,10 +20,13 @@ from jaxdeblur.video_encoding import CONTAINERS
 from jaxdeblur.video_plan import VideoPlan, plan_videos
 
 
-def make_parser() -> argparse.ArgumentParser:
+PROG = "python -m jaxdeblur.video"
+
+
+def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxdeblur.video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--weights", help=WEIGHTS_HELP)
@@ -57,10 +60,10 @@ def check_options(options: argparse.Namespace, plan: VideoPlan) -> None:
         raise InputError(list_problems("The command line:", problems, "Nothing was done."), code="video-options")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
     """Restore videos; exit with a message if the user can fix what is wrong."""
     try:
-        options = make_parser().parse_args(arguments)
+        options = make_parser(prog).parse_args(arguments)
         plan = plan_videos(options.input, options.output)
         check_options(options, plan)
         # Imported here, so that --help and mistakes on the command line answer at once.

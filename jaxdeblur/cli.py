@@ -1,0 +1,107 @@
+"""The command `jaxdeblur`: every entry point of the package under one name.
+
+    jaxdeblur restore photo.jpg
+
+`jaxdeblur COMMAND --help` explains a command. Options may be written with hyphens or underscores.
+
+Exit status: 0 if all went well; 1 if something failed, which the message explains; 2 if the command line cannot be
+read; 130 after Ctrl-C.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from jaxdeblur import __version__
+from jaxdeblur.errors import InputError
+
+
+def _restore(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.predict import main
+
+    main(arguments, prog=prog)
+
+
+def _video(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.video import main
+
+    main(arguments, prog=prog)
+
+
+def _web(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.demo import main
+
+    main(arguments, prog=prog)
+
+
+def _train(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.recipes import train
+
+    train(arguments, prog=prog)
+
+
+def _evaluate(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.recipes import evaluate
+
+    evaluate(arguments, prog=prog)
+
+
+def _config(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.recipes import show_config
+
+    show_config(arguments, prog=prog)
+
+
+def _weights(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.pretrained.listing import main
+
+    main(arguments, prog=prog)
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "restore": (_restore, "restore photographs"),
+    "video": (_video, "restore a video"),
+    "web": (_web, "serve a page in the browser to restore photographs"),
+    "weights": (_weights, "list the networks that ship with the package"),
+    "train": (_train, "train a network by a recipe"),
+    "evaluate": (_evaluate, "score a run, or any weights, on pairs"),
+    "config": (_config, "list the recipes, or print the fields of one"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command, exiting with the status that the module describes."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    lines = [f"  {name:10}{words}" for name, (_, words) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="jaxdeblur",
+        description=__doc__,
+        epilog="\n".join(["commands:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"jaxdeblur {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below, with its options")
+    name = parser.parse_args(given[:1]).command
+    run, _ = COMMANDS[name]
+    try:
+        run(with_underscores(given[1:]), prog=f"jaxdeblur {name}")
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with hyphens in names of options turned into underscores; their values, and what follows a bare
+    `--`, stay as they are.
+    """
+    changed = []
+    for i, argument in enumerate(arguments):
+        if argument == "--":
+            return changed + list(arguments[i:])
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+        changed.append(name + equals + value)
+    return changed

@@ -1,0 +1,222 @@
+"""The command `jaxdeblur`: what it dispatches to, what it imports, names of results, and exit statuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_noise
+from flax import traverse_util
+from PIL import Image
+from restoration_test import SMALL
+
+from jaxdeblur import cli, recipes
+from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import network_shapes
+from jaxdeblur.models import build_model
+from jaxdeblur.pretrained.catalogue import SHIPPED
+from jaxdeblur.pretrained.listing import describe
+from jaxdeblur.recipes import find_recipe, recipe_folder
+from jaxdeblur.weights import write_weights
+
+HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "scipy", "numpy")
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory):
+    """A UNet whose weights are zero: it gives every image back as it is."""
+    path = tmp_path_factory.mktemp("weights") / "identity.safetensors"
+    tensors = {
+        name: np.zeros(shape, np.float32)
+        for name, shape in network_shapes(build_model("unet", **SMALL["unet"])).items()
+    }
+    about = {"network": "unet", "options": json.dumps(SMALL["unet"])}
+    write_weights(path, traverse_util.unflatten_dict(tensors, sep="/"), about)
+    return path
+
+
+def run(*arguments):
+    """Run the command in this process and return its exit status."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return 1 if isinstance(end.code, str) else end.code or 0
+    return 0
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["weights"], ["train", "--help"], ["config"], ["--version"]])
+def test_answers_come_without_heavy_imports(arguments):
+    code = (
+        "import sys\n"
+        "from jaxdeblur.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"found = [name for name in {HEAVY} if name in sys.modules]\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_help_names_every_command(capsys):
+    assert run("--help") == 0
+    said = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in said
+    assert "130" in said
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself_under_its_own_name(name, capsys):
+    assert run(name, "--help") == 0
+    assert capsys.readouterr().out.startswith(f"usage: jaxdeblur {name} ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["sharpen"], ["restore"], ["restore", "a.png", "--sharpen"], ["weights", "all"], ["train"], ["config", "--x"]],
+)
+def test_a_command_line_that_cannot_be_read_ends_with_2(arguments, capsys):
+    assert run(*arguments) == 2
+    assert "usage: jaxdeblur" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+    def interrupted(arguments, *, prog):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "config", (interrupted, ""))
+    assert run("config") == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_names_of_options_may_have_hyphens():
+    given = ["--side-by-side", "a-b.png", "--config.data.batch-size=8-9", "--output", "my-photos", "-q", "--", "--a-b"]
+    assert cli.with_underscores(given) == [
+        *("--side_by_side", "a-b.png", "--config.data.batch_size=8-9", "--output", "my-photos", "-q", "--", "--a-b")
+    ]
+
+
+def test_a_photograph_is_restored_beside_itself(tmp_path, identity):
+    for name in ("a.png", "sub/b.jpg"):
+        save_noise(tmp_path / name)
+    arguments = ("restore", tmp_path / "a.png", "--side-by-side", tmp_path / "sub/b.jpg", "--weights", identity)
+    assert run(*arguments) == 0
+    assert files_in(tmp_path) == ["a.png", "a_restored.png", "sub"]
+    assert files_in(tmp_path / "sub") == ["b.jpg", "b_restored.png"]
+    with Image.open(tmp_path / "sub/b_restored.png") as result, Image.open(tmp_path / "sub/b.jpg") as photograph:
+        assert result.size == (2 * photograph.width, photograph.height)  # --side-by-side came through
+        np.testing.assert_array_equal(np.asarray(result)[:, : photograph.width], np.asarray(photograph))
+
+
+def test_no_file_is_replaced_unless_asked_for(tmp_path, identity):
+    save_noise(tmp_path / "a.png")
+    (tmp_path / "a_restored.png").write_bytes(b"mine")
+    assert run("restore", tmp_path / "a.png", "--weights", identity) == 1
+    assert (tmp_path / "a_restored.png").read_bytes() == b"mine"
+    assert run("restore", tmp_path / "a.png", "--weights", identity, "--overwrite") == 0
+    with Image.open(tmp_path / "a_restored.png") as result, Image.open(tmp_path / "a.png") as photograph:
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(photograph))
+
+
+def test_two_photographs_of_one_stem_get_two_names(tmp_path, identity):
+    for name in ("a.jpg", "a.png"):
+        save_noise(tmp_path / name)
+    assert run("restore", tmp_path / "a.jpg", tmp_path / "a.png", "--weights", identity) == 0
+    assert files_in(tmp_path) == ["a.jpg", "a.jpg_restored.png", "a.png", "a_restored.png"]
+
+
+def test_a_folder_needs_an_output(tmp_path, identity):
+    save_noise(tmp_path / "in/a.png")
+    assert run("restore", tmp_path / "in", "--weights", identity) == 1
+    assert files_in(tmp_path / "in") == ["a.png"]
+    assert run("restore", tmp_path / "in", "--weights", identity, "--output", tmp_path / "out") == 0
+    assert files_in(tmp_path / "out") == ["a.png", "restored.jsonl"]
+
+
+def test_one_failure_ends_with_1_and_does_not_stop_the_rest(tmp_path, identity):
+    save_noise(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no photograph")
+    assert run("restore", tmp_path / "b.png", tmp_path / "a.png", "--weights", identity) == 1
+    assert files_in(tmp_path) == ["a.png", "a_restored.png", "b.png"]
+
+
+def test_shipped_networks_are_listed(capsys):
+    assert run("weights") == 0
+    said = capsys.readouterr().out
+    for network in SHIPPED:
+        assert describe(network) in said
+        for words in (network.full_name, f"{network.parameters:,} parameters", network.licence, "default"):
+            assert words in describe(network)
+    assert run("weights", "--path", "nafnet-tiny") == 1
+
+
+def test_the_path_of_a_shipped_file_is_printed(capsys):
+    if not SHIPPED[0].file.is_file():
+        pytest.skip(f"{SHIPPED[0].file.name} is not in this checkout")
+    assert run("weights", "--path", SHIPPED[0].name) == 0
+    assert Path(capsys.readouterr().out.strip()) == SHIPPED[0].file
+
+
+def test_recipes_are_found_by_name_and_by_file(tmp_path, monkeypatch):
+    assert find_recipe("nafnet") == recipe_folder() / "nafnet.py"
+    (tmp_path / "mine.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("mine.py") == Path("mine.py")
+    for name in ("mine", "nafnett", "gone.py"):
+        with pytest.raises(InputError) as error:
+            find_recipe(name)
+        assert error.value.code == "recipe-not-found"
+        assert "nafnet" in str(error.value)
+
+
+def test_a_config_is_printed_as_it_is_set(capsys):
+    assert run("config", "nafnet", "--variant", "smoke") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "data.batch_size = 4" in lines
+    assert "data.rescale = (1.0, 1.0)" in lines
+    assert "stages[0].optimizer.name = 'adam'" in lines
+    assert run("config", "nafnet", "--variant", "huge") == 1
+    assert run("config", "nafnet", "--path") == 0
+    assert capsys.readouterr().out.strip() == str(recipe_folder() / "nafnet.py")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (
+            ["train", "nafnet", "--init", "nafnet-small", "--data", "pairs", "--variant", "smoke", "--config.seed=3"],
+            ["--config={recipe}:smoke", "--config.data.root=pairs", "--config.start.network=nafnet-small"],
+        ),
+        (
+            ["evaluate", "nafnet", "--weights", "nafnet-small", "--workdir", "scores", "--config.seed=3"],
+            ["--config={recipe}", "--workdir=scores", "--mode=evaluate", "--weights=nafnet-small"],
+        ),
+    ],
+)
+def test_short_options_become_the_flags_of_main(command, flags, monkeypatch):
+    from absl import app
+
+    seen = {}
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(app, "run", lambda main, flags_parser: seen.update(argv=sys.argv))
+    assert run(*command) == 0
+    expected = [flag.format(recipe=recipes.recipe_folder() / "nafnet.py") for flag in flags]
+    assert seen["argv"] == ["jaxdeblur.main", *expected, "--config.seed=3"]
+
+
+def test_mistakes_in_training_end_with_a_message(tmp_path):
+    """The whole way into `jaxdeblur.main`: the recipe is loaded, the field is refused."""
+    code = "from jaxdeblur.cli import main; main()"
+    arguments = ["train", "nafnet", "--variant=smoke", f"--workdir={tmp_path}/run", "--config.data.batch-siz=2"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no such field in the config" in done.stderr
+    assert "batch_siz" in done.stderr
+    assert "Traceback" not in done.stderr
