@@ -19,7 +19,6 @@ from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE
 from jaxdeblur.video_encoding import CONTAINERS
 from jaxdeblur.video_plan import VideoPlan, plan_videos
 
-
 PROG = "python -m jaxdeblur.video"
 
 

@@ -8,6 +8,7 @@ import io
 import subprocess
 import tarfile
 import threading
+import tomllib
 
 import fetch_photographs
 import numpy as np
@@ -230,3 +231,21 @@ def test_the_list_names_122_photographs_each_once():
         for row in csv.DictReader(file, delimiter="\t"):
             assert row["author"]
             assert not row["licence"].startswith(("Unsplash", "Pexels"))
+
+
+def test_the_notice_credits_every_photograph_whose_licence_asks_for_it():
+    """CC BY, CC BY-SA and GFDL ask for author, source and licence; the notice stands in the built package."""
+    root = LIST.parent.parent
+    sections = (root / "NOTICE").read_text(encoding="utf-8").split("\n\n")
+    with LIST.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["licence"].startswith(("CC BY", "GFDL"))]
+    assert len(rows) == 53
+    for row in rows:
+        (credits,) = [text for text in sections if f": {row['file']}\n" in text]
+        heading = sections[sections.index(credits) - 1]
+        assert row["licence"] in heading
+        assert "https://" in heading
+        entry = credits[credits.index(f"  {row['author']}: {row['file']}\n") :].splitlines()[1]
+        assert row["source"].split(":", 1)[1].removeprefix("(history) ") in entry
+    assert any("GOPRO_Large" in text for text in sections)
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["license-files"] == ["LICENSE", "NOTICE"]
