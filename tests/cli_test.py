@@ -12,7 +12,7 @@ from flax import traverse_util
 from PIL import Image
 from restoration_test import SMALL
 
-from jaxdeblur import cli, recipes
+from jaxdeblur import cli, demo, predict, recipes, video
 from jaxdeblur.errors import InputError
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
@@ -94,6 +94,12 @@ def test_ctrl_c_ends_with_130(monkeypatch, capsys):
     monkeypatch.setitem(cli.COMMANDS, "config", (interrupted, ""))
     assert run("config") == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [predict, video, demo])
+def test_no_command_requires_weights(module):
+    arguments = {predict: ["a.png"], video: ["--input=a.mp4", "--output=b.mp4"], demo: []}[module]
+    assert module.make_parser().parse_args(arguments).weights is None
 
 
 def test_names_of_options_may_have_hyphens():
