@@ -213,9 +213,3 @@ def test_every_module_that_may_be_missing_has_an_extra():
         packages = {Requirement(text).name for text in PROJECT["optional-dependencies"][extra]}
         known = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "sklearn": "scikit-learn"}
         assert known.get(module, module) in packages, module
-
-
-def test_every_package_of_the_source_is_installed():
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("jaxdeblur/**/__init__.py")}
-    assert set(packages) == found
