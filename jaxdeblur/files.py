@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import os
+import secrets
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,34 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Write JSON in one piece: a reader sees the old file or the new one.
+    """Write JSON atomically: readers see the old file or the new one, after a power cut too.
+
+    The temporary file's name is unique, so that processes writing the same file do not disturb each other.
 
     Raises:
         ValueError: `tree` holds NaN or an infinity.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to the disk: new names and renames then survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def user_cache_folder() -> Path | None:
