@@ -49,6 +49,7 @@ class Program:
         call: the function.
         compile_seconds: what compiling it took, or reading it from the cache.
         flops: floating-point operations of one call on one device, as the compiler counts them; 0 if it does not.
+            It counts the body of a loop once, however often it runs.
     """
 
     call: Callable
@@ -77,22 +78,32 @@ def use_compilation_cache(folder: str) -> Path | None:
     return path
 
 
-def compile_program(function: Any, *arguments: Any, newer_products: bool) -> Program:
+def compile_program(function: Any, *arguments: Any, newer_products: bool, without_loop: Any | None = None) -> Program:
     """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them.
 
     Args:
         function: what to compile.
         arguments: of the function.
         newer_products: whether on CPUs XLA's newer kernels make its products of matrices.
+        without_loop: a jitted function of the same arguments that does the same work without a loop, by which FLOPs are
+            counted; it is traced, not compiled. None: `function` has no loop.
     """
     start = time.perf_counter()
-    compiled = function.lower(*arguments).compile(
-        _cpu_options(newer_products) if jax.default_backend() == "cpu" else None
-    )
+    lowered = function.lower(*arguments)
+    compiled = lowered.compile(_cpu_options(newer_products) if jax.default_backend() == "cpu" else None)
     seconds = time.perf_counter() - start
     return_freed_memory()
-    analysis = compiled.cost_analysis() or {}
-    return Program(compiled, seconds, float(analysis.get("flops", 0.0)))
+    flops = _count_flops(compiled)
+    if without_loop is not None and flops:
+        # Both counts before compilation are of all devices together, that of `compiled` is of one.
+        once = _count_flops(lowered)
+        flops *= _count_flops(without_loop.lower(*arguments)) / once if once else 0.0
+    return Program(compiled, seconds, flops)
+
+
+def _count_flops(stage: jax.stages.Lowered | jax.stages.Compiled) -> float:
+    analysis = stage.cost_analysis() or {}
+    return float(analysis.get("flops", 0.0))
 
 
 @functools.cache

@@ -36,6 +36,15 @@ def test_a_compiled_program_is_the_function_and_knows_its_operations():
     assert program.compile_seconds > 0
 
 
+def test_the_flops_of_a_loop_are_those_of_all_its_rounds():
+    """Three products of 8x16 and 16x16 matrices; XLA alone counts one."""
+    looped = jax.jit(lambda x, w: jax.lax.scan(lambda total, part: (total + part @ w, None), x[0], x)[0])
+    at_once = jax.jit(lambda x, w: (x @ w).sum(0))
+    arguments = jax.ShapeDtypeStruct((3, 8, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
+    program = compile_program(looped, *arguments, newer_products=False, without_loop=at_once)
+    assert program.flops == pytest.approx(3 * 2 * 8 * 16 * 16, rel=0.1)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is the order on CPUs that is chosen")
 def test_programs_hold_few_arrays_at_a_time():
     """Each of the eight can be summed up before the next begins: two arrays at a time, not nine."""
