@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import read_json, write_json
+from jaxdeblur.files import read_json, sync_folder, write_json
 
 NAME = "sha256.json"
 # What orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from these.
@@ -20,12 +20,24 @@ def write_manifest(folder: Path) -> None:
     """
     files = {name: _size_and_hash(folder / name, sync=True) for name in _list_files(folder)}
     write_json(folder / NAME, files)
-    for path in (folder / NAME, *(path for path in folder.rglob("*") if path.is_dir()), folder):
-        _sync(path)
+    for path in (path for path in folder.rglob("*") if path.is_dir()):
+        sync_folder(path)
 
 
-def find_damage(folder: Path) -> str:
-    """Return what is wrong with a checkpoint, naming the first damaged file; empty if nothing is."""
+def add_to_manifest(folder: Path, name: str) -> None:
+    """Add a file that was written into a checkpoint after the checkpoint was complete."""
+    files = {**read_json(folder / NAME), name: _size_and_hash(folder / name, sync=True)}
+    write_json(folder / NAME, dict(sorted(files.items())))
+
+
+def find_damage(folder: Path, *, optional: str = "") -> str:
+    """Return what is wrong with a checkpoint, naming the first damaged file; empty if nothing is.
+
+    Args:
+        folder: the checkpoint.
+        optional: name of a file that may be there without being listed: the process may have been killed after writing
+            it and before `add_to_manifest`.
+    """
     if not (folder / NAME).is_file():
         return f"{NAME} is missing"
     try:
@@ -42,12 +54,13 @@ def find_damage(folder: Path) -> str:
         return str(error)
     except (AttributeError, TypeError, ValueError):
         return f"{NAME} holds no list of files"
-    added = [name for name in _list_files(folder) if name not in files]
+    added = [name for name in _list_files(folder) if name not in files and name != optional]
     return f"{added[0]} does not belong to it" if added else ""
 
 
 def _list_files(folder: Path) -> list[str]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    # A temporary file is what a killed `write_json` leaves.
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"]
     return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in _NOT_LISTED)
 
 
@@ -57,11 +70,3 @@ def _size_and_hash(path: Path, *, sync: bool = False) -> tuple[int, str]:
         if sync:
             os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size, digest
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

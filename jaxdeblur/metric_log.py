@@ -43,10 +43,16 @@ class MetricLog:
     Each line holds `step`, `stage`, `epoch`, `wall_s` (seconds of training so far, over all starts) and scalars.
     """
 
-    def __init__(self, folder: Path, *, resume_step: int):
-        """Open the log; lines after `resume_step` are dropped, for these steps will be taken again."""
+    def __init__(self, folder: Path, *, resume_step: int, validates_again: bool = False):
+        """Open the log; lines after `resume_step` are dropped, for these steps will be taken again.
+
+        `validates_again` says that the checkpoint of `resume_step` is yet to be validated: a validation of that step in
+        the log was not recorded with the checkpoint before the run was killed.
+        """
         self.path = folder / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
+        if validates_again:
+            kept = [line for line in kept if line["step"] < resume_step or "validation/psnr" not in line]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)

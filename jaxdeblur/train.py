@@ -3,6 +3,7 @@
 Batches are uint8 NHWC; the network sees float32 in [0, 1]. PSNR is in dB.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -15,14 +16,21 @@ from jaxdeblur import processes
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
 from jaxdeblur.errors import InputError
 from jaxdeblur.finite import check_finite, fetch_losses
-from jaxdeblur.histograms import Counts
 from jaxdeblur.initial_weights import fill
 from jaxdeblur.models import trains_by_products
-from jaxdeblur.programs import StepTrace, compile_program, speeds
+from jaxdeblur.programs import Program, StepTrace, compile_program, speeds
 from jaxdeblur.run_setup import Run
 from jaxdeblur.train_log import log_histograms, log_training, log_validation
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage
-from jaxdeblur.train_step import Stage, abstract, batch_sharding, make_train_step, replicated, to_devices
+from jaxdeblur.train_step import (
+    Stage,
+    TrainStep,
+    abstract,
+    batch_sharding,
+    make_train_step,
+    replicated,
+    to_devices,
+)
 
 
 def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
@@ -56,7 +64,8 @@ def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:
 def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopRequest) -> bool:
     """Train to the end of the last stage; return False if a stop was asked for before.
 
-    Either way, the last state is saved and on the disk when this returns.
+    Either way, the last state is saved and on the disk when this returns. A stop that is asked for while the last epoch
+    is being validated is left to the caller.
 
     Raises:
         InputError: an image cannot be read, with the state saved; the disk is full; or the loss or the weights are no
@@ -64,9 +73,10 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
     """
     bar = ProgressBar(run.total_steps * run.batch_size, progress["step"] * run.batch_size)
     trace = StepTrace(run.log.tensorboard_folder if run.log else None, run.profile_steps)
-    losses, step = progress["losses"], progress["step"]
+    losses, step, stopped = progress["losses"], progress["step"], False
     try:
-        validate_unvalidated(run, state, progress)
+        if needs_validation(run, progress):
+            validate(run, run.stages[progress["stage"]], state)
         for stage in run.stages[progress["stage"] :]:
             if stage.index > progress["stage"]:
                 state = jax.jit(partial(enter_stage, tx=stage.tx), out_shardings=replicated(run.mesh))(state)
@@ -78,7 +88,7 @@ def train(run: Run, state: TrainState, progress: dict[str, Any], stop: StopReque
         bar.close()
         trace.close()
         run.checkpoints.wait()
-    return int(state.step) == run.total_steps
+    return int(state.step) == run.total_steps and not stopped
 
 
 def train_stage(
@@ -104,7 +114,7 @@ def train_stage(
     _, failed = processes.vote(False, error is not None)()
     for step in range(first_step + 1, stage.end_step + 1):
         if failed:
-            save(run, stage, state, losses + fetch_losses(pending, stage, step - 1), None)
+            save(run, stage, state, losses + fetch_losses(pending, stage, step - 1))
             raise error or InputError("Another process cannot go on; its own message says why. All steps are saved.")
         placed = to_devices(batch, sharding)
         if step < stage.end_step:
@@ -112,7 +122,7 @@ def train_stage(
                 batch, error = next_batch(batches)
         verdict = processes.vote(stop, error is not None)
         if program is None:
-            program = compile_program(train_step, state, placed, newer_products=trains_by_products(run.model))
+            program = compile_step(run, stage, train_step, state, placed)
             meter.restart()
         with trace.step(step):
             state, loss, histograms = program.call(state, placed)
@@ -130,13 +140,22 @@ def train_stage(
             log_training(run, stage, step, losses, speeds(program, meter, run.dtype), meter, bar)
             losses = []
         if stage.ends_epoch(step):
-            finish_epoch(run, stage, state, histograms, losses)
-            meter.restart()
-        elif stopping:
-            save(run, stage, state, losses, None)
+            log_histograms(run, step, state.params, histograms)
+        if stage.ends_epoch(step) or stopping:
+            save(run, stage, state, losses)
         if stopping:
-            return state, losses, True
+            return state, losses, True  # an epoch that has just ended is validated at the next start
+        if stage.ends_epoch(step):
+            run.checkpoints.wait()  # validation may end this process, as by running out of memory
+            validate(run, stage, state)
+            meter.restart()
     return state, losses, False
+
+
+def compile_step(run: Run, stage: Stage, train_step: TrainStep, state: TrainState, batch: dict[str, Any]) -> Program:
+    """Compile the training step; the FLOPs of all its micro-batches are counted."""
+    at_once = make_train_step(dataclasses.replace(stage, accumulate=1), run.mesh) if stage.accumulate > 1 else None
+    return compile_program(train_step, state, batch, newer_products=trains_by_products(run.model), without_loop=at_once)
 
 
 def next_batch(batches: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray] | None, InputError | None]:
@@ -147,27 +166,20 @@ def next_batch(batches: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, np.n
         return None, error
 
 
-def finish_epoch(run: Run, stage: Stage, state: TrainState, histograms: Counts, losses: list[float]) -> None:
-    """Validate and save; when an image cannot be read, save all the same, before the error goes on."""
-    log_histograms(run, int(state.step), state.params, histograms)
-    try:
-        result = run.validate(state.variables)
-    except InputError:
-        save(run, stage, state, losses, None)
-        raise
-    save(run, stage, state, losses, log_validation(run, stage, int(state.step), result))
+def validate(run: Run, stage: Stage, state: TrainState) -> None:
+    """Score the validation split with a state that is saved already, and record the score with its checkpoint."""
+    step = int(state.step)
+    psnr = log_validation(run, stage, step, run.validate(state.variables))
+    run.checkpoints.record_validation(step, psnr)
 
 
-def validate_unvalidated(run: Run, state: TrainState, progress: dict[str, Any]) -> None:
-    """Catch up on the validation of an epoch at whose end an image could not be read."""
+def needs_validation(run: Run, progress: dict[str, Any]) -> bool:
+    """Return whether the checkpoint to go on from ends an epoch and was not validated: the run ended before that."""
     stage, step = run.stages[progress["stage"]], progress["step"]
-    if step > stage.first_step and stage.ends_epoch(step) and run.checkpoints.validation_psnr(step) is None:
-        psnr = log_validation(run, stage, step, run.validate(state.variables))
-        run.checkpoints.delete(step)
-        save(run, stage, state, progress["losses"], psnr)
+    return step > stage.first_step and stage.ends_epoch(step) and run.checkpoints.validation_psnr(step) is None
 
 
-def save(run: Run, stage: Stage, state: TrainState, losses: list[float], validation_psnr: float | None) -> None:
+def save(run: Run, stage: Stage, state: TrainState, losses: list[float]) -> None:
     """Save a checkpoint from which this very step goes on.
 
     Raises:
@@ -175,4 +187,4 @@ def save(run: Run, stage: Stage, state: TrainState, losses: list[float], validat
     """
     check_finite(state, stage, int(state.step))
     progress = {"stage": stage.index, "losses": losses, "initial_weights": run.initial_words}
-    run.checkpoints.save(state, progress, validation_psnr)
+    run.checkpoints.save(state, progress)

@@ -1,5 +1,9 @@
 """Checkpoints: what is kept, what comes back, and a disk that is full."""
 
+import errno
+import shutil
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +11,9 @@ import optax
 import pytest
 
 from jaxdeblur.checkpoint import Checkpoints
+from jaxdeblur.checkpoint_files import SCORE_FILE, explain_failed_write, set_damaged_aside
 from jaxdeblur.errors import InputError
+from jaxdeblur.manifest import find_damage
 from jaxdeblur.optimizer import Encoder, create_optimizer
 from jaxdeblur.train_state import TrainState
 from jaxdeblur.train_step import abstract, create_mesh
@@ -24,7 +30,9 @@ def make_state(step, size=3):
 def saved(folder, scores, *, keep_latest=2):
     checkpoints = Checkpoints(folder, keep_latest=keep_latest)
     for step, psnr in scores.items():
-        checkpoints.save(make_state(step), {"stage": 0, "losses": [0.5, step]}, psnr)
+        checkpoints.save(make_state(step), {"stage": 0, "losses": [0.5, step]})
+        if psnr is not None:
+            checkpoints.record_validation(step, psnr)
     checkpoints.wait()
     return checkpoints
 
@@ -68,7 +76,7 @@ def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_pa
         return plain.replace(params=params, ema_params=average, tx=tx, opt_state=state)
 
     checkpoints, mesh = Checkpoints(tmp_path, keep_latest=2), create_mesh()
-    checkpoints.save(make(3), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.save(make(3), {"stage": 0, "losses": []})
     checkpoints.wait()
     restored = checkpoints.restore(7, abstract(lambda: make(0), mesh))
     assert jax.tree.structure(restored) == jax.tree.structure(make(0))
@@ -80,17 +88,17 @@ def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_pa
 
 def test_a_step_that_is_saved_already_stays(tmp_path):
     checkpoints = saved(tmp_path, {3: 20.0})
-    checkpoints.save(make_state(3), {"stage": 9, "losses": []}, None)
+    checkpoints.save(make_state(3), {"stage": 9, "losses": []})
     checkpoints.wait()
     assert checkpoints.progress(3)["stage"] == 0
 
 
 def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
     checkpoints = Checkpoints(small_disk, keep_latest=2)
-    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
     with pytest.raises(InputError, match=r"takes 24 MB, but only . MB are free.*Earlier checkpoints are untouched"):
-        checkpoints.save(make_state(2, size=2_000_000), {"stage": 0, "losses": []}, 21.0)
+        checkpoints.save(make_state(2, size=2_000_000), {"stage": 0, "losses": []})
     state = Checkpoints(small_disk, keep_latest=2).restore(1, abstract(lambda: make_state(0, 20_000), create_mesh()))
     np.testing.assert_array_equal(state.params["layer"]["kernel"], make_state(1, 20_000).params["layer"]["kernel"])
 
@@ -98,14 +106,87 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
 def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
     """The look at the free space passes, as when another program takes it meanwhile; then the writes fail."""
     checkpoints = Checkpoints(small_disk, keep_latest=2)
-    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []}, 20.0)
+    checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
-    monkeypatch.setattr("jaxdeblur.checkpoint.check_disk_space", lambda folder, state: None)
+    monkeypatch.setattr("jaxdeblur.checkpoint.check_disk_space", lambda *arguments: None)
     state = make_state(2, size=2_000_000)
     noise = jnp.asarray(np.random.default_rng(0).normal(size=2_000_000).astype(np.float32))
     state = state.replace(params={"layer": {"kernel": noise}})
     with pytest.raises(InputError, match="the disk is full, the checkpoint was not saved"):  # noqa: PT012
-        checkpoints.save(state, {"stage": 0, "losses": []}, 21.0)
+        checkpoints.save(state, {"stage": 0, "losses": []})
         checkpoints.wait()
     again = Checkpoints(small_disk, keep_latest=2)
     assert again.latest_step == 1
+
+
+def test_a_folder_that_cannot_be_written_is_not_called_a_full_disk(small_disk):
+    checkpoints = Checkpoints(small_disk, keep_latest=2)
+    checkpoints.save(make_state(1), {"stage": 0, "losses": []})
+    checkpoints.wait()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(InputError, match="Read-only file system") as found:  # noqa: PT012
+        checkpoints.save(make_state(2), {"stage": 0, "losses": []})
+        checkpoints.wait()
+    assert found.value.code == "checkpoint-write"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "quota-exceeded"),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing x: No space left on device [os_error_code='28']"), "disk-full"),
+        (ValueError("Error writing x: Permission denied [os_error_code='13']"), "checkpoint-write"),
+        (ValueError("Error writing x: [OS error 5: EIO Input/output error]"), "checkpoint-write"),
+    ],
+)
+def test_a_failed_write_is_explained_by_what_the_system_says(tmp_path, error, code):
+    outer = RuntimeError("saving failed")
+    outer.__cause__, error.__context__ = error, outer  # in a circle, as orbax chains them
+    assert explain_failed_write(tmp_path, outer).code == code
+
+
+def test_another_error_is_not_taken_for_one_of_the_disk(tmp_path):
+    error = ValueError("Error writing: a mistake in the program")
+    assert explain_failed_write(tmp_path, error) is error
+
+
+def test_a_score_is_added_to_a_checkpoint_that_stays_good(tmp_path, monkeypatch):
+    """Also when the process is killed between the score and the list of files that names it."""
+    checkpoints = saved(tmp_path, {1: 20.0, 2: None})
+    monkeypatch.setattr("jaxdeblur.checkpoint_files.add_to_manifest", lambda folder, name: None)
+    checkpoints.record_validation(2, 21.5)
+    assert find_damage(tmp_path / "1") == ""
+    assert find_damage(tmp_path / "2", optional=SCORE_FILE) == ""
+    set_damaged_aside(tmp_path)
+    again = Checkpoints(tmp_path, keep_latest=2, read_only=True)
+    assert (again.latest_step, again.best_step, again.validation_psnr(2)) == (2, 2, 21.5)
+
+
+def test_what_need_not_be_kept_goes_once_the_newest_is_scored(tmp_path):
+    checkpoints = saved(tmp_path, {1: 25.0, 2: 20.0}, keep_latest=1)
+    assert checkpoints.steps == [1, 2]
+    checkpoints.save(make_state(3), {"stage": 0, "losses": []})
+    checkpoints.wait()
+    assert checkpoints.steps == [1, 3]
+    checkpoints.record_validation(3, 26.0)
+    assert checkpoints.steps == [3]
+
+
+def test_a_reader_leaves_a_checkpoint_that_is_being_written(tmp_path):
+    saved(tmp_path, {1: 20.0})
+    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    reader = Checkpoints(tmp_path, keep_latest=1, read_only=True)
+    assert reader.steps == [1]
+    assert unfinished.is_dir()
+
+
+def test_a_checkpoint_that_training_removed_is_not_called_damaged(tmp_path):
+    saved(tmp_path, {1: 20.0, 2: 21.0})
+    reader = Checkpoints(tmp_path, keep_latest=1, read_only=True)
+    shutil.rmtree(tmp_path / "2")
+    with pytest.raises(InputError) as found:
+        reader.restore_weights(2, abstract(lambda: make_state(0).variables, create_mesh()))
+    assert found.value.code == "checkpoint-removed"
+    reader.reload()
+    assert reader.best_step == 1

@@ -6,7 +6,8 @@ import pytest
 from checkpoint_test import make_state, saved
 from train_test import log_without_clock, start
 
-from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
+from jaxdeblur.checkpoint import Checkpoints
+from jaxdeblur.checkpoint_files import set_damaged_aside
 from jaxdeblur.errors import InputError
 from jaxdeblur.manifest import find_damage
 from jaxdeblur.run import evaluate_run
@@ -103,7 +104,7 @@ def test_a_checkpoint_gets_its_name_after_its_manifest(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, {1: 20.0})
     monkeypatch.setattr("jaxdeblur.checkpoint.write_manifest", die)
     with pytest.raises(Exception, match=r"killed while hashing 2\.orbax"):  # noqa: PT012
-        checkpoints.save(make_state(2), {"stage": 0, "losses": []}, None)
+        checkpoints.save(make_state(2), {"stage": 0, "losses": []})
         checkpoints.wait()
     assert [path.name for path in tmp_path.iterdir() if path.name.isdigit()] == ["1"]
 

@@ -35,6 +35,18 @@ def test_steps_taken_again_are_not_doubled(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
+def test_a_validation_that_is_made_again_is_not_doubled(tmp_path):
+    """The run was killed after the line was written, and before the score was recorded with the checkpoint."""
+    log = MetricLog(tmp_path, resume_step=0)
+    for step in (3, 6):
+        log.scalars(step, 0, step / 3, {"train/loss": 0.1})
+        log.scalars(step, 0, step / 3, {"validation/psnr": 20.0})
+    log.close()
+    MetricLog(tmp_path, resume_step=6, validates_again=True).close()
+    kept = [(line["step"], "validation/psnr" in line) for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert kept == [(3, False), (3, True), (6, False)]
+
+
 def test_time_goes_on_where_it_stopped(tmp_path):
     write(tmp_path, [1])
     path = tmp_path / "metrics.jsonl"
