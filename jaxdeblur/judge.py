@@ -14,12 +14,13 @@ import jax
 from jaxdeblur import evaluate, processes, weights
 from jaxdeblur.console import say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
-from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_sources
+from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
 from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluate import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.inference import Predictor
 from jaxdeblur.lpips import read_lpips
+from jaxdeblur.run_lock import wait_for_lock
 from jaxdeblur.train_step import batch_sharding, create_mesh, replicated
 
 SCORED_SPLITS = ("validation", "test")
@@ -139,7 +140,7 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
     data, evaluation = plain["data"], plain["evaluation"]
     sides = [0 if name == "full" else int(name) for name in evaluation["protocols"]]
     missing = [side for side in dict.fromkeys(sides) if side not in opened]
-    found = raise_together(*(partial(open_data, data, resize=side, crop=0) for side in missing))
+    found = raise_together(*(partial(open_scored_data, data, resize=side) for side in missing))
     opened = {**opened, **dict(zip(missing, found, strict=True))}
     protocols = tuple(
         Protocol(
@@ -163,6 +164,15 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
     )
 
 
+def open_scored_data(data: dict[str, Any], *, resize: int) -> dict[str, PairSource]:
+    """Return the sources of the splits that are scored, for frames resized like this; training pairs are not looked at.
+
+    Raises:
+        InputError: a folder, a file, a pair or a split is wrong.
+    """
+    return open_scored_sources(_data_options(data), resize=resize, resize_filter=data["resize_filter"])
+
+
 def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool = False) -> dict[str, PairSource]:
     """Return the sources of all splits, by the config's fields `data`, for frames resized and cropped like this.
 
@@ -171,10 +181,13 @@ def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool
     Raises:
         InputError: a folder, a file, a pair or a split is wrong.
     """
-    root = Path(data["root"]).expanduser()
-    options = DataOptions(root, **{key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")})
     form = {"resize": resize, "resize_filter": data["resize_filter"], "full_frames": full_frames}
-    return open_sources(options, crop=crop, **form)
+    return open_sources(_data_options(data), crop=crop, **form)
+
+
+def _data_options(data: dict[str, Any]) -> DataOptions:
+    fields = {key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")}
+    return DataOptions(Path(data["root"]).expanduser(), **fields)
 
 
 def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:
@@ -211,7 +224,8 @@ def _is_scored(path: Path, weights_sha256: str) -> bool:
 
 def _note_test(history: Path, record: dict[str, Any]) -> None:
     """Note that the test split is about to be seen: choosing by what it says would make it a validation split."""
-    before = read_json(history) if history.exists() else []
     kept = ("date", "resolution", "checkpoint_step", "weights_sha256")
     history.parent.mkdir(parents=True, exist_ok=True)
-    write_json(history, [*before, {key: record[key] for key in kept}])
+    with wait_for_lock(history.parent):  # a run's training may end while --mode evaluate scores it
+        before = read_json(history) if history.exists() else []
+        write_json(history, [*before, {key: record[key] for key in kept}])

@@ -1,4 +1,8 @@
-"""Train or evaluate a network: `python -m jaxdeblur.main --config configs/transformnet.py --workdir runs/mine`."""
+"""Train or evaluate a network.
+
+python -m jaxdeblur.main --config configs/transformnet.py --workdir runs/mine
+python -m jaxdeblur.main --mode evaluate --workdir runs/mine
+"""
 
 import errno
 import logging
@@ -56,7 +60,7 @@ _MISTAKES = (
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Parse the command line and load the config; a mistake ends with a clear message, not a traceback."""
     try:
-        rest = flags.FLAGS(list(arguments))
+        rest = flags.FLAGS(_with_config_of_run(list(arguments)))
         config = _CONFIG.value
         if config is not None:
             config.keys()  # a file that is not there is only reported when the config is used
@@ -88,8 +92,49 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
+def _with_config_of_run(arguments: list[str]) -> list[str]:
+    """Let `--mode evaluate` read the config of the run in `--workdir`, in place of `--config`, if there is a run.
+
+    A recipe that is given all the same is not read: the run may have been trained by another state of it.
+    """
+    known = flags.FlagValues()
+    for name in ("mode", "workdir", "weights", "config"):
+        flags.DEFINE_string(name, None, "", flag_values=known)
+    known.set_gnu_getopt(True)
+    known(arguments, known_only=True)
+    if known["mode"].value != "evaluate" or known["weights"].value is not None:
+        return arguments
+    workdir = default_workdir(known["workdir"].value, known["config"].value)
+    if workdir is None:
+        sys.exit("error: --workdir is missing: the run to evaluate")
+    if not (workdir / "config.json").exists():
+        if known["config"].value is None:
+            sys.exit(f"error: --workdir: {workdir} holds no run (no config.json). Train one first with --mode train.")
+        return arguments  # the mistakes in --config are reported first
+    if known["config"].value is not None:
+        print(f"--config is not read: {workdir} is scored by its own config.json.", file=sys.stderr)
+    rest, left_out = [], False
+    for argument in arguments:
+        if left_out:
+            left_out = False
+        elif argument in ("--config", "-config"):
+            left_out = True
+        elif not argument.startswith(("--config=", "-config=")):
+            rest.append(argument)
+    loader = Path(__file__).with_name("run_config.py")
+    return [rest[0], f"--config={loader}:{workdir}", f"--workdir={workdir}", *rest[1:]]
+
+
+def default_workdir(workdir: str | None, config: str | None) -> Path | None:
+    """Return the run's folder: `--workdir`, or else runs/<config>; None if neither is given."""
+    if workdir is None and config is None:
+        return None
+    source = Path(config or "").name.replace(".py", "").replace(":", "-")
+    return Path(workdir or Path("runs") / source).expanduser()
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Run what the flags say; exit with status 1 and a message if the user can mend what is wrong."""
+    """Run what the flags say; exit with status 1 and a message if the user can fix what is wrong."""
     del arguments
     logging.getLogger("jax").setLevel(logging.WARNING)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs whole tracebacks; its exceptions reach us anyway
@@ -102,8 +147,7 @@ def main(arguments: Sequence[str]) -> None:
 
     keep_freed_memory()
     several = _DISTRIBUTED.value or _COORDINATOR.value is not None
-    source = Path(config_flags.get_config_filename(flags.FLAGS["config"])).name.replace(".py", "").replace(":", "-")
-    workdir = Path(_WORKDIR.value or Path("runs") / source).expanduser()
+    workdir = default_workdir(_WORKDIR.value, config_flags.get_config_filename(flags.FLAGS["config"]))
     try:
         if several:
             place = (_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
@@ -133,8 +177,24 @@ def explain(error: BaseException, workdir: Path) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Stopped. Start the same command again to go on where the last checkpoint is."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"error: no space left on the disk of {workdir}. Free some and start the same command again to go on."
+        what = "the disk is full" if error.errno == errno.ENOSPC else "your disk quota is used up"
+        where = error.filename or workdir
+        return f"error: {where}: {what}. Free some space and start the same command again to go on."
+    if _is_out_of_memory(error):
+        return (
+            f"error: out of memory ({str(error).splitlines()[0] if str(error) else 'of the system'}). What was saved "
+            "stays; start the same command again to go on, with less memory: a lower --config.evaluation.batch_size if "
+            "it ran out while validating or scoring, --config.compute.remat=true if while training."
+        )
     return ""
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    from jax.errors import JaxRuntimeError
+
+    return isinstance(error, JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 if __name__ == "__main__":

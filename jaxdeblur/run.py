@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxdeblur import processes
-from jaxdeblur.checkpoint import check_disk_space
+from jaxdeblur.checkpoint_files import check_disk_space
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
@@ -17,8 +17,9 @@ from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.programs import use_compilation_cache
-from jaxdeblur.run_setup import Run, agree_on_folder, data_facts, network_facts, open_run
-from jaxdeblur.train import restore_or_create, train
+from jaxdeblur.run_lock import RunLock
+from jaxdeblur.run_setup import Run, ScoredRun, claim_folder, data_facts, network_facts, open_run, open_scored_run
+from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import count_parameters
 from jaxdeblur.train_step import replicated
 from jaxdeblur.weights import check_fit
@@ -30,11 +31,24 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     The test split is scored once, at the end, with the checkpoint that was best on the validation split.
 
     Raises:
-        InputError: something that the user can mend is wrong.
+        InputError: something that the user can fix is wrong.
     """
-    run = processes.together(lambda: open_run(config, workdir, training=True))
+    run = processes.together(lambda: open_run(config, workdir))
+    try:
+        if train_run(run, config, workdir):
+            judge_best(run, workdir, again=False)
+            report_run(workdir)
+        else:
+            say(f"Stopped; all is saved in {workdir}. Start the same command again to go on.")
+        run.checkpoints.close()
+    finally:
+        run.release()
+
+
+def train_run(run: Run, config: ConfigDict, workdir: Path) -> bool:
+    """Train from where the run is; return False if a stop was asked for, also during the last validation."""
     state, progress = restore_or_create(run)
-    processes.on_primary(lambda: check_disk_space(workdir, state))
+    processes.on_primary(lambda: check_disk_space(workdir, state.variables, state.training))
     sources = {"train": run.source, **run.judge.protocols[0].sources}
     sources |= {part.field: part.source for part in run.mixture}
     sizes = ", ".join(f"{len(source)} {split}" for split, source in sources.items())
@@ -45,39 +59,41 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     if progress["step"] < run.total_steps:
         say(f"{run.total_steps} steps of {run.batch_size} images; the first one waits for the compiler.")
     with stop_on_signal() as stop:
-        run.log = MetricLog(workdir, resume_step=progress["step"]) if processes.is_primary() else None
+        if processes.is_primary():
+            again = needs_validation(run, progress)
+            run.log = MetricLog(workdir, resume_step=progress["step"], validates_again=again)
         try:
             finished = train(run, state, progress, stop)
         finally:
             if run.log:
                 run.log.close()
-    if finished:
-        judge_checkpoint(run, workdir, best_step(run, workdir), again=False)
-        report_run(workdir)
-    else:
-        say(f"Stopped; all is saved in {workdir}. Start the same command again to go on.")
-    run.checkpoints.close()
+    # Asked now that no signal is received any more: one of them may have come during the last validation.
+    stopped, _ = processes.vote(stop, False)()
+    return finished and not stopped
 
 
 def evaluate_run(config: ConfigDict, workdir: Path, checkpoints: str) -> None:
-    """Score checkpoints of the run in `workdir` anew and rewrite the report.
+    """Score checkpoints of the run in `workdir` anew and rewrite the report; the run may be training meanwhile.
 
     Args:
-        config: the run's.
+        config: the run's, from its config.json; where the data lies, `evaluation` and the like may differ.
         workdir: the run's folder.
         checkpoints: `best`, the one with the highest PSNR on validation while training; `all`, to score all that are
             kept on validation and choose the best by that; or a step. Only the chosen one is scored on test.
 
     Raises:
-        InputError: something that the user can mend is wrong; for one, that there is no checkpoint.
+        InputError: something that the user can fix is wrong; for one, that there is no checkpoint.
     """
     if not (workdir / "config.json").exists():
-        raise InputError(f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.")
-    run = processes.together(lambda: open_run(config, workdir, training=False))
-    best = best_step(run, workdir)
-    if checkpoints == "all":
-        best = judge_all(run, workdir)
-    judge_checkpoint(run, workdir, best if checkpoints in ("best", "all") else int(checkpoints), again=True)
+        raise InputError(
+            f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.", code="no-run"
+        )
+    run = processes.together(lambda: open_scored_run(config, workdir))
+    if checkpoints == "best":
+        judge_best(run, workdir, again=True)
+    else:
+        step = judge_all(run, workdir) if checkpoints == "all" else int(checkpoints)
+        judge_checkpoint(run, workdir, step, restore(run, workdir, step), again=True)
     report_run(workdir)
     run.checkpoints.close()
 
@@ -88,13 +104,17 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
     Raises:
         InputError: something that the user can mend is wrong; for one, that the weights are another network's.
     """
-    judge, chosen = processes.together(lambda: open_weights(config, workdir, path))
-    judge_weights(judge, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=True)
-    report_run(workdir)
+    judge, chosen, lock = processes.together(lambda: open_weights(config, workdir, path))
+    try:
+        judge_weights(judge, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=True)
+        report_run(workdir)
+    finally:
+        if lock:
+            lock.release()
 
 
-def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, Weights]:
-    """Check config, weights, data and folder.
+def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, Weights, RunLock | None]:
+    """Check config, weights, data and folder; return the folder's lock too, in the primary.
 
     Raises:
         InputError: something that the user can mend is wrong.
@@ -117,8 +137,8 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, 
         "initial_weights": f"not trained here; {origin}",
         **data,
     }
-    agree_on_folder(workdir, config, facts, has_checkpoint=False)
-    return judge, Weights(jax.device_put(variables, replicated(judge.local_mesh)), origin, step=None)
+    lock = claim_folder(workdir, config, facts, has_checkpoint=False)
+    return judge, Weights(jax.device_put(variables, replicated(judge.local_mesh)), origin, step=None), lock
 
 
 def report_run(workdir: Path) -> None:
@@ -128,48 +148,81 @@ def report_run(workdir: Path) -> None:
     say(f"Report: {processes.on_primary(lambda: write_report([workdir], workdir / 'report'))}")
 
 
-def best_step(run: Run, workdir: Path) -> int:
-    """Return the step of the checkpoint that was best on validation while training.
+def judge_best(run: ScoredRun, workdir: Path, *, again: bool) -> None:
+    """Score the checkpoint that was best on validation while training; see `judge_checkpoint`.
 
     Raises:
-        InputError: the run has no validated checkpoint.
+        InputError: the run has no validated checkpoint, or the best is damaged.
     """
-    step = run.checkpoints.best_step
-    if step is None:
-        raise InputError(f"--workdir: {workdir} has no validated checkpoint. Train it first, for an epoch at least.")
-    return step
+    for attempt in range(5):
+        step = run.checkpoints.best_step
+        if step is None:
+            words = "has no validated checkpoint. Train it first, for an epoch at least."
+            raise InputError(f"--workdir: {workdir} {words}", code="no-validated-checkpoint")
+        try:
+            variables = restore(run, workdir, step)
+            break
+        except InputError as error:
+            # Training next to this process has just found a better one, and removed this.
+            if error.code != "checkpoint-removed" or attempt == 4:
+                raise
+            run.checkpoints.reload()
+    judge_checkpoint(run, workdir, step, variables, again=again)
 
 
-def judge_checkpoint(run: Run, workdir: Path, step: int, *, again: bool) -> None:
-    """Score one checkpoint on all splits and write `eval/`; what is scored already stays unless `again`.
-
-    Raises:
-        InputError: there is no such checkpoint, or it is damaged.
-    """
-    if step not in run.checkpoints.steps:
-        kept = ", ".join(map(str, run.checkpoints.steps))
-        raise InputError(f"--checkpoints: {step}, but {workdir} keeps the checkpoints of the steps {kept}.")
-    chosen = Weights(restore(run, step), f"run {workdir.absolute().name}, step {step}", step)
+def judge_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any, *, again: bool) -> None:
+    """Score a checkpoint's weights on all splits and write `eval/`; what is scored already stays unless `again`."""
+    chosen = Weights(variables, f"run {workdir.absolute().name}, step {step}", step)
     judge_weights(run.judge, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=again)
 
 
-def judge_all(run: Run, workdir: Path) -> int:
-    """Score all checkpoints on validation by the first protocol and return the best step; `eval/checkpoints.json`."""
+def judge_all(run: ScoredRun, workdir: Path) -> int:
+    """Score all checkpoints on validation by the first protocol and return the best step; `eval/checkpoints.json`.
+
+    Raises:
+        InputError: there is no checkpoint, one is damaged, or there are no validation pairs.
+    """
     protocol, rows = run.judge.protocols[0], []
+    if "validation" not in protocol.sources:
+        words = "--checkpoints: 'all' chooses by the validation split, which the data lacks. Choose 'best' or a step."
+        raise InputError(words, code="no-validation-pairs")
     for step in run.checkpoints.steps:
+        try:
+            variables = restore(run, workdir, step)
+        except InputError as error:
+            if error.code != "checkpoint-removed":
+                raise
+            say(f"The checkpoint of step {step} was removed by the training run meanwhile; it is not scored.")
+            continue
         say(f"Scoring the checkpoint of step {step} on the validation images.")
-        summary = run.validate(restore(run, step)).summary
+        summary = run.validate(variables).summary
         rows.append({"step": step, "psnr": summary["psnr"], "gain_psnr": summary["gain_psnr"]})
+    if not rows:
+        raise InputError(f"--workdir: {workdir} has no checkpoint. Train it first.", code="no-validated-checkpoint")
     best = max(rows, key=lambda row: (row["psnr"], row["step"]))["step"]
     words = Weights(None, "all checkpoints", None)
     record = run.judge.protocol_record(protocol, "validation", words, sha256="")
     path = workdir / "eval" / "checkpoints.json"
     content = {"protocol": record, "checkpoints": rows, "best_step": best}
-    processes.on_primary(lambda: write_json(path, content))
+    processes.on_primary(lambda: write_record(path, content))
     say(f"The best of {len(rows)} checkpoints on validation is that of step {best}.")
     return best
 
 
-def restore(run: Run, step: int) -> Any:
-    """Return a checkpoint's weights, whole on every device."""
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Write a record of an evaluation, in a folder that may not be there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+
+
+def restore(run: ScoredRun, workdir: Path, step: int) -> Any:
+    """Return a checkpoint's weights, whole on every device.
+
+    Raises:
+        InputError: there is no such checkpoint, or it is damaged.
+    """
+    if step not in run.checkpoints.steps:
+        kept = ", ".join(map(str, run.checkpoints.steps)) or "none"
+        words = f"--checkpoints: {step}, but {workdir} keeps the checkpoints of the steps {kept}."
+        raise InputError(words, code="no-checkpoint")
     return run.checkpoints.restore_weights(step, run.abstract_variables())

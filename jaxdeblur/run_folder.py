@@ -1,41 +1,57 @@
 """The run folder: what tells one run from another, and the facts that a report prints.
 
-`config.json` is the config; `run.json` the facts of the first start: data, sizes, versions, devices.
+`config.json` is the config; `run.json` the facts of the first start (data, sizes, versions, devices) and, as `starts`,
+what each start ran on. `.lock` says which process owns the run (see `run_lock.py`).
 """
 
-import platform
-import re
-import sys
+import datetime
 from pathlib import Path
 from typing import Any
 
-import flax
-import jax
-import optax
 from ml_collections import ConfigDict
 
-from jaxdeblur.config import flatten, to_plain
-from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import code_version, read_json, write_json
+from jaxdeblur.config import to_plain
+from jaxdeblur.console import say
+from jaxdeblur.environment import describe_environment, environment_changes
+from jaxdeblur.errors import InputError
+from jaxdeblur.files import read_json, write_json
+from jaxdeblur.run_changes import check_changes, describe_extension
+from jaxdeblur.run_lock import NAME as LOCK_NAME
+from jaxdeblur.run_lock import RunLock
 
-# Fields that may change between two starts of a run: they do not change what is learned. The data's folder may move;
-# the training pairs in it may not (`data_sha256` in run.json).
-HARMLESS = (
-    "compilation_cache",
-    "profile_steps",
-    "data.skip_bad",
-    "data.num_threads",
-    "data.keep_gib",
-    "evaluation.",
-    "checkpoint.",
-    "log.",
-)
-ROOTS = re.compile(r"data\.(mixture\[\d+\]\.)?root")
 SCORED = ("validation", "test")
 
 
+def is_under_way(folder: Path) -> bool:
+    """Return whether the run in a folder has got as far as its first checkpoint."""
+    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+
+
+def claim_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> RunLock:
+    """Make or open a run's folder, as `open_run_folder` does, and return its lock.
+
+    Raises:
+        InputError: another process owns the run, or one of `open_run_folder`'s.
+    """
+    _check_folder(folder, has_checkpoint=has_checkpoint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    lock = RunLock(folder)
+    try:
+        if is_under_way(folder) != has_checkpoint:
+            words = f"--workdir: another process has just trained in {folder}. Start the same command again."
+            raise InputError(words, code="run-changed")
+        open_run_folder(folder, config, facts, has_checkpoint=has_checkpoint)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
 def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
-    """Make the folder of a new run, or refuse to go on with one that means something else.
+    """Write the config and the facts of a start, or refuse to go on with a run that means something else.
 
     A run without a checkpoint has nothing to lose: its config may still change.
 
@@ -48,62 +64,92 @@ def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, 
     Raises:
         InputError: lists the fields that differ, or says that the folder holds something else or cannot be written.
     """
-    tree, kept = to_plain(config), {}
+    tree, kept, environment = to_plain(config), {}, describe_environment()
+    _check_folder(folder, has_checkpoint=has_checkpoint)
+    start = {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "step": 0, **environment}
+    starts = [start]
     if has_checkpoint:
-        kept = _check_same_run(folder, tree, facts)
-    elif folder.exists() and not _is_free(folder):
-        raise InputError(f"--workdir: {folder} holds files, but no run (no config.json). Choose a new or empty folder.")
+        kept = read_json(folder / "run.json")
+        start |= {"step": _newest_step(folder), "changes": _check_same_run(folder, tree, facts, kept, environment)}
+        starts = [*kept.get("starts", []), start]
+    versions = {name: environment["versions"][name] for name in ("python", "jax", "flax", "optax")}
+    first = {**{key: environment[key] for key in ("code_version", "command", "devices")}, **versions}
+    changing = {key: facts[key] for key in ("data_sha256", "pairs", "pairs_skipped")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        changing = {key: facts[key] for key in ("data_sha256", "pairs", "pairs_skipped")}
-        write_json(folder / "run.json", {**facts, **_environment(), **kept, **changing})
+        write_json(folder / "run.json", {**facts, **first, **kept, **changing, "starts": starts})
         write_json(folder / "config.json", tree)
     except OSError as error:
-        raise InputError(f"--workdir: cannot write to {folder} ({error.strerror}). Choose another folder.") from error
+        raise _not_writable(folder, error) from error
+
+
+def _check_folder(folder: Path, *, has_checkpoint: bool) -> None:
+    if not has_checkpoint and folder.exists() and not _is_free(folder):
+        raise InputError(
+            f"--workdir: {folder} holds files, but no run (no config.json). Choose a new or empty folder.",
+            code="workdir-not-a-run",
+        )
 
 
 def _is_free(folder: Path) -> bool:
     """Return whether a folder is empty, or holds a run that never came to its first checkpoint."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp" and path.name != LOCK_NAME}
     return not names or "config.json" in names
 
 
-def _check_same_run(folder: Path, tree: dict, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of the run's start."""
-    before, now = flatten(read_json(folder / "config.json")), flatten(tree)
-    kept = read_json(folder / "run.json")
-    for fields in (before, now):  # the first protocol is that of validation, by which the best checkpoint is chosen
-        fields["first of evaluation.protocols"] = next(iter(fields.get("evaluation.protocols", [])), "absent")
+def _not_writable(folder: Path, error: OSError) -> InputError:
+    words = f"--workdir: cannot write to {folder} ({error.strerror}). Choose another folder."
+    return InputError(words, code="workdir-not-writable")
+
+
+def _newest_step(folder: Path) -> int:
+    return max((int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+
+
+def _check_same_run(
+    folder: Path, tree: dict[str, Any], facts: dict[str, Any], kept: dict[str, Any], environment: dict[str, Any]
+) -> list[str]:
+    """Return what changed since the last start, in words, and say it.
+
+    Raises:
+        InputError: the config or the training pairs mean another run.
+    """
+    before = read_json(folder / "config.json")
+    others = []
+    first = [next(iter(fields.get("evaluation", {}).get("protocols", [])), "absent") for fields in (before, tree)]
+    if first[0] != first[1]:  # the protocol of validation, by which the best checkpoint is chosen
+        others.append(f"first of evaluation.protocols: {first[0]!r} before, {first[1]!r} now")
     # Validation and test images may change, say when a damaged one was taken out: they are scored anew.
-    for fields, digests in ((before, kept["data_sha256"]), (now, facts["data_sha256"])):
-        fields |= {_training_pairs(part): digest for part, digest in digests.items() if part not in SCORED}
-    problems = [
-        f"{key}: {before.get(key, 'absent')!r} before, {now.get(key, 'absent')!r} now"
-        for key in sorted({*before, *now})
-        if not key.startswith(HARMLESS)
-        and not ROOTS.fullmatch(key)
-        and before.get(key, "absent") != now.get(key, "absent")
+    digests = [
+        {part: sha256 for part, sha256 in known["data_sha256"].items() if part not in SCORED} for known in (kept, facts)
     ]
-    if problems:
-        remedy = "Choose another --workdir for a new run, or go back to the old values to go on with this one."
-        raise InputError(list_problems(f"--workdir: {folder} holds another run:", problems, remedy))
-    return kept
+    for part in sorted({*digests[0], *digests[1]}):
+        old, new = (known.get(part, "absent") for known in digests)
+        if old != new:
+            others.append(f"{_training_pairs(part)}: {old!r} before, {new!r} now")
+    changes = check_changes(folder, before, tree, others=others, has_batch_norm=facts.get("batch_norm", True))
+    if changes:
+        say("\n".join(["Changed since the last start:", *(f"  - {change}" for change in changes)]))
+    if any(change.startswith("stages[") for change in changes):
+        counts = {"steps_per_epoch": facts["steps_per_epoch"], "step": _newest_step(folder)}
+        if words := describe_extension(before, tree, **counts):
+            say(words)
+    last = (kept.get("starts") or [_first_start(kept)])[-1]
+    if found := environment_changes(last, environment):
+        say(
+            f"warning: since the last start of this run these changed: {'; '.join(found)}. It goes on, but its results "
+            "may differ from those of a run that was never stopped."
+        )
+    return changes + found
+
+
+def _first_start(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run.json without `starts`, as earlier versions wrote it, says of the first start."""
+    versions = {name: kept[name] for name in ("python", "jax", "flax", "optax") if name in kept}
+    return {**{key: kept[key] for key in ("code_version", "devices") if key in kept}, "versions": versions}
 
 
 def _training_pairs(part: str) -> str:
     return "training pairs" if part == "train" else f"training pairs of {part}"
-
-
-def _environment() -> dict[str, Any]:
-    devices = jax.devices()
-    return {
-        "code_version": code_version(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "flax": flax.__version__,
-        "optax": optax.__version__,
-        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
-    }

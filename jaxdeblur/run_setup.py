@@ -16,7 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxdeblur import processes
-from jaxdeblur.checkpoint import Checkpoints, set_damaged_aside
+from jaxdeblur.checkpoint import Checkpoints
+from jaxdeblur.checkpoint_files import set_damaged_aside
 from jaxdeblur.config import check_config, flatten, to_plain
 from jaxdeblur.data.folders import FolderSource
 from jaxdeblur.data.image_memory import ImageMemory
@@ -27,13 +28,15 @@ from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluate import Evaluation
 from jaxdeblur.file_names import require_utf8
-from jaxdeblur.files import code_version
+from jaxdeblur.files import code_version, read_json
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.programs import use_compilation_cache
-from jaxdeblur.run_folder import ROOTS, open_run_folder
+from jaxdeblur.run_changes import ROOTS, check_scoring
+from jaxdeblur.run_folder import claim_run_folder, is_under_way
+from jaxdeblur.run_lock import RunLock
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
 from jaxdeblur.weights import Shapes
@@ -43,10 +46,27 @@ VARIANTS = {("residual", True): "residual", ("norm", "none"): "without BatchNorm
 
 
 @dataclasses.dataclass
-class Run:
-    """All that training and scoring need, checked and made once."""
+class ScoredRun:
+    """What scoring a run's checkpoints needs."""
 
     model: nn.Module
+    mesh: jax.sharding.Mesh
+    judge: Judge
+    checkpoints: Checkpoints
+
+    def abstract_variables(self) -> Any:
+        """Return stand-ins for the network's variables, with their place on the devices."""
+        return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
+
+    def validate(self, variables: Any) -> Evaluation:
+        """Score the validation split by the first protocol, with what is measured quickly."""
+        return self.judge.score(self.judge.protocols[0], "validation", variables, quick=True)
+
+
+@dataclasses.dataclass
+class Run(ScoredRun):
+    """All that training and scoring need, checked and made once; it owns its folder until `release`."""
+
     stages: list[Stage]
     source: PairSource  # training pairs
     dtype: str  # that the network computes in
@@ -57,10 +77,8 @@ class Run:
     num_threads: int
     log_every_steps: int
     profile_steps: int
-    mesh: jax.sharding.Mesh
-    judge: Judge
     initial: InitialWeights | None  # None: the run goes on from a checkpoint
-    checkpoints: Checkpoints
+    lock: RunLock | None  # the primary's alone
     initial_words: str = ""  # what the run started from, as its checkpoints say
     log: MetricLog | None = None  # the primary's alone
 
@@ -74,9 +92,10 @@ class Run:
         """Steps of all stages."""
         return self.stages[-1].end_step
 
-    def abstract_variables(self) -> Any:
-        """Return stand-ins for the network's variables, with their place on the devices."""
-        return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
+    def release(self) -> None:
+        """Let another process own the run."""
+        if self.lock:
+            self.lock.release()
 
     def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Return this process's part of the batches of a stage, from the one of `first_step` on."""
@@ -93,21 +112,15 @@ class Run:
             mixture=self.mixture,
         )
 
-    def validate(self, variables: Any) -> Evaluation:
-        """Score the validation split by the first protocol, with what is measured quickly."""
-        return self.judge.score(self.judge.protocols[0], "validation", variables, quick=True)
 
-
-def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
-    """Check config, data and run folder, in this order, before anything is compiled.
-
-    `training` says whether the devices must be able to share a training batch.
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Check config, data and run folder, in this order, before anything is compiled; the run is then this process's.
 
     Raises:
-        InputError: something that the user can mend is wrong.
+        InputError: something that the user can fix is wrong; for one, that another process owns the run.
     """
     require_utf8(workdir, "--workdir")
-    check_config(config, num_devices=jax.device_count(), training=training)
+    check_config(config, num_devices=jax.device_count(), training=True)
     use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)
     options = InputOptions(**{field.name: config.data[field.name] for field in dataclasses.fields(InputOptions)})
@@ -119,11 +132,14 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
     apart = options.rescales and isinstance(source, PreparedSource)
     judge = open_judge(plain, model, opened={} if apart else {options.resize: sources})
     _, stages = raise_together(lambda: check_sizes(source, options, crops, mixture), lambda: fit_stages(plain, source))
-    checkpoints_folder = workdir / "checkpoints"
     facts = {**data_facts(judge.data_set, sources, mixture), "steps_per_epoch": stages[0].steps_per_epoch}
-    initial = open_start(config, workdir, model, facts)
-    if training:
-        processes.on_primary(lambda: set_damaged_aside(checkpoints_folder))
+    initial, lock = open_start(config, workdir, model, facts)
+    try:
+        checkpoints = open_checkpoints(workdir, config.checkpoint.keep_latest)
+    except BaseException:
+        if lock:
+            lock.release()
+        raise
     return Run(
         model=model,
         stages=stages,
@@ -139,8 +155,42 @@ def open_run(config: ConfigDict, workdir: Path, *, training: bool) -> Run:
         mesh=create_mesh(),
         judge=judge,
         initial=initial,
-        checkpoints=Checkpoints(checkpoints_folder, keep_latest=config.checkpoint.keep_latest),
+        lock=lock,
+        checkpoints=checkpoints,
     )
+
+
+def open_checkpoints(workdir: Path, keep_latest: int) -> Checkpoints:
+    """Open a run's checkpoints to add to them, after damaged ones are moved aside; the run must be this process's.
+
+    Raises:
+        InputError: all are damaged.
+    """
+    processes.on_primary(lambda: set_damaged_aside(workdir / "checkpoints"))
+    return Checkpoints(workdir / "checkpoints", keep_latest=keep_latest)
+
+
+def open_scored_run(config: ConfigDict, workdir: Path) -> ScoredRun:
+    """Open a run for scoring, which changes nothing of it: another process may be training it.
+
+    Neither training pairs nor what is mixed into them are looked at.
+
+    Args:
+        config: the run's, from its config.json; where the data lies and what is scored may differ.
+        workdir: the run's folder.
+
+    Raises:
+        InputError: something that the user can fix is wrong; for one, that the config describes another run.
+    """
+    check_config(config, num_devices=jax.device_count(), training=False)
+    plain = to_plain(config)
+    check_scoring(workdir, read_json(workdir / "config.json"), plain)
+    use_compilation_cache(config.compilation_cache)
+    model = build_model(**plain["model"], **plain["compute"])
+    judge = open_judge(plain, model, opened={})
+    agree(workdir, config, data_facts(judge.data_set, judge.protocols[0].sources))
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_latest=config.checkpoint.keep_latest, read_only=True)
+    return ScoredRun(model=model, mesh=create_mesh(), judge=judge, checkpoints=checkpoints)
 
 
 def open_training_data(
@@ -194,16 +244,22 @@ def data_facts(data_set: str, sources: dict[str, PairSource], mixture: Sequence[
     }
 
 
-def open_start(config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[str, Any]) -> InitialWeights | None:
-    """Make or open the run's folder, and return what the run starts from; None if it goes on from a checkpoint.
+def open_start(
+    config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[str, Any]
+) -> tuple[InitialWeights | None, RunLock | None]:
+    """Make or open the run's folder.
 
     A run that has a checkpoint goes on from it; the files that it started from may be gone.
 
+    Returns:
+        What the run starts from, None if it goes on from a checkpoint; and the folder's lock, in the primary.
+
     Raises:
-        InputError: the weights to start from are missing or do not fit, or the folder holds something else.
+        InputError: the weights to start from are missing or do not fit, another process owns the run, or the folder
+            holds something else.
     """
-    shapes, folder = network_shapes(model), workdir / "checkpoints"
-    has_checkpoint = processes.on_primary(lambda: any(path.name.isdigit() for path in folder.glob("*")))
+    shapes = network_shapes(model)
+    has_checkpoint = processes.on_primary(lambda: is_under_way(workdir))
     start = to_plain(config)["start"]
     initial = None if has_checkpoint else read_initial_weights(config.model.name, start, shapes)
     facts = {
@@ -212,8 +268,7 @@ def open_start(config: ConfigDict, workdir: Path, model: nn.Module, facts: dict[
         "initial_weights": initial.description if initial else "",
         **facts,
     }
-    agree_on_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
-    return initial
+    return initial, claim_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
 
 
 def network_facts(config: ConfigDict, shapes: Shapes) -> dict[str, Any]:
@@ -222,18 +277,30 @@ def network_facts(config: ConfigDict, shapes: Shapes) -> dict[str, Any]:
     chosen = config.model.to_dict()
     words = [words for (field, value), words in VARIANTS.items() if chosen.get(field) == value]
     name = f"{config.model.name} ({', '.join(words)})" if words else config.model.name
-    return {"network": name, "parameters": parameters}
+    batch_norm = any(name.startswith("batch_stats/") for name in shapes)
+    return {"network": name, "parameters": parameters, "batch_norm": batch_norm}
 
 
-def agree_on_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> None:
-    """Make or open the run's folder, in the primary, once all processes are known to mean the same run.
+def claim_folder(workdir: Path, config: ConfigDict, facts: dict[str, Any], *, has_checkpoint: bool) -> RunLock | None:
+    """Make or open the run's folder, once all processes are known to mean the same run; return its lock in the primary.
 
     Raises:
-        InputError: they differ, or the folder holds something else.
+        InputError: they differ, another process owns the run, or the folder holds something else.
+    """
+    agree(workdir, config, facts)
+    locks: list[RunLock] = []  # not the result of an exchange, which is sent to the other processes
+    processes.on_primary(lambda: locks.append(claim_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint)))
+    return locks[0] if locks else None
+
+
+def agree(workdir: Path, config: ConfigDict, facts: dict[str, Any]) -> None:
+    """Refuse processes that mean different runs.
+
+    Raises:
+        InputError: lists what differs.
     """
     # Where the data lies and how it is read may differ between machines; what is in it may not.
     known = flatten({**to_plain(config), **facts})
     own = ("data.num_threads", "data.keep_gib")
     shared = {key: known[key] for key in known if key not in own and not ROOTS.fullmatch(key)}
     processes.check_agreement({**shared, "--workdir": str(workdir.absolute()), "code_version": code_version()})
-    processes.on_primary(lambda: open_run_folder(workdir, config, facts, has_checkpoint=has_checkpoint))

@@ -202,7 +202,7 @@ def test_gopro_own_pairs_and_made_blur_differ_in_one_field(tiny_config, tmp_path
     roots = {"GOPRO_Large": gopro, "gopro_large (a part)": tmp_path / "prepared", "own": own, "made": tmp_path / "made"}
     for data_set, root in roots.items():
         tiny_config.data.root = str(root)
-        opened = open_run(tiny_config, tmp_path / "runs" / data_set, training=True)
+        opened = open_run(tiny_config, tmp_path / "runs" / data_set)
         splits = opened.judge.protocols[0].sources
         assert [len(opened.source), *map(len, splits.values())] == [3, 3, 3]
         assert opened.judge.data_set == data_set

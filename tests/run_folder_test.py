@@ -3,15 +3,21 @@
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.run_folder import open_run_folder
+from jaxdeblur.files import read_json, write_json
+from jaxdeblur.run_config import get_config
+from jaxdeblur.run_folder import claim_run_folder, open_run_folder
+from jaxdeblur.run_lock import RunLock
 
 FACTS = {
     "data_sha256": {"train": "abc", "test": "t"},
     "pairs": {"train": 6},
     "pairs_skipped": {"train": 0},
     "parameters": 3,
+    "batch_norm": True,
+    "steps_per_epoch": 3,
 }
 
 
@@ -104,3 +110,117 @@ def test_a_damaged_record_is_named(tiny_config, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config.json: is no JSON"):
         open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=True)
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_written(tiny_config, tmp_path):
+    claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False).release()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
+    lock = RunLock(tmp_path / "run")
+    tiny_config.data.batch_size = 1
+    with pytest.raises(InputError) as found:
+        claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    lock.release()
+    assert found.value.code == "run-locked"
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != ".lock"} == before
+
+
+def test_a_run_that_got_its_first_checkpoint_meanwhile_is_not_started_anew(tiny_config, tmp_path):
+    claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False).release()
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(InputError) as found:
+        claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    assert found.value.code == "run-changed"
+    claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=True).release()
+
+
+def test_a_refused_folder_is_not_left_locked(tiny_config, tmp_path):
+    claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False).release()
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
+    tiny_config.seed = 5
+    for _ in range(2):
+        with pytest.raises(InputError) as found:
+            claim_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=True)
+        assert found.value.code == "run-differs"
+
+
+def reopened(folder, config, step, facts=FACTS):
+    """Open a run that has a checkpoint of a step again, with this config."""
+    (folder / "checkpoints" / str(step)).mkdir(parents=True, exist_ok=True)
+    open_run_folder(folder, config, facts, has_checkpoint=True)
+
+
+def test_a_run_may_become_longer_and_the_new_plan_is_said(tiny_config, tmp_path, capsys):
+    """Two epochs of three steps, then half a cosine from 0.01 to 0 over one epoch, or over two."""
+    cosine = {"name": "cosine", "learning_rate": 0.01, "warmup": 0, "unit": "steps"}
+    tiny_config.stages[1].schedule = ConfigDict(cosine)
+    open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    tiny_config.stages[1].epochs = 2
+    reopened(tmp_path / "run", tiny_config, 9)
+    said = capsys.readouterr().err
+    assert "stages[1].epochs: 1 before, 2 now" in said
+    assert "extended from 3 to 4 epochs" in said
+    assert "re-planned" in said
+    assert "after step 9 the rate is 0.005, by the old plan 0." in said  # half-way down
+    tiny_config.stages = (*tiny_config.stages, tiny_config.stages[1].copy_and_resolve_references())
+    reopened(tmp_path / "run", tiny_config, 12)
+    assert "extended from 4 to 6 epochs.\n" in capsys.readouterr().err
+    assert len(read_json(tmp_path / "run" / "config.json")["stages"]) == 3
+
+
+@pytest.mark.parametrize(("stage", "epochs"), [(0, 3), (1, 1)], ids=["of an earlier stage", "fewer"])
+def test_other_changes_of_length_are_refused(tiny_config, tmp_path, stage, epochs):
+    tiny_config.stages[1].epochs = 2
+    open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    tiny_config.stages[stage].epochs = epochs
+    with pytest.raises(InputError) as found:
+        reopened(tmp_path / "run", tiny_config, 3)
+    assert found.value.code == "run-differs"
+
+
+def test_what_changes_rounding_only_may_change(tiny_config, tmp_path, capsys):
+    """Micro-batches do so only without BatchNorm."""
+    open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    tiny_config.compute.remat, tiny_config.compute.fast = True, False
+    reopened(tmp_path / "run", tiny_config, 3)
+    assert "compute.remat: False before, True now (changes rounding only)" in capsys.readouterr().err
+    tiny_config.stages[0].accumulate = 2
+    with pytest.raises(InputError) as found:
+        reopened(tmp_path / "run", tiny_config, 3)
+    assert found.value.code == "run-differs"
+    reopened(tmp_path / "run", tiny_config, 3, {**FACTS, "batch_norm": False})
+    tiny_config.compute.dtype = "bfloat16"
+    with pytest.raises(InputError) as found:
+        reopened(tmp_path / "run", tiny_config, 3, {**FACTS, "batch_norm": False})
+    assert found.value.code == "run-differs"
+
+
+@pytest.mark.parametrize("with_starts", [True, False], ids=["starts", "as written before there were starts"])
+def test_libraries_that_changed_since_the_last_start_are_named(tiny_config, tmp_path, capsys, with_starts):
+    open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    path = tmp_path / "run" / "run.json"
+    reopened(tmp_path / "run", tiny_config, 3)
+    assert "warning" not in capsys.readouterr().err
+    facts = read_json(path)
+    assert {"numpy", "pillow", "grain", "orbax-checkpoint", "jaxlib", "python"} <= facts["starts"][-1][
+        "versions"
+    ].keys()
+    now = facts["optax"]
+    facts["optax"] = "0.1"
+    facts["starts"][-1]["versions"]["optax"] = "0.1"
+    if not with_starts:
+        del facts["starts"]
+    write_json(path, facts)
+    reopened(tmp_path / "run", tiny_config, 6)
+    assert f"these changed: optax 0.1 -> {now}. It goes on" in capsys.readouterr().err
+    again = read_json(path)
+    assert again["optax"] == "0.1"  # the first start's
+    assert again["starts"][-1]["versions"]["optax"] == now
+    assert again["starts"][-1]["step"] == 6
+    assert len(again["starts"]) == (3 if with_starts else 1)
+
+
+def test_the_config_of_a_run_comes_back_as_its_recipe_gave_it(tiny_config, tmp_path):
+    open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
+    found = get_config(str(tmp_path / "run"))
+    assert found.to_dict() == tiny_config.to_dict()
+    assert isinstance(found.stages[0], ConfigDict)

@@ -18,7 +18,7 @@ from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run_setup import open_run
-from jaxdeblur.train import restore_or_create, train
+from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
@@ -61,13 +61,17 @@ class StopAfter:
 
 def start(config, workdir, steps=10**9):
     """Train as `train_and_evaluate` does, for at most `steps` steps; return whether it finished and the weights."""
-    run = open_run(config, workdir, training=True)
-    state, progress = restore_or_create(run)
-    run.log = MetricLog(workdir, resume_step=int(state.step))
+    run = open_run(config, workdir)
     try:
-        finished = train(run, state, progress, StopAfter(steps))
+        state, progress = restore_or_create(run)
+        again = needs_validation(run, progress)
+        run.log = MetricLog(workdir, resume_step=int(state.step), validates_again=again)
+        try:
+            finished = train(run, state, progress, StopAfter(steps))
+        finally:
+            run.log.close()
     finally:
-        run.log.close()
+        run.release()
     weights = run.checkpoints.restore_weights(run.checkpoints.latest_step, run.abstract_variables())
     return finished, fingerprint(jax.device_get(weights)), run
 
@@ -125,11 +129,11 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     assert (next(alone.train_batches(run.stages[0], first_step=3))["blur"] != batch["blur"]).any()
     shutil.rmtree(made / "train" / "scene_n")
     with pytest.raises(InputError, match=r"training pairs of data.mixture\[0\]: '"):
-        open_run(tiny_config, tmp_path / "parts", training=True)
+        open_run(tiny_config, tmp_path / "parts")
     tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
     tiny_config.data.root = str(tmp_path / "neither")
     with pytest.raises(InputError, match=r"(?s)neither is no folder.*data.mixture\[0\].root: .*nowhere is no folder"):
-        open_run(tiny_config, tmp_path / "parts", training=True)
+        open_run(tiny_config, tmp_path / "parts")
 
 
 def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
@@ -161,10 +165,10 @@ def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path
     seen = []
     make = run_setup.make_train_batches
     monkeypatch.setattr(run_setup, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
-    first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first", training=True))
+    first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)
-    second, _ = restore_or_create(open_run(tiny_config, tmp_path / "third", training=True))
+    second, _ = restore_or_create(open_run(tiny_config, tmp_path / "third"))
     assert seen == [7]
     assert fingerprint(jax.device_get(first.variables)) != fingerprint(jax.device_get(second.variables))
 
@@ -177,7 +181,7 @@ def test_stages_follow_one_another():
 
 
 def test_each_stage_sees_crops_of_its_size(tiny_config, tmp_path):
-    run = open_run(tiny_config, tmp_path / "run", training=True)
+    run = open_run(tiny_config, tmp_path / "run")
     shapes = [next(run.train_batches(stage, first_step=0))["blur"].shape for stage in run.stages]
     assert shapes == [(2, 16, 16, 3), (2, 8, 8, 3)]
 
@@ -242,7 +246,7 @@ def test_what_does_not_fit_the_data_is_said_at_once(tiny_config, tmp_path):
     tiny_config.stages[0].schedule = schedule
     tiny_config.stages[0].crop, tiny_config.stages[1].crop = 17, 18
     with pytest.raises(InputError) as error:
-        open_run(tiny_config, tmp_path / "run", training=True)
+        open_run(tiny_config, tmp_path / "run")
     for words in (
         "stages[0].crop: 17 is larger than data.resize, 16",
         "stages[1].crop: 18 is larger",

@@ -97,7 +97,14 @@ def fingerprint(names: Sequence[tuple[str, str]], digests: Sequence[tuple[str, s
     return digest.hexdigest()
 
 
-def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0) -> FolderSource:
+def open_folder(
+    folder: Path,
+    blur: str,
+    *,
+    skip_bad: bool,
+    least_side: int = 0,
+    keep: Callable[[str, str], bool] | None = None,
+) -> FolderSource:
     """Return the pairs of one split, sorted by sequence, then frame, after a look at every file (see `scan.py`).
 
     Args:
@@ -105,6 +112,8 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
         blur: 'blur' (linear) or 'blur_gamma'; which of the two the blurred images come from.
         skip_bad: leave bad pairs out and say so, instead of refusing them.
         least_side: pairs are bad if a side has fewer pixels than this, the side of the crop.
+        keep: whether a pair of this sequence and frame belongs to the source; files of others are not opened, and what
+            is wrong with them is no problem. None: all belong to it.
 
     Raises:
         InputError: no such folder, no pairs, or pairs that are incomplete, unreadable, too small, or whose sizes or
@@ -113,6 +122,8 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; expected one with image pairs in `{blur}` and `sharp`.")
     layout = read_layout(folder, blur)
+    if keep:
+        layout = _restrict(layout, keep)
     matched, problems = _match(layout)
     scans = scan_files(folder, [path for files in matched.values() for path in files])
     pairs = []
@@ -135,6 +146,12 @@ def open_folder(folder: Path, blur: str, *, skip_bad: bool, least_side: int = 0)
         heading = f"{folder}: data.skip_bad leaves out {len(skipped)} bad pair(s), {len(problems)} problem(s):"
         say(list_problems(heading, problems, f"{len(pairs)} good pairs are left."))
     return FolderSource(pairs, skipped)
+
+
+def _restrict(layout: Layout, keep: Callable[[str, str], bool]) -> Layout:
+    parts = ({name: files for name, files in part.items() if keep(*name)} for part in (layout.blur, layout.sharp))
+    blur, sharp = parts
+    return dataclasses.replace(layout, blur=blur, sharp=sharp, problems=[], told=set())
 
 
 def _match(layout: Layout) -> tuple[dict[tuple[str, str], tuple[Path, Path]], list[str]]:

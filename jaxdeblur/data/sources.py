@@ -6,7 +6,7 @@ and knows `names`, `sizes` and the `fingerprint()` of its pairs without reading 
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxdeblur.console import say
@@ -71,6 +71,40 @@ def open_sources(
     return split_pairs(found, options)
 
 
+def open_scored_sources(options: DataOptions, *, resize: int, resize_filter: str) -> dict[str, PairSource]:
+    """Return the sources of `validation` and `test` alone; of folders, no file of a training pair is opened.
+
+    Without training pairs at hand, as on another machine, a validation split that is held out of them is missing: then
+    only `test` is returned, which is said.
+
+    Args:
+        options: which data.
+        resize: side in pixels that frames will be resized to; 0 for none.
+        resize_filter: the filter's name.
+
+    Raises:
+        InputError: a folder, a file, a pair or a split is wrong; all that is wrong with the files of a split at once.
+    """
+    if is_prepared(options.root) or options.splits in ("drawn", "none"):
+        found = open_sources(options, resize=resize, resize_filter=resize_filter, crop=0)
+        return {split: source for split, source in found.items() if split != "train"}
+    names = _list_splits(options.root, required=("test",))
+    if options.splits == "original":
+        test = _open_splits(options, {"test": None})["test"]
+        return _split_original_test(test, has_validation="validation" in names)
+    if "validation" in names:
+        return _open_splits(options, {"validation": None, "test": None})
+    held_out = {*options.validation_sequences}
+    absent = sorted(name for name in held_out if not (options.root / "train" / name).exists())
+    if held_out and len(absent) == len(held_out):
+        where = f"neither a folder `validation` nor {', '.join(absent)} in `train`"
+        say(f"{options.root}: has no validation pairs ({where}); only the test split is scored.")
+        return _open_splits(options, {"test": None})
+    found = _open_splits(options, {"train": lambda sequence, frame: sequence in held_out, "test": None})
+    _check_held_out(found["train"], options.validation_sequences)
+    return {"validation": found["train"], "test": found["test"]}
+
+
 def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str, PairSource]:
     """Return `train`, `validation` and `test` by the rule that `options.splits` names.
 
@@ -104,19 +138,34 @@ def hold_out(source: PairSource, sequences: Sequence[str]) -> tuple[PairSource, 
     Raises:
         InputError: a sequence is not there, or nothing is left on one side.
     """
-    present = sorted({sequence for sequence, _ in source.names})
-    missing = [name for name in sequences if name not in present]
-    remedy = (
-        "Set data.validation_sequences to some of the sequences in train/, but not all; or put pairs for validation "
-        "into a folder `validation` beside train/."
-    )
-    if missing or not sequences:
-        found = f"found {', '.join(present)}"
-        raise InputError(f"data.validation_sequences: {', '.join(missing) or 'empty'}; {found} in train/. {remedy}")
+    present = _check_held_out(source, sequences)
     if len({*sequences}) == len(present):
-        raise InputError(f"data.validation_sequences: all sequences of train/ are held out. {remedy}")
+        raise InputError(f"data.validation_sequences: all sequences of train/ are held out. {_HOLD_OUT}")
     training = source.select(lambda sequence, frame: sequence not in sequences)
     return training, source.select(lambda sequence, frame: sequence in sequences)
+
+
+_HOLD_OUT = (
+    "Set data.validation_sequences to some of the sequences in train/, but not all; or put pairs for validation into a "
+    "folder `validation` beside train/."
+)
+
+
+def _check_held_out(source: PairSource, sequences: Sequence[str]) -> list[str]:
+    """Return the sequences of a source.
+
+    Raises:
+        InputError: one of those to hold out is not among them, or there are none to hold out.
+    """
+    present = sorted({sequence for sequence, _ in source.names})
+    missing = [name for name in sequences if name not in present]
+    if missing or not sequences:
+        found = f"found {', '.join(present)}"
+        raise InputError(
+            f"data.validation_sequences: {', '.join(missing) or 'empty'}; {found} in train/. {_HOLD_OUT}",
+            code="validation-sequence-missing",
+        )
+    return present
 
 
 def name_data_set(root: Path, source: PairSource) -> str:
@@ -129,46 +178,72 @@ def name_data_set(root: Path, source: PairSource) -> str:
 def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderSource]:
     """Open every split's folder; all that is wrong with all of them is one error."""
     root = options.root
+    if options.splits not in ("drawn", "none"):
+        names = _list_splits(root, required=("train", "test"))
+        return _open_splits(options, dict.fromkeys(names), least_side=least_side)
+    found = _list_folders(root)
+    if {"train", "test"} & {*found}:
+        raise InputError(
+            f"data.splits: {options.splits!r}, but {root} has splits ({', '.join(found)}). Set 'official'."
+        )
+    return {"all": open_folder(root, options.blur, skip_bad=options.skip_bad, least_side=least_side)}
+
+
+def _list_folders(root: Path) -> list[str]:
     if not root.is_dir():
-        raise InputError(f"data.root: {root} is no folder; expected {LAYOUT}. Pass --config.data.root=PATH.")
+        raise InputError(
+            f"data.root: {root} is no folder; expected {LAYOUT}. Pass --config.data.root=PATH.", code="no-data-folder"
+        )
     if inside := next((path for path in (root, *root.resolve().parents[:2]) if path.name == DATA_SET), None):
         raise InputError(f"data.root: {root} lies inside prepared data. Pass --config.data.root={inside.parent}.")
-    found = sorted(path.name for path in root.iterdir() if path.is_dir())
-    if options.splits in ("drawn", "none"):
-        folders = {"all": root}
-        if {"train", "test"} & {*found}:
-            raise InputError(
-                f"data.splits: {options.splits!r}, but {root} has splits ({', '.join(found)}). Set 'official'."
-            )
-    else:
-        folders = {name: root / name for name in ("train", "validation", "test") if name in found}
-        if absent := [name for name in ("train", "test") if name not in folders]:
-            listed = ", ".join(found[:10]) or "none"
-            remedy = (
-                "For pairs without splits, set --config.data.splits=drawn; only to score them, =none."
-                if len(absent) == 2
-                else "Add it."
-            )
-            raise InputError(
-                f"data.root: {root} has no folder {' and no '.join(absent)} (found: {listed}); expected {LAYOUT}. "
-                f"{remedy}"
-            )
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
+
+
+def _list_splits(root: Path, *, required: Sequence[str]) -> list[str]:
+    """Return the splits that have a folder.
+
+    Raises:
+        InputError: a required one has none.
+    """
+    found = _list_folders(root)
+    if absent := [name for name in required if name not in found]:
+        listed = ", ".join(found[:10]) or "none"
+        remedy = (
+            "For pairs without splits, set --config.data.splits=drawn; only to score them, =none."
+            if not {"train", "test"} & {*found}
+            else "Add it."
+        )
+        raise InputError(
+            f"data.root: {root} has no folder {' and no '.join(absent)} (found: {listed}); expected {LAYOUT}. {remedy}",
+            code="no-split-folder",
+        )
+    return [name for name in ("train", "validation", "test") if name in found]
+
+
+def _open_splits(
+    options: DataOptions, splits: dict[str, Callable[[str, str], bool] | None], *, least_side: int = 0
+) -> dict[str, FolderSource]:
+    """Open folders of splits, of each the pairs for whose sequence and frame the function is true; None: all pairs."""
     sources, problems = {}, []
-    for split, folder in folders.items():
-        least = least_side if split in ("train", "all") else 0
+    for split, keep in splits.items():
+        least = least_side if split == "train" else 0
+        form = {"skip_bad": options.skip_bad, "least_side": least, "keep": keep}
         try:
-            sources[split] = open_folder(folder, options.blur, skip_bad=options.skip_bad, least_side=least)
+            sources[split] = open_folder(options.root / split, options.blur, **form)
         except InputError as error:
-            problems.append(str(error))
+            problems.append(error)
     if problems:
-        raise InputError("\n".join(problems))
+        raise InputError("\n".join(map(str, problems)), code=problems[0].code)
     return sources
 
 
 def _split_original(found: dict[str, PairSource]) -> dict[str, PairSource]:
-    test = found["test"]
-    if len(test) != NUM_PAIRS["test"] or "validation" in found:
-        extra = " and a folder `validation`" if "validation" in found else ""
+    return {"train": found["train"], **_split_original_test(found["test"], has_validation="validation" in found)}
+
+
+def _split_original_test(test: PairSource, *, has_validation: bool) -> dict[str, PairSource]:
+    if len(test) != NUM_PAIRS["test"] or has_validation:
+        extra = " and a folder `validation`" if has_validation else ""
         extra += f", {len(test.skipped)} left out as bad" if test.skipped else ""
         raise InputError(
             f"data.splits: 'original' cuts the {NUM_PAIRS['test']:,} test pairs of GOPRO_Large at entry "
@@ -176,7 +251,6 @@ def _split_original(found: dict[str, PairSource]) -> dict[str, PairSource]:
         )
     first = {*sorted(test.names)[:ORIGINAL_VALIDATION]}
     return {
-        "train": found["train"],
         "validation": test.select(lambda *name: name in first),
         "test": test.select(lambda *name: name not in first),
     }

@@ -1,0 +1,66 @@
+"""What a start of a run ran on: code, libraries and devices, and what changed since the start before."""
+
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdeblur.files import code_version
+
+# Distributions whose version can change what a run computes: kernels, optimizer, order and augmentation of the images
+# (NumPy promises no stability of its random streams, nor Pillow of its resizing), and what a checkpoint restores to.
+LIBRARIES = (
+    "jax",
+    "jaxlib",
+    "jax-cuda12-plugin",
+    "jax-cuda13-plugin",
+    "libtpu",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "array-record",
+    "numpy",
+    "pillow",
+)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return `code_version`, `command`, `devices`, and by name the `versions` of Python and the libraries."""
+    devices = jax.devices()
+    return {
+        "code_version": code_version(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "versions": {"python": platform.python_version(), **library_versions()},
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of those `LIBRARIES` that are installed."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what changed between two environments, in words; what the earlier one does not state is not compared."""
+    changes = [
+        f"{key.replace('_', ' ')} {before[key]} -> {now[key]}"
+        for key in ("code_version", "devices")
+        if key in before and before[key] != now[key]
+    ]
+    versions = now["versions"]
+    return changes + [
+        f"{name} {version} -> {versions.get(name, 'not installed')}"
+        for name, version in before["versions"].items()
+        if versions.get(name) != version
+    ]
