@@ -11,7 +11,8 @@ demo: .venv/ready
 	$(RUN) -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 
 # 1,200 pairs of 12 photographs that ship in scikit-image and scikit-learn, for the recommended recipes: a minute.
-data/made: .venv/ready
+# Order-only (|): a rebuilt .venv must not make data anew that is there.
+data/made: | .venv/ready
 	mkdir -p data/photographs
 	shipped=$$($(RUN) -c "import skimage.data; print(skimage.data.data_dir)"); \
 	for name in $(PHOTOGRAPHS); do cp $$shipped/$$name data/photographs || exit 1; done

@@ -1,23 +1,48 @@
 """A run's log: `metrics.jsonl`, one JSON object a line, and the same in TensorBoard."""
 
 import dataclasses
+import importlib.abc
 import json
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxdeblur.errors import InputError
 
+
+class _PytorchHidden(importlib.abc.MetaPathFinder):
+    """Makes `import torch` fail in one thread; others may be importing it for themselves."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
+        """Refuse PyTorch; leave all else to the other finders."""
+        del path, target
+        if fullname == "torch" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError("hidden from tensorboardX", name=fullname)
+
+
+@contextmanager
+def _hiding_pytorch() -> Iterator[None]:
+    finder = _PytorchHidden()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 # tensorboardX loads PyTorch wherever it is installed, though nothing here needs it: 190 MB, some seconds of a start,
-# and on GPUs a second set of CUDA's libraries. None in its place makes that import fail, which tensorboardX allows for.
-_without_pytorch = sys.modules.setdefault("torch", None) is None
-try:
+# and on GPUs a second set of CUDA's libraries. It does without where that import fails.
+with _hiding_pytorch():
     from tensorboardX import SummaryWriter
-finally:
-    if _without_pytorch:
-        del sys.modules["torch"]
 
 NUM_BINS = 30  # as many as TensorBoard draws
 

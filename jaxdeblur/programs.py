@@ -5,7 +5,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ PEAK_FLOPS = {
     "TPU v6 lite": {"float32": 918e12, "bfloat16": 918e12},
 }
 
+
+# What compiled programs may take in the user's cache folder; one of them takes 1 to 30 MB.
+MAX_CACHE_BYTES = 4 * 2**30
 
 # Of the orders that XLA can put a program's operations in on CPUs, the one that holds the fewest arrays at a time.
 _CPU_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
@@ -74,8 +77,30 @@ def use_compilation_cache(folder: str) -> Path | None:
         if cache is None:
             return None
         path = cache / "programs"
+        # Not by jax_compilation_cache_max_size, which needs another package and makes each process wait for a lock on
+        # every read. A folder of the user's choice may belong to other programs too, and is theirs to bound.
+        trim_cache(path, MAX_CACHE_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(path))
     return path
+
+
+def trim_cache(folder: Path, max_bytes: int) -> None:
+    """Remove the compiled programs that were used longest ago, until the others take at most `max_bytes`.
+
+    Another process may be using the folder: it then compiles anew what it does not find.
+    """
+    files = []
+    for path in folder.glob("*-cache"):
+        with suppress(OSError):  # another process may have removed it
+            status = path.stat()
+            files.append((max(status.st_atime_ns, status.st_mtime_ns), status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= max_bytes:
+            break
+        with suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def compile_program(function: Any, *arguments: Any, newer_products: bool, without_loop: Any | None = None) -> Program:

@@ -129,6 +129,18 @@ def test_recommended_recipes_start_as_the_identity_and_have_no_batchnorm():
         assert config.ema_decay > 0
         (stage,) = config.stages
         assert (stage.crop, stage.loss, stage.clip_norm, stage.schedule.name) == (128, "charbonnier", 1.0, "cosine")
+        # As long on any data, and so half an hour; UNet's is the default recipe, as its file and the README say.
+        assert bool(config.data.epoch_images) == (name != "unet")
+
+
+def test_the_document_states_the_crops_of_the_recipes_for_photographs():
+    words = (CONFIGS[0].parent.parent / "docs" / "recipes.md").read_text()
+    crops = {}
+    for name in ("nafnet", "resnetencdec", "transformnet"):
+        config = load(next(path for path in CONFIGS if path.stem == name)).get_config("photographs")
+        crops.setdefault(config.stages[0].crop, []).append(name)
+    assert crops == {192: ["nafnet"], 128: ["resnetencdec", "transformnet"]}
+    assert "192x192 for NAFNet, 128x128 for the two others" in words
 
 
 def test_options_of_networks_are_checked_by_value_and_against_each_other(tiny_config):

@@ -18,6 +18,7 @@ from jaxdeblur.judge import open_judge
 from jaxdeblur.metrics import image_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
+from jaxdeblur.run_config import get_config
 from jaxdeblur.train_step import replicated
 
 
@@ -127,6 +128,45 @@ def test_another_checkpoint_may_be_scored_on_test_but_that_is_noted(trained, tmp
     assert steps == [best, best, other, other]
     with pytest.raises(InputError, match=r"--checkpoints: 5, but .* keeps the checkpoints of the steps 3, 6, 9"):
         evaluate_run(config, run, "5")
+
+
+def test_a_run_is_scored_without_its_training_pairs(trained, tmp_path, capsys):
+    """With the held-out sequences alone beside damaged training pairs; then with the test split alone."""
+    root, run, config = trained
+    run, config = copy(run, tmp_path), get_config(str(run))
+    before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.jsonl")}
+    data = shutil.copytree(root, tmp_path / "GOPRO_Large")
+    (data / "train" / "scene_a" / "blur" / "000001.png").write_bytes(b"damaged")
+    config.data.root = str(data)
+    config.evaluation.protocols = ("full",)
+    expected = {split: read(run, f"{split}-full.json") for split in ("validation", "test")}
+    shutil.rmtree(run / "eval")
+    evaluate_run(config, run, "best")
+    for split, record in expected.items():
+        found = read(run, f"{split}-full.json")
+        assert found["images"] == record["images"]
+        assert found["protocol"]["weights_sha256"] == record["protocol"]["weights_sha256"]
+    assert "no validation pairs" not in capsys.readouterr().err
+    shutil.rmtree(data / "train")
+    shutil.rmtree(run / "eval")
+    evaluate_run(config, run, "best")
+    assert [path.name for path in (run / "eval").glob("*-full.json")] == ["test-full.json"]
+    assert "no validation pairs" in capsys.readouterr().err
+    with pytest.raises(InputError) as found:
+        evaluate_run(config, run, "all")
+    assert found.value.code == "no-validation-pairs"
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_a_run_is_not_scored_as_another(trained, tmp_path):
+    _, run, config = trained
+    config = config.copy_and_resolve_references()
+    config.compute.remat = True
+    config.data.blur = "blur_gamma"
+    with pytest.raises(InputError, match=r"data.blur: 'blur' in the run, 'blur_gamma' given") as found:
+        evaluate_run(config, run, "best")
+    assert found.value.code == "run-differs"
+    assert "remat" not in str(found.value)
 
 
 def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):

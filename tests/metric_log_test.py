@@ -103,3 +103,24 @@ def test_pytorch_is_not_loaded_where_it_is_installed(tmp_path):
         "loaded = 'torch' in sys.modules; import torch; sys.exit(loaded or torch.Tensor is not object)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_another_thread_may_import_pytorch_meanwhile(tmp_path):
+    (tmp_path / "torch.py").write_text("Tensor = object")
+    code = f"""
+import importlib, sys, threading
+sys.path.insert(0, {str(tmp_path)!r})
+import jaxdeblur.metric_log as log
+found = []
+with log._hiding_pytorch():
+    thread = threading.Thread(target=lambda: found.append(importlib.import_module("torch").Tensor))
+    thread.start()
+    thread.join()
+    del sys.modules["torch"]
+    try:
+        import torch
+    except ImportError:
+        found.append("hidden")
+sys.exit(found != [object, "hidden"])
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -118,6 +118,22 @@ def test_without_a_home_folder_nothing_is_kept_and_that_is_said_once(tmp_path, h
     assert "cannot be kept" not in done.stderr
 
 
+def test_programs_used_longest_ago_go_when_the_cache_is_full(tmp_path, monkeypatch, restored_cache):
+    folder = tmp_path / "jaxdeblur" / "programs"
+    folder.mkdir(parents=True)
+    for day, name in enumerate(("a-cache", "b-cache", "c-cache", "notes.txt")):
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (day * 86400, 0))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(programs, "MAX_CACHE_BYTES", 250)
+    use_compilation_cache("")
+    assert sorted(path.name for path in folder.iterdir()) == ["b-cache", "c-cache", "notes.txt"]
+    monkeypatch.setattr(programs, "MAX_CACHE_BYTES", 0)
+    use_compilation_cache(str(folder))  # a folder of the user's choice is left as it is
+    assert len(list(folder.iterdir())) == 3
+
+
 def test_peaks_are_known_by_the_longest_name_that_fits():
     def device(kind):
         return types.SimpleNamespace(device_kind=kind)

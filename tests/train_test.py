@@ -1,7 +1,9 @@
 """Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
 
 import dataclasses
+import os
 import shutil
+import signal
 from functools import partial
 
 import jax
@@ -15,9 +17,11 @@ from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import load_network
+from jaxdeblur.manifest import find_damage
 from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
-from jaxdeblur.run_setup import open_run
+from jaxdeblur.run import train_and_evaluate
+from jaxdeblur.run_setup import ScoredRun, open_run
 from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
@@ -302,4 +306,71 @@ def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     assert start(tiny_config, tmp_path / "run")[1] == start(tiny_config, tmp_path / "whole")[1]
+    assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
+
+
+@pytest.fixture
+def one_epoch_each(tiny_config):
+    """Two stages of one epoch of one step."""
+    tiny_config.data.batch_size = 6
+    tiny_config.stages[0].epochs = 1
+    return tiny_config
+
+
+def test_whatever_validation_does_the_epoch_is_saved_before(one_epoch_each, tmp_path, monkeypatch):
+    """It runs out of memory, and again at the next start; the newest checkpoint is complete whenever it is asked."""
+    start(one_epoch_each, tmp_path / "whole")
+    validate, found = ScoredRun.validate, []
+
+    def run_out_of_memory(run, variables):
+        folder = run.checkpoints.folder
+        newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        found.append((newest, find_damage(folder / str(newest))))
+        if len(found) < 3:
+            raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return validate(run, variables)
+
+    monkeypatch.setattr(ScoredRun, "validate", run_out_of_memory)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+            start(one_epoch_each, tmp_path / "run")
+    finished, weights, run = start(one_epoch_each, tmp_path / "run")
+    assert finished
+    assert found == [(1, ""), (1, ""), (1, ""), (2, "")]
+    assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
+    assert run.checkpoints.validation_psnr(1) is not None
+    assert weights == start(one_epoch_each, tmp_path / "whole")[1]
+
+
+def test_a_stop_during_the_last_validation_stops_the_run(one_epoch_each, tmp_path, monkeypatch, capsys):
+    """Ctrl-C, in earnest; the test split is not scored until the same command is given again."""
+    validate = ScoredRun.validate
+
+    def interrupted(run, variables):
+        if run.checkpoints.latest_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(run, variables)
+
+    monkeypatch.setattr(ScoredRun, "validate", interrupted)
+    train_and_evaluate(one_epoch_each, tmp_path / "run")
+    assert "Stopped; all is saved" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "eval").exists()
+    monkeypatch.setattr(ScoredRun, "validate", validate)
+    train_and_evaluate(one_epoch_each, tmp_path / "run")
+    assert (tmp_path / "run" / "eval" / "test-16.json").exists()
+    scored = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "validation/psnr" in line]
+    assert scored == [1, 2]
+
+
+def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(one_epoch_each, tmp_path):
+    """Bit for bit where the schedule does not depend on the length, as a constant one; by a stage, then by epochs."""
+    first, second = one_epoch_each.stages
+    one_epoch_each.stages = (first,)
+    assert start(one_epoch_each, tmp_path / "run")[0]
+    one_epoch_each.stages = (first, second)
+    start(one_epoch_each, tmp_path / "run")
+    second.epochs = 3
+    finished, weights, run = start(one_epoch_each, tmp_path / "run")
+    assert (finished, run.checkpoints.latest_step) == (True, 4)
+    assert weights == start(one_epoch_each, tmp_path / "whole")[1]
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")

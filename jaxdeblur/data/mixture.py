@@ -122,8 +122,8 @@ def _plan_batch(seed: int, step: int, batch_size: int, shares: tuple[float, ...]
     """Return the source of each place of a batch, and the number of earlier examples of that source."""
     before, after = (_count_examples(end * batch_size, shares) for end in (step, step + 1))
     chosen = np.repeat(np.arange(len(before)), np.subtract(after, before))
-    # Places are drawn, so that the parts of processes and micro-batches are mixed too. More numbers than any other
-    # generator of the stream is made from: no two are the same.
+    # Places are drawn, so that the parts of processes and micro-batches are mixed too. Seeded by five numbers of which
+    # the last is not zero, unlike any other generator of the run (see `_epoch_order` in pipeline.py).
     chosen = np.random.default_rng([seed, step, batch_size, 0, 1]).permutation(chosen)
     ranks = np.empty(batch_size, np.int64)
     for number, count in enumerate(before):

@@ -175,8 +175,11 @@ class _TrainExamples:
 # Grain's own shuffle takes 0.5 ms an image on small data sets; this order is kept while an epoch lasts.
 @functools.lru_cache(maxsize=8)
 def _epoch_order(seed: int, epoch: int, length: int, source: int) -> np.ndarray:
-    # One number more than an example's generator is made from: no two streams are the same. Of two sources of one
-    # length each has its own.
+    # NumPy pads the numbers of a seed with zeros: [seed, position] and [seed, position, 0] are one stream. An example's
+    # generator is seeded by [seed, position]; this has a third number that is not zero, the length, so that no two
+    # streams are the same (positions below 2^32). A seed of other numbers, or SeedSequence's `spawn_key`, would be
+    # cleaner and would change the order of images, and so what a run that is under way goes on with. Of two sources of
+    # one length each has its own order.
     own = [source] if source else []
     return np.random.default_rng([seed, epoch, length, *own]).permutation(length)
 
