@@ -74,18 +74,19 @@ def exchange(action: Callable[[], T]) -> list[T]:
     """
     if jax.process_count() == 1:
         return [action()]
-    result, problem = None, ""
+    result, problem, code = None, "", ""
     try:
         result = action()
     except SharedError:
         raise  # the others are not waiting for word of it
     except InputError as error:
-        problem = str(error)
-    parts = _gather((result, problem))
-    problems = {problem: i for i, (_, problem) in reversed(list(enumerate(parts))) if problem}
+        problem, code = str(error), error.code
+    parts = _gather((result, problem, code))
+    problems = {problem: i for i, (_, problem, _) in reversed(list(enumerate(parts))) if problem}
     if problems:
-        raise SharedError("\n".join(f"process {i}: {problem}" for problem, i in sorted(problems.items(), key=str)))
-    return [result for result, _ in parts]
+        words = "\n".join(f"process {i}: {problem}" for problem, i in sorted(problems.items(), key=str))
+        raise SharedError(words, code=next((code for _, _, code in parts if code), ""))
+    return [result for result, _, _ in parts]
 
 
 def together(action: Callable[[], T]) -> T:
