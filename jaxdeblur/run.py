@@ -17,8 +17,9 @@ from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.programs import use_compilation_cache
+from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
 from jaxdeblur.run_lock import RunLock
-from jaxdeblur.run_setup import Run, ScoredRun, claim_folder, data_facts, network_facts, open_run, open_scored_run
+from jaxdeblur.run_setup import Run, ScoredRun, open_run, open_scored_run
 from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import count_parameters
 from jaxdeblur.train_step import replicated

@@ -13,7 +13,7 @@ from random_weights import random_image
 from jaxdeblur.errors import InputError
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
-from jaxdeblur.run_setup import network_facts
+from jaxdeblur.run_facts import network_facts
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import shapes_of, to_torch, write_weights
