@@ -77,8 +77,9 @@ def open_run_folder(folder: Path, config: ConfigDict, facts: dict[str, Any], *, 
     changing = {key: facts[key] for key in ("data_sha256", "pairs", "pairs_skipped")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", {**facts, **first, **kept, **changing, "starts": starts})
+        # First what makes the folder a run: killed in between, the next start makes the rest.
         write_json(folder / "config.json", tree)
+        write_json(folder / "run.json", {**facts, **first, **kept, **changing, "starts": starts})
     except OSError as error:
         raise _not_writable(folder, error) from error
 

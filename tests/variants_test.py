@@ -11,6 +11,7 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import network_facts
@@ -142,6 +143,9 @@ def test_the_report_does_not_take_a_variant_for_the_published_network(tiny_confi
     assert network_facts(tiny_config, {})["network"] == "transformnet (residual)"
     tiny_config.model.norm = "none"
     assert network_facts(tiny_config, {})["network"] == "transformnet (residual, without BatchNorm)"
+    for norm in ("batch", "none"):
+        shapes = network_shapes(build_model("transformnet", **TINY["transformnet"], norm=norm))
+        assert network_facts(tiny_config, shapes)["batch_norm"] == (norm == "batch")
 
 
 @pytest.mark.parametrize(("name", "options"), RECOMMENDED[:2] + OTHERS[:2])
