@@ -269,7 +269,8 @@ def test_restore_follows_the_best_checkpoint_of_a_run(tmp_path):
     for step, psnr, levels, expected in ((1, 20.0, 0, 0), (2, 19.0, 5, 0), (3, 21.0, 9, 9)):
         state = TrainState.create(apply_fn=None, tx=optax.sgd(0.1), **jax.tree.map(jnp.asarray, adding(levels)))
         state = state.replace(step=jnp.asarray(step))
-        checkpoints.save(state, {}, psnr)
+        checkpoints.save(state, {})
+        checkpoints.record_validation(step, psnr)
         checkpoints.wait()
         np.testing.assert_array_equal(restoration.restore(image, tmp_path), 100 + expected)
         restorers.append(restoration._last.restorer)
