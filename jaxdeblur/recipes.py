@@ -15,6 +15,7 @@ from typing import Any
 from jaxdeblur.errors import InputError
 
 _PACKAGE = Path(__file__).parent
+_RECIPE_HELP = "a recipe's name, as nafnet, or a .py file"
 
 
 def recipe_folder() -> Path:
@@ -41,7 +42,10 @@ def find_recipe(name: str) -> Path:
 
 def train(arguments: Sequence[str], *, prog: str) -> None:
     """Train, then evaluate and write the report: `jaxdeblur.main` with a recipe's name and shorter options."""
-    parser = _make_parser(prog, "Train a network, going on where the run stopped; then score it and write the report.")
+    parser = _make_parser(
+        prog, "Train a network, continuing a run that was stopped; then score it and write the report."
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help=_RECIPE_HELP)
     parser.add_argument("--init", help="start from a shipped network's name, a run, or a .safetensors")
     options, others = parser.parse_known_args(arguments)
     start = [f"--config.start.network={options.init}"] if options.init else []
@@ -51,6 +55,8 @@ def train(arguments: Sequence[str], *, prog: str) -> None:
 def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     """Score a trained run, or any weights with `--weights`: `jaxdeblur.main --mode evaluate`."""
     parser = _make_parser(prog, "Score a run, or the weights that --weights names, and write the report.")
+    words = f"{_RECIPE_HELP}; a run has its own config and needs none"
+    parser.add_argument("recipe", metavar="RECIPE", nargs="?", help=words)
     parser.add_argument("--weights", help="score a shipped network, a run or a .safetensors; --workdir gets the scores")
     options, others = parser.parse_known_args(arguments)
     weights = [f"--weights={options.weights}"] if options.weights else []
@@ -90,7 +96,6 @@ def _make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         epilog="Any field of the recipe: --config.data.batch_size=8. `jaxdeblur config RECIPE` prints them all. Other "
         "options are those of `python -m jaxdeblur.main --help`.",
     )
-    parser.add_argument("recipe", metavar="RECIPE", help="a recipe's name, as nafnet, or a .py file")
     parser.add_argument("--variant", help="of the recipe, as recommended")
     parser.add_argument("--data", metavar="PATH", help="the pairs: sets --config.data.root")
     parser.add_argument("--workdir", metavar="FOLDER", help="of the run; if not given, runs/RECIPE-VARIANT")
@@ -99,8 +104,9 @@ def _make_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def _run_main(options: argparse.Namespace, others: list[str]) -> None:
     """Call `jaxdeblur.main` with the flags that the options stand for; `others` follow as they are."""
-    recipe = str(find_recipe(options.recipe)) + (f":{options.variant}" if options.variant else "")
-    flags = [f"--config={recipe}"]
+    flags = []
+    if options.recipe:
+        flags.append(f"--config={find_recipe(options.recipe)}{f':{options.variant}' if options.variant else ''}")
     flags += [f"--workdir={options.workdir}"] if options.workdir else []
     flags += [f"--config.data.root={options.data}"] if options.data else []
 

@@ -204,6 +204,7 @@ def test_a_config_is_printed_as_it_is_set(capsys):
             ["evaluate", "nafnet", "--weights", "nafnet-small", "--workdir", "scores", "--config.seed=3"],
             ["--config={recipe}", "--workdir=scores", "--mode=evaluate", "--weights=nafnet-small"],
         ),
+        (["evaluate", "--workdir", "runs/mine", "--config.seed=3"], ["--workdir=runs/mine", "--mode=evaluate"]),
     ],
 )
 def test_short_options_become_the_flags_of_main(command, flags, monkeypatch):
