@@ -309,17 +309,9 @@ def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
 
 
-@pytest.fixture
-def one_epoch_each(tiny_config):
-    """Two stages of one epoch of one step."""
-    tiny_config.data.batch_size = 6
-    tiny_config.stages[0].epochs = 1
-    return tiny_config
-
-
-def test_whatever_validation_does_the_epoch_is_saved_before(one_epoch_each, tmp_path, monkeypatch):
+def test_whatever_validation_does_the_epoch_is_saved_before(tiny_config, tmp_path, monkeypatch):
     """It runs out of memory, and again at the next start; the newest checkpoint is complete whenever it is asked."""
-    start(one_epoch_each, tmp_path / "whole")
+    _, whole, _ = start(tiny_config, tmp_path / "whole")
     validate, found = ScoredRun.validate, []
 
     def run_out_of_memory(run, variables):
@@ -333,44 +325,48 @@ def test_whatever_validation_does_the_epoch_is_saved_before(one_epoch_each, tmp_
     monkeypatch.setattr(ScoredRun, "validate", run_out_of_memory)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
-            start(one_epoch_each, tmp_path / "run")
-    finished, weights, run = start(one_epoch_each, tmp_path / "run")
-    assert finished
-    assert found == [(1, ""), (1, ""), (1, ""), (2, "")]
+            start(tiny_config, tmp_path / "run")
+    finished, weights, run = start(tiny_config, tmp_path / "run")
+    assert (finished, weights) == (True, whole)
+    assert found == [(3, ""), (3, ""), (3, ""), (6, ""), (9, "")]
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
-    assert run.checkpoints.validation_psnr(1) is not None
-    assert weights == start(one_epoch_each, tmp_path / "whole")[1]
+    assert run.checkpoints.validation_psnr(9) is not None
 
 
-def test_a_stop_during_the_last_validation_stops_the_run(one_epoch_each, tmp_path, monkeypatch, capsys):
+def test_a_stop_during_the_last_validation_stops_the_run(tiny_config, tmp_path, monkeypatch, capsys):
     """Ctrl-C, in earnest; the test split is not scored until the same command is given again."""
     validate = ScoredRun.validate
 
     def interrupted(run, variables):
-        if run.checkpoints.latest_step == 2:
+        if run.checkpoints.latest_step == 9:
             os.kill(os.getpid(), signal.SIGINT)
         return validate(run, variables)
 
     monkeypatch.setattr(ScoredRun, "validate", interrupted)
-    train_and_evaluate(one_epoch_each, tmp_path / "run")
+    train_and_evaluate(tiny_config, tmp_path / "run")
     assert "Stopped; all is saved" in capsys.readouterr().err
     assert not (tmp_path / "run" / "eval").exists()
     monkeypatch.setattr(ScoredRun, "validate", validate)
-    train_and_evaluate(one_epoch_each, tmp_path / "run")
+    train_and_evaluate(tiny_config, tmp_path / "run")
     assert (tmp_path / "run" / "eval" / "test-16.json").exists()
     scored = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "validation/psnr" in line]
-    assert scored == [1, 2]
+    assert scored == [3, 6, 9]
 
 
-def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(one_epoch_each, tmp_path):
+def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(tiny_config, tmp_path):
     """Bit for bit where the schedule does not depend on the length, as a constant one; by a stage, then by epochs."""
-    first, second = one_epoch_each.stages
-    one_epoch_each.stages = (first,)
-    assert start(one_epoch_each, tmp_path / "run")[0]
-    one_epoch_each.stages = (first, second)
-    start(one_epoch_each, tmp_path / "run")
-    second.epochs = 3
-    finished, weights, run = start(one_epoch_each, tmp_path / "run")
-    assert (finished, run.checkpoints.latest_step) == (True, 4)
-    assert weights == start(one_epoch_each, tmp_path / "whole")[1]
-    assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
+    first, second = tiny_config.stages
+    tiny_config.stages = (first,)
+    assert start(tiny_config, tmp_path / "run")[0]
+    tiny_config.stages = (first, second)
+    start(tiny_config, tmp_path / "run")
+    second.epochs = 2
+    finished, weights, run = start(tiny_config, tmp_path / "run")
+    assert (finished, run.checkpoints.latest_step) == (True, 12)
+    assert weights == start(tiny_config, tmp_path / "whole")[1]
+    logs = [
+        log_without_clock(tmp_path / name) for name in ("run", "whole")
+    ]  # a stage's last step has a line of its own
+    scores, expected = ([line for line in log if "validation/psnr" in line] for log in logs)
+    assert [line["step"] for line in scores] == [3, 6, 9, 12]
+    assert scores == expected
