@@ -4,11 +4,13 @@ import errno
 import fcntl
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.files import read_json, write_json
+from jaxdeblur.run_lock import RunLock, wait_for_lock
 
 HOLD = """
 import sys, time
@@ -49,3 +51,17 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", flock)
     RunLock(tmp_path).release()
     assert "this file system has no locks" in capsys.readouterr().err
+
+
+def test_who_waits_for_the_lock_loses_nothing(tmp_path):
+    """Many append to one list, reading it and writing it anew, as scorings of the test split are noted."""
+    path = tmp_path / "list.json"
+    write_json(path, [])
+
+    def append(number):
+        with wait_for_lock(tmp_path):
+            write_json(path, [*read_json(path), number])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(append, range(40)))
+    assert sorted(read_json(path)) == list(range(40))

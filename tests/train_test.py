@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import types
 from functools import partial
 
 import jax
@@ -13,6 +14,7 @@ from conftest import replace_unseen, write_pairs
 from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
+from jaxdeblur import train as train_module
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
@@ -370,3 +372,22 @@ def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(tiny_config,
     scores, expected = ([line for line in log if "validation/psnr" in line] for log in logs)
     assert [line["step"] for line in scores] == [3, 6, 9, 12]
     assert scores == expected
+
+
+def test_the_flops_of_all_micro_batches_are_counted(monkeypatch):
+    """XLA counts a loop's body once: of four micro-batches, a step's FLOPs without optimizer would be a quarter."""
+    asked = {}
+    monkeypatch.setattr(train_module, "compile_program", lambda function, *arguments, **more: asked.update(more))
+    model = build_model("unet", width=4, num_levels=1, num_blocks=1)
+    flops = {}
+    for count in (1, 4):
+        (stage,) = plan_stages([{**STAGES[0], "accumulate": count}], 100)
+        run = types.SimpleNamespace(model=model, mesh=mesh_of(1))
+        state = abstract(lambda tx=stage.tx: create_train_state(model, tx, jax.random.key(0)), run.mesh)
+        batch = {key: jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8) for key in ("blur", "sharp")}
+        step = make_train_step(stage, run.mesh)
+        train_module.compile_step(run, stage, step, state, batch)
+        counted = asked["without_loop"] or step
+        flops[count] = [function.lower(state, batch).cost_analysis()["flops"] for function in (step, counted)]
+    assert flops[4][0] < 0.5 * flops[1][0]  # what XLA says of the loop
+    assert flops[4][1] == flops[1][1]
