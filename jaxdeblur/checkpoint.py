@@ -184,6 +184,25 @@ class Checkpoints:
             self.check(step)  # training next to this process may have removed it while it was read
             raise
 
+    def restore_best(self, variables: Any) -> tuple[int, Any] | None:
+        """Return the step with the highest validation PSNR and its weights, placed like `variables`; None if none has.
+
+        Looks again where training next to this process has just found a better one and removed this.
+
+        Raises:
+            InputError: the checkpoint is damaged.
+        """
+        attempts_left = 5
+        while (step := self.best_step) is not None:
+            attempts_left -= 1
+            try:
+                return step, self.restore_weights(step, variables)
+            except InputError as error:
+                if error.code != "checkpoint-removed" or not attempts_left:
+                    raise
+                self.reload()
+        return None
+
     def wait(self) -> None:
         """Block until the last save is on the disk.
 

@@ -90,10 +90,11 @@ def load_network(path: Path) -> tuple[dict[str, Any], str, str]:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like)
     with _orbax_silent():
         checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
-        step = checkpoints.best_step
-        if step is None:
-            raise InputError(f"{path}: has no validated checkpoint. Train it first, for an epoch at least.")
-        variables = jax.device_get(checkpoints.restore_weights(step, like))
+        best = checkpoints.restore_best(like)
+        if best is None:
+            words = "has no validated checkpoint. Train it first, for an epoch at least."
+            raise InputError(f"{path}: {words}", code="no-validated-checkpoint")
+        step, variables = best[0], jax.device_get(best[1])
     return variables, model["name"], f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
 
 

@@ -155,19 +155,11 @@ def judge_best(run: ScoredRun, workdir: Path, *, again: bool) -> None:
     Raises:
         InputError: the run has no validated checkpoint, or the best is damaged.
     """
-    for attempt in range(5):
-        step = run.checkpoints.best_step
-        if step is None:
-            words = "has no validated checkpoint. Train it first, for an epoch at least."
-            raise InputError(f"--workdir: {workdir} {words}", code="no-validated-checkpoint")
-        try:
-            variables = restore(run, workdir, step)
-            break
-        except InputError as error:
-            # Training next to this process has just found a better one, and removed this.
-            if error.code != "checkpoint-removed" or attempt == 4:
-                raise
-            run.checkpoints.reload()
+    best = run.checkpoints.restore_best(run.abstract_variables())
+    if best is None:
+        words = "has no validated checkpoint. Train it first, for an epoch at least."
+        raise InputError(f"--workdir: {workdir} {words}", code="no-validated-checkpoint")
+    step, variables = best
     judge_checkpoint(run, workdir, step, variables, again=again)
 
 
