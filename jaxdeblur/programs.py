@@ -137,12 +137,17 @@ def _cpu_options(newer_products: bool) -> dict[str, str]:
     known = {}
     for name, value in (_CPU_ORDER | _CPU_KERNELS[newer_products]).items():
         try:
-            jax.jit(lambda: 0).lower().compile({name: value})
+            _lower_constant().compile({name: value})
         except jax.errors.JaxRuntimeError:
             say(f"jaxlib {jaxlib.__version__} lacks the option {name}={value}: programs will be slower or larger")
         else:
             known[name] = value
     return known
+
+
+@functools.cache
+def _lower_constant() -> jax.stages.Lowered:
+    return jax.jit(lambda: 0).lower()
 
 
 class StepTrace:

@@ -168,6 +168,7 @@ def test_windows_are_read_from_full_frames_and_validation_from_resized_ones(prep
     for rescale, form in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
         tiny_config.data.rescale = rescale
         run = open_run(tiny_config, tmp_path / "run")
+        run.release()
         assert run.source.name == f"gopro_large/blur_{form}"
         assert {source.name for source in run.judge.protocols[0].sources.values()} == {"gopro_large/blur_256"}
 
