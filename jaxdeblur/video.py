@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.predict import check_tiles
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
-from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE
+from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
 from jaxdeblur.video_encoding import CONTAINERS
 from jaxdeblur.video_plan import VideoPlan, plan_videos
 

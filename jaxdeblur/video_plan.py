@@ -71,7 +71,7 @@ def _plan_file(names: Sequence[str], output: Path) -> VideoPlan:
     wrong = InputError(f"--output {output}: names a file, which is for one video; name a folder.", code="video-output")
     if any(Path(name).expanduser().is_dir() for name in names):
         raise wrong
-    inputs = find_inputs(names, output.parent, RECORD)
+    inputs = find_inputs(names, output, RECORD)  # `output` holds nothing yet, so nothing in it is passed over
     if len(inputs.files) != 1:
         raise wrong
     if output.exists() and output.samefile(inputs.files[0]):
