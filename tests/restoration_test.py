@@ -225,19 +225,19 @@ def test_floats_that_were_rounded_are_restored(dtype):
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "HSV", "YCbCr", "LAB", "RGBX", "CMYK"])
-def test_modes_of_pillow_without_one_reading_are_refused(monkeypatch, mode):
+def test_modes_of_pillow_without_one_reading_are_refused(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
     with pytest.raises(InputError, match=r"\w+") as error:
-        restoration.restore(Image.new(mode, (4, 4)), "weights")
+        restoration.restore(Image.new(mode, (4, 4)), tmp_path)
     assert error.value.code == ("cmyk-without-profile" if mode == "CMYK" else "image-kind")
     assert "None" not in str(error.value)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_modes_of_pillow_that_are_restored(monkeypatch, mode):
+def test_modes_of_pillow_that_are_restored(tmp_path, monkeypatch, mode):
     monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
     image = Image.new(mode, (4, 4), 1)
-    found = restoration.restore(image, "weights")
+    found = restoration.restore(image, tmp_path)
     np.testing.assert_array_equal(np.asarray(found.convert("RGB")), np.asarray(image.convert("RGB")))
 
 
