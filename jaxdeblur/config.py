@@ -54,11 +54,11 @@ def _protocols(value: Any) -> str | None:
     return "expected a tuple of names, each once: 'full', or the side to resize to, of at least 16, as '256'"
 
 
-def _integers(least: int, most: int, words: str) -> Check:
+def _integers(shortest: int, longest: int, least: int, words: str) -> Check:
     def check(value: Any) -> str | None:
-        is_list = isinstance(value, (tuple, list)) and least <= len(value) <= most
-        good = is_list and not any(_number(int, 1)(item) for item in value)
-        return None if good else f"expected a tuple of {words} of at least 1"
+        is_list = isinstance(value, (tuple, list)) and shortest <= len(value) <= longest
+        good = is_list and not any(_number(int, least)(item) for item in value)
+        return None if good else f"expected a tuple of {words} of at least {least}"
 
     return check
 
@@ -119,9 +119,9 @@ OPTION_CHECKS: dict[Any, Check] = {
     float: _number(float, 0),
     bool: _type(bool, "True or False"),
     **{names: _one_of(get_args(names)) for names in (Attention, Norm, Unit)},
-    tuple[int, int, int, int]: _integers(4, 4, "four integers"),
-    # Blocks by level: with more levels, or more halvings, tiles could not begin at multiples of 32.
-    tuple[int, ...]: _integers(1, 4, "one to four integers"),
+    tuple[int, int, int, int]: _integers(4, 4, 1, "four integers"),
+    # Blocks by level, 0 for none: with more levels, or more halvings, tiles could not begin at multiples of 32.
+    tuple[int, ...]: _integers(1, 4, 0, "one to four integers"),
 }
 NAMED_CHECKS = {
     **{name: _number(float, 0, 1) for name in ("b1", "b2", "momentum", "factor")},

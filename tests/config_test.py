@@ -161,14 +161,24 @@ def test_options_of_networks_are_checked_by_value_and_against_each_other(tiny_co
     assert "model.decoder_blocks: found 2 levels, but model.encoder_blocks has 3" in words
     assert "model.attention: found 'local', expected one of none, global" in words
     assert "model.half_resolution: found 'yes', expected True or False" in words
-    config.model = {**TINY_NAFNET, "encoder_blocks": (1,) * 5, "decoder_blocks": (0, 1)}
+    config.model = {**TINY_NAFNET, "encoder_blocks": (1,) * 5, "decoder_blocks": (-1, 1)}
     words = refused(config)
     assert (
-        "model.encoder_blocks: found [1, 1, 1, 1, 1], expected a tuple of one to four integers of at least 1" in words
+        "model.encoder_blocks: found [1, 1, 1, 1, 1], expected a tuple of one to four integers of at least 0" in words
     )
-    assert "model.decoder_blocks: found [0, 1], expected a tuple of one to four integers of at least 1" in words
+    assert "model.decoder_blocks: found [-1, 1], expected a tuple of one to four integers of at least 0" in words
     config.model = TINY_NAFNET
     check_config(config)
+
+
+def test_a_level_may_have_no_blocks(tiny_config):
+    """Only where the number of blocks is given by level; an encoder's stage of ResNet needs its blocks."""
+    tiny_config.model = {**TINY_NAFNET, "encoder_blocks": (0, 2), "decoder_blocks": (1, 0)}
+    check_config(tiny_config)
+    tiny_config.model = {**TINY_RESNETENCDEC, "stage_sizes": (1, 0, 1, 1)}
+    assert "model.stage_sizes: found [1, 0, 1, 1], expected a tuple of four integers of at least 1" in refused(
+        tiny_config
+    )
 
 
 def test_values_that_would_fail_later_are_refused_now(tiny_config):

@@ -107,6 +107,7 @@ VARIANTS = [
         "nafnet",
         {"width": 16, "encoder_blocks": (1,), "decoder_blocks": (1,), "half_resolution": False, "attention": "global"},
     ),
+    ("nafnet", {"width": 16, "encoder_blocks": (0, 1), "decoder_blocks": (1, 0)}),
 ]
 
 

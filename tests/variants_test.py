@@ -116,6 +116,7 @@ def test_another_norm_is_refused_with_words(name):
 
 
 LEVELS = (("encoder_blocks", (1, 2, 1)), ("middle_blocks", 3), ("decoder_blocks", (2, 1, 1)))
+EMPTY_LEVELS = (("encoder_blocks", (0, 2, 1)), ("decoder_blocks", (1, 0, 0)))
 
 
 @pytest.mark.parametrize(
@@ -127,6 +128,7 @@ LEVELS = (("encoder_blocks", (1, 2, 1)), ("middle_blocks", 3), ("decoder_blocks"
         ("resnetencdec", (), 4),
         ("resnetencdec", (RESIDUAL, NONE), 4),
         ("nafnet", LEVELS, 16),
+        ("nafnet", EMPTY_LEVELS, 16),
         ("nafnet", (*LEVELS, ("half_resolution", False), ("attention", "global")), 8),
     ],
 )
