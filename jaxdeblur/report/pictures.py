@@ -27,6 +27,16 @@ _COLORS = (matplotlib.colormaps["inferno"](np.linspace(0, 1, 256))[:, :3] * 255)
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """One image to show: (H, W, 3) uint8, its PSNR (None for the sharp image), and the PNG that it is from, if any."""
+
+    title: str
+    pixels: np.ndarray
+    psnr: float | None
+    file: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Column:
     """One image of a strip, with its parts as data URLs; `error` is None for the sharp image, which has none."""
 
@@ -79,28 +89,44 @@ def _name(sample: dict[str, Any]) -> tuple[str, str]:
 
 def _strip(entries: Sequence[Entry], name: tuple[str, str], why: str) -> Strip:
     paths = [_paths(entry, name) for entry in entries]
-    images = [_read(paths[0]["blur"]), *(_read(path["prediction"]) for path in paths), _read(paths[0]["sharp"])]
-    if len({image.shape for image in images}) > 1:
-        sizes = ", ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images)
+    record = [entry.evaluation.images[name] for entry in entries]
+    found = [
+        ("blurred input", paths[0]["blur"], record[0]["identity"]["psnr"]),
+        *((e.run.name, p["prediction"], r["psnr"]) for e, p, r in zip(entries, paths, record, strict=True)),
+        ("sharp", paths[0]["sharp"], None),
+    ]
+    shown = [Picture(title, _read(path), psnr, path) for title, path, psnr in found]
+    if len({picture.pixels.shape for picture in shown}) > 1:
+        sizes = ", ".join(f"{picture.pixels.shape[1]}x{picture.pixels.shape[0]}" for picture in shown)
         raise InputError(
             f"{paths[0]['blur'].parent}: the images of {'/'.join(name)} differ in size ({sizes}). {SCORE_AGAIN}"
         )
+    return make_strip(name, why, shown)
+
+
+def make_strip(name: tuple[str, str], why: str, shown: Sequence[Picture]) -> Strip:
+    """Return a strip of images of one size: the blurred input, one or more restored images, and the sharp image last.
+
+    Args:
+        name: sequence and frame.
+        why: this image is shown.
+        shown: the images in their order.
+    """
+    images = [picture.pixels for picture in shown]
     height, width = images[0].shape[:2]
     errors = [_error(image, images[-1]) for image in images[:-1]]
     scale = int(np.ceil(max(np.percentile(error, 99) for error in errors) / _SCALE_STEP)) * _SCALE_STEP
     scale = max(scale, _LEAST_SCALE)
     windows = _windows(images, errors)
     reduced = max(height, width) > SHOWN_SIDE
-    record = [entry.evaluation.images[name] for entry in entries]
-    psnr = [record[0]["identity"]["psnr"], *(image["psnr"] for image in record), None]
-    titles = ["blurred input", *(entry.run.name for entry in entries), "sharp"]
-    files = [paths[0]["blur"], *(path["prediction"] for path in paths), paths[0]["sharp"]]
     columns = []
-    for i, (title, image, file) in enumerate(zip(titles, images, files, strict=True)):
-        whole = _shown_reduced(image) if reduced else _url(file.read_bytes(), "png")
-        crops = [_png(Image.fromarray(image[top : top + side, left : left + side])) for left, top, side in windows]
+    for i, picture in enumerate(shown):
+        whole = _shown_reduced(picture.pixels) if reduced else _shown_whole(picture)
+        crops = [
+            _png(Image.fromarray(picture.pixels[top : top + side, left : left + side])) for left, top, side in windows
+        ]
         error = _error_map(errors[i], scale) if i < len(errors) else None
-        columns.append(Column(title, psnr[i], whole, crops, error))
+        columns.append(Column(picture.title, picture.psnr, whole, crops, error))
     return Strip(*name, why, (width, height), reduced, scale, windows, columns)
 
 
@@ -156,6 +182,10 @@ def _shown_reduced(image: np.ndarray) -> str:
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
     picture.save(buffer, "jpeg", quality=JPEG_QUALITY, subsampling=0)
     return _url(buffer.getvalue(), "jpeg")
+
+
+def _shown_whole(picture: Picture) -> str:
+    return _url(picture.file.read_bytes(), "png") if picture.file else _png(Image.fromarray(picture.pixels))
 
 
 def _png(image: Image.Image) -> str:

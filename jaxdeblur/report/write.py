@@ -23,10 +23,10 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
     records = read_runs(runs)
     groups, published = group_runs(records), tables.read_published()
     shared = _parts(records, groups, published)
-    page = _environment().get_template("page.html.jinja").render(**shared, **_pictures(records, groups))
+    page = environment().get_template("page.html.jinja").render(**shared, **_pictures(records, groups))
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "report.json", numbers.to_json(records, groups, published))
-    markdown = _environment().get_template("page.md.jinja").render(**shared)
+    markdown = environment().get_template("page.md.jinja").render(**shared)
     texts = {"report.csv": numbers.to_csv(groups, published), "report.md": markdown, "report.html": page}
     for name, text in texts.items():
         (output / name).write_text(printable(text), encoding="utf-8")  # names of folders need not be UTF-8
@@ -95,6 +95,13 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
             }
             for group in _most_telling(groups)
         ],
+        **strip_style(),
+    }
+
+
+def strip_style() -> dict[str, Any]:
+    """Return what the template of strips needs besides a strip."""
+    return {
         "color_bar": pictures.color_bar(),
         "jpeg": {"side": pictures.SHOWN_SIDE, "quality": pictures.JPEG_QUALITY},
     }
@@ -105,10 +112,11 @@ def _most_telling(groups: list[Group]) -> list[Group]:
     return [group for group in groups if group.protocol["split"] == "test"] or groups
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the templates; those of HTML escape what they are given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxdeblur.report", "."),
-        autoescape=lambda name: name == "page.html.jinja",
+        autoescape=lambda name: name.endswith(".html.jinja"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
