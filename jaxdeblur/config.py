@@ -42,8 +42,8 @@ def _type(kind: type, words: str) -> Check:
 
 
 def _names(value: Any) -> str | None:
-    is_list = isinstance(value, (tuple, list)) and value and all(isinstance(name, str) for name in value)
-    return None if is_list else "expected a tuple of names with at least one"
+    is_list = isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value)
+    return None if is_list else "expected a tuple of names"
 
 
 def _protocols(value: Any) -> str | None:
@@ -215,6 +215,9 @@ def _check_together(tree: dict) -> list[str]:
     elif flat.get("model.norm") == "none" and flat.get("start.encoder"):
         words = "but model.norm is 'none', and a pretrained ResNet-50 has BatchNorm; expected ''"
         problems.append(f"start.encoder: found {flat['start.encoder']!r}, {words}")
+    if flat.get("data.validation_sequences") == [] and flat.get("data.splits") != "auto":
+        words = "expected a tuple of names with at least one, or data.splits 'auto', which draws them"
+        problems.append(f"data.validation_sequences: found [], {words}")
     down, up = (flat.get(f"model.{part}_blocks") for part in ("encoder", "decoder"))
     if isinstance(down, list) and isinstance(up, list) and len(down) != len(up):
         problems.append(f"model.decoder_blocks: found {len(up)} levels, but model.encoder_blocks has {len(down)}")

@@ -171,6 +171,13 @@ def test_options_of_networks_are_checked_by_value_and_against_each_other(tiny_co
     check_config(config)
 
 
+def test_validation_sequences_may_be_left_out_where_they_are_drawn(tiny_config):
+    tiny_config.data.validation_sequences = ()
+    assert "data.validation_sequences: found []" in refused(tiny_config)
+    tiny_config.data.splits = "auto"
+    check_config(tiny_config)
+
+
 def test_a_level_may_have_no_blocks(tiny_config):
     """Only where the number of blocks is given by level; an encoder's stage of ResNet needs its blocks."""
     tiny_config.model = {**TINY_NAFNET, "encoder_blocks": (0, 2), "decoder_blocks": (1, 0)}

@@ -106,8 +106,48 @@ def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
     for frame in range(2, 6):
         (tmp_path / "blur" / f"{frame}.png").unlink()
         (tmp_path / "sharp" / f"{frame}.png").unlink()
-    with pytest.raises(InputError, match=r"needs 3 pairs at least; found 2"):
+    with pytest.raises(InputError, match=r"needs 3 pairs at least; found 2") as error:
         open_all(tmp_path, splits="drawn")
+    assert error.value.code == "too-few-pairs"
+
+
+def sequences_of(sources):
+    return {split: sorted({sequence for sequence, _ in source.names}) for split, source in sources.items()}
+
+
+def test_auto_takes_the_splits_that_are_there(tiny_gopro, capsys):
+    """All of them; without `validation`, the named sequences or else drawn ones; without `test`, that is drawn too."""
+    rest = {"train": ["scene_a", "scene_b"], "test": ["scene_t", "scene_u"]}
+    assert sequences_of(open_all(tiny_gopro, splits="auto")) == {**rest, "validation": ["scene_v"]}
+    assert "drawn" not in capsys.readouterr().err
+    drawn = sequences_of(open_all(tiny_gopro, splits="auto", validation_sequences=()))
+    # Of the three names' SHA-256, scene_b's is least.
+    assert drawn == {"train": ["scene_a", "scene_v"], "validation": ["scene_b"], "test": ["scene_t", "scene_u"]}
+    assert "has no validation split; 2 pairs were drawn for it, of scene_b" in capsys.readouterr().err
+    shutil.rmtree(tiny_gopro / "test")
+    drawn = sequences_of(open_all(tiny_gopro, splits="auto", validation_sequences=()))
+    assert drawn == {"train": ["scene_v"], "test": ["scene_b"], "validation": ["scene_a"]}
+    (tiny_gopro / "train" / "scene_v").rename(tiny_gopro / "scene_v")
+    (tiny_gopro / "validation").mkdir()
+    (tiny_gopro / "scene_v").rename(tiny_gopro / "validation" / "scene_v")
+    drawn = sequences_of(open_all(tiny_gopro, splits="auto", validation_sequences=("scene_x",)))
+    assert drawn == {"train": ["scene_a"], "test": ["scene_b"], "validation": ["scene_v"]}
+
+
+def test_auto_draws_all_splits_of_pairs_without_any(tmp_path):
+    for frame in range(6):
+        save_pair(tmp_path, f"{frame}.png")
+    found, drawn = (open_all(tmp_path, splits=rule, validation_sequences=()) for rule in ("auto", "drawn"))
+    assert {split: source.names for split, source in found.items()} == {
+        split: source.names for split, source in drawn.items()
+    }
+
+
+def test_auto_needs_pairs_to_train_on(tiny_gopro, tmp_path):
+    shutil.rmtree(tiny_gopro / "train")
+    with pytest.raises(InputError) as error:
+        open_all(tiny_gopro, splits="auto")
+    assert error.value.code == "no-split-folder"
 
 
 def test_pairs_left_out_are_counted_in_the_split_they_belong_to(tiny_gopro):

@@ -19,7 +19,7 @@ from jaxdeblur.file_names import printable
 
 PairSource = FolderSource | PreparedSource
 
-SPLITS = ("official", "original", "drawn", "none")
+SPLITS = ("official", "original", "drawn", "auto", "none")
 LAYOUT = "prepared data, or the folder that holds `train` and `test`"
 ORIGINAL_VALIDATION = 500  # entries of the sorted test list
 
@@ -31,8 +31,8 @@ class DataOptions:
     Attributes:
         root: folder of the data.
         blur: name of the blurred images: 'blur' or 'blur_gamma'.
-        splits: 'official', 'original', 'drawn' or 'none', see `split_pairs`.
-        validation_sequences: sequences of `train` that 'official' sets aside.
+        splits: one of `SPLITS`, see `split_pairs`.
+        validation_sequences: sequences of `train` that 'official' and 'auto' set aside; () for 'auto' to draw them.
         skip_bad: go on without bad pairs instead of refusing the data.
     """
 
@@ -64,7 +64,8 @@ def open_sources(
         found = open_prepared(root, blur=options.blur, **form)
         if options.splits in ("drawn", "none"):
             raise InputError(
-                f"data.splits: {options.splits!r}, but prepared data has splits. Set it to 'official' or 'original'."
+                f"data.splits: {options.splits!r}, but prepared data has splits. Set it to 'official', 'original' or "
+                "'auto'."
             )
     else:
         found = _open_folders(options, least_side=0 if resize else crop)
@@ -85,7 +86,7 @@ def open_scored_sources(options: DataOptions, *, resize: int, resize_filter: str
     Raises:
         InputError: a folder, a file, a pair or a split is wrong; all that is wrong with the files of a split at once.
     """
-    if is_prepared(options.root) or options.splits in ("drawn", "none"):
+    if is_prepared(options.root) or options.splits in ("drawn", "auto", "none"):
         found = open_sources(options, resize=resize, resize_filter=resize_filter, crop=0)
         return {split: source for split, source in found.items() if split != "train"}
     names = _list_splits(options.root, required=("test",))
@@ -114,6 +115,9 @@ def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str,
       validation and 500 to 1110 for test, as in the project whose published numbers this reproduces. Scenes are shared.
     - drawn: for pairs without `train` and `test`. A tenth of the sequences each, at least one, for test and for
       validation, drawn by the hash of their names; with fewer than 3 sequences, of the pairs instead.
+    - auto: the splits that the data has, and those that it lacks drawn from its training pairs as by 'drawn', so that
+      folders with all splits, with `train` alone, and without any will do. Validation is a split of its own if the data
+      has one, else the named sequences, else it is drawn.
     - none: for pairs without `train` and `test` that are scored and not trained on: all of them are `test`.
 
     Raises:
@@ -122,7 +126,9 @@ def split_pairs(found: dict[str, PairSource], options: DataOptions) -> dict[str,
     if options.splits == "original":
         return _split_original(found)
     if options.splits == "drawn":
-        return _split_drawn(found["all"])
+        return _split_drawn(found["all"], ("test", "validation"))
+    if options.splits == "auto":
+        return _split_as_needed(found, options)
     if options.splits == "none":
         return {"test": found["all"]}
     if "validation" in found:
@@ -178,7 +184,9 @@ def name_data_set(root: Path, source: PairSource) -> str:
 def _open_folders(options: DataOptions, *, least_side: int) -> dict[str, FolderSource]:
     """Open every split's folder; all that is wrong with all of them is one error."""
     root = options.root
-    if options.splits not in ("drawn", "none"):
+    if options.splits == "auto" and {"train", "validation", "test"} & {*_list_folders(root)}:
+        return _open_splits(options, dict.fromkeys(_list_splits(root, required=("train",))), least_side=least_side)
+    if options.splits in ("official", "original"):
         names = _list_splits(root, required=("train", "test"))
         return _open_splits(options, dict.fromkeys(names), least_side=least_side)
     found = _list_folders(root)
@@ -256,21 +264,44 @@ def _split_original_test(test: PairSource, *, has_validation: bool) -> dict[str,
     }
 
 
-def _split_drawn(source: PairSource) -> dict[str, PairSource]:
-    by_sequence = len({sequence for sequence, _ in source.names}) >= 3
+def _split_as_needed(found: dict[str, PairSource], options: DataOptions) -> dict[str, PairSource]:
+    given = {split: found[split] for split in ("validation", "test") if split in found}
+    training = found["all"] if "all" in found else found["train"]
+    if "validation" not in given and options.validation_sequences:
+        training, given["validation"] = hold_out(training, options.validation_sequences)
+    missing = tuple(split for split in ("test", "validation") if split not in given)
+    if not missing:
+        return {"train": training, **given}
+    parts = _split_drawn(training, missing)
+    for split in missing:
+        sequences = sorted({sequence for sequence, _ in parts[split].names})
+        listed = ", ".join(sequences[:10]) + (", ..." if len(sequences) > 10 else "")
+        say(f"{options.root}: has no {split} split; {len(parts[split])} pairs were drawn for it, of {listed}.")
+    return {**parts, **given}
+
+
+def _split_drawn(source: PairSource, splits: Sequence[str]) -> dict[str, PairSource]:
+    """Return `train` and the other splits, drawn from the pairs of a source."""
+    least = len(splits) + 1
+    by_sequence = len({sequence for sequence, _ in source.names}) >= least
     if not by_sequence:
-        say("data.splits: fewer than 3 sequences, so single pairs are drawn, and scenes may be in several splits.")
+        say(f"data.splits: fewer than {least} sequences, so single pairs are drawn; scenes may be in several splits.")
 
     def group(sequence: str, frame: str) -> str:
         return sequence if by_sequence else f"{sequence}/{frame}"
 
     groups = {group(*name) for name in source.names}
     drawn = sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest())
-    if len(drawn) < 3:
-        raise InputError(f"data.splits: 'drawn' needs 3 pairs at least; found {len(drawn)}. Add pairs.")
+    if len(drawn) < least:
+        raise InputError(
+            f"data.splits: drawing {' and '.join(splits)} from the training pairs needs {least} pairs at least; found "
+            f"{len(drawn)}. Add pairs.",
+            code="too-few-pairs",
+        )
     share = max(1, round(len(drawn) / 10))
-    parts = {"test": {*drawn[:share]}, "validation": {*drawn[share : 2 * share]}}
+    parts = {split: {*drawn[i * share : (i + 1) * share]} for i, split in enumerate(splits)}
+    taken = set().union(*parts.values())
     return {
-        "train": source.select(lambda *name: group(*name) not in parts["test"] | parts["validation"]),
+        "train": source.select(lambda *name: group(*name) not in taken),
         **{split: source.select(lambda *name, part=part: group(*name) in part) for split, part in parts.items()},
     }
