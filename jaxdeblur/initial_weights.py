@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import jax
 from flax import traverse_util
 
 from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.errors import InputError
+from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.train_state import init_variables
@@ -36,7 +36,9 @@ class InitialWeights:
     description: str
 
 
-def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) -> InitialWeights:
+def read_initial_weights(
+    network: str, start: dict[str, str], expected: Shapes, options: Mapping[str, Any] | None = None
+) -> InitialWeights:
     """Return what a run starts from.
 
     Args:
@@ -44,12 +46,15 @@ def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) 
         start: the config's `start`: `network`, a path or the name of a shipped network, and `encoder`, a path; empty
             for random weights.
         expected: names and shapes of the whole network.
+        options: the other fields of the config's `model`, to name those that differ from the network's to start from;
+            None: only tensors are compared.
 
     Raises:
         InputError: a file is missing (the message tells how to make it), does not fit, or is asked for in vain.
     """
     if start["network"]:
         path = resolve_weights(start["network"])
+        check_architecture(path, network, options or {})
         variables, _, origin = load_network(path)
         check_fit(path, variables, expected)
         return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), f"whole network from {origin}")
@@ -70,6 +75,37 @@ def read_initial_weights(network: str, start: dict[str, str], expected: Shapes) 
     check_fit(path, variables, encoder)
     words = f"encoder pretrained, from {path} ({metadata['network']}, SHA-256 {file_sha256(path)}); the rest random"
     return InitialWeights(traverse_util.flatten_dict(variables, sep="/"), words)
+
+
+def check_architecture(path: Path, network: str, options: Mapping[str, Any]) -> None:
+    """Refuse weights of another architecture than the config's; options that the weights do not state may differ.
+
+    Args:
+        path: a run's folder or a `.safetensors`.
+        network: the config's `model.name`.
+        options: the other fields of the config's `model`.
+
+    Raises:
+        InputError: the fields that differ; or there is no such run or file.
+    """
+    name = _read_model(path)["name"] if path.is_dir() else read_metadata(path)["network"]
+    stated = (stored_options(path) or {}) if name == network else {}
+    wanted = json.loads(json.dumps(dict(options)))
+    found = [("model.name", name, network)]
+    found += [(f"model.{key}", stated[key], wanted[key]) for key in wanted if key in stated]
+    problems = [
+        f"{field}: the weights have {theirs!r}, the config {ours!r}" for field, theirs, ours in found if theirs != ours
+    ]
+    if problems:
+        raise InputError(
+            list_problems(
+                f"{path}: these weights are of another architecture than the config's model:",
+                problems,
+                "Set these fields as the weights have them (--config.model.width=24), or start from other weights.",
+                len(problems),
+            ),
+            code="other-architecture",
+        )
 
 
 def load_network(path: Path) -> tuple[dict[str, Any], str, str]:

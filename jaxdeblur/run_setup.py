@@ -243,8 +243,9 @@ def open_start(
     """
     shapes = network_shapes(model)
     has_checkpoint = processes.on_primary(lambda: is_under_way(workdir))
-    start = to_plain(config)["start"]
-    initial = None if has_checkpoint else read_initial_weights(config.model.name, start, shapes)
+    plain = to_plain(config)
+    options = {key: value for key, value in plain["model"].items() if key != "name"}
+    initial = None if has_checkpoint else read_initial_weights(config.model.name, plain["start"], shapes, options)
     facts = {
         **network_facts(config, shapes),
         "trained": True,

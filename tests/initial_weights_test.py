@@ -1,5 +1,7 @@
 """What a run starts from: exactly what was asked for, said in its records, or a clear refusal."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -79,6 +81,29 @@ def test_an_encoder_for_a_network_without_one_is_refused(tmp_path):
     shapes = network_shapes(build_model("transformnet", width=4, num_blocks=1))
     with pytest.raises(InputError, match="transformnet has no encoder to fill"):
         read_initial_weights("transformnet", {**NONE, "encoder": str(tmp_path)}, shapes)
+
+
+def test_weights_of_another_architecture_are_refused_by_the_fields_that_differ(tmp_path):
+    path = tmp_path / "whole.safetensors"
+    stated = {"width": 8, "encoder_blocks": [0, 2], "decoder_blocks": [1, 1], "attention": "none"}
+    write_weights(path, {"params": {}}, {"network": "nafnet", "options": json.dumps(stated)})
+    start = {**NONE, "network": str(path)}
+    options = {"width": 8, "encoder_blocks": (1, 2), "decoder_blocks": (1, 1), "attention": "global", "later": 1}
+    with pytest.raises(InputError) as error:
+        read_initial_weights("nafnet", start, {}, options)
+    assert error.value.code == "other-architecture"
+    for words in (
+        "model.encoder_blocks: the weights have [0, 2], the config [1, 2]",
+        "model.attention: the weights have 'none', the config 'global'",
+    ):
+        assert words in str(error.value)
+    assert "model.width:" not in str(error.value)
+    assert "model.later" not in str(error.value)
+    with pytest.raises(InputError) as error:
+        read_initial_weights("unet", start, {}, {"width": 4})
+    assert error.value.code == "other-architecture"
+    assert "model.name: the weights have 'nafnet', the config 'unet'" in str(error.value)
+    assert read_initial_weights("nafnet", start, {}, {**stated, "encoder_blocks": (0, 2)}).tensors == {}
 
 
 def test_a_whole_network_comes_from_a_file(shapes, tmp_path):
