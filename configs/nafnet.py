@@ -6,11 +6,15 @@
 long and learns from crops of whole frames, for photographs as they are. `:gpu` is the published size on the whole data
 set. docs/recipes.md says what they gain, and that `:gpu` was not run. `:smoke` passes through everything in minutes on
 a CPU; it trains nothing useful.
+
+`:finetune` starts from the shipped network and takes it further on your own pairs, split or not:
+
+    jaxdeblur train nafnet --variant finetune --data PAIRS
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("default", "smoke", "recommended", "photographs", "gpu")
+VARIANTS = ("default", "smoke", "recommended", "photographs", "gpu", "finetune")
 
 
 # Photographs with made blur, half of each batch: `make data/made` makes them.
@@ -58,7 +62,9 @@ def get_config(variant: str = "default") -> ConfigDict:
         "data/GOPRO_Large"  # prepared data, or a folder that holds `train` and `test`, perhaps `validation`
     )
     config.data.blur = "blur"  # or "blur_gamma": which of GOPRO_Large's two blurred images
-    config.data.splits = "official"  # "original": test entries 0-499 validate; "drawn", "none": pairs without splits
+    # Or "original": test entries 0-499 validate; "drawn", "none": pairs without splits; "auto": splits that are missing
+    # are drawn.
+    config.data.splits = "official"
     # Held out of training for validation, as whole sequences: recordings that no other sequence shares. Not needed
     # where the data has a folder `validation` of its own.
     config.data.validation_sequences = ("GOPR0477_11_00", "GOPR0857_11_00", "GOPR0884_11_00")
@@ -134,6 +140,28 @@ def get_config(variant: str = "default") -> ConfigDict:
         for stage in config.stages:
             stage.epochs = 11
             stage.crop = 192
+    if variant == "finetune":
+        config.model.encoder_blocks = (0, 2, 6)  # the options of the shipped network
+        config.model.middle_blocks = 6
+        config.model.decoder_blocks = (1, 1, 2)
+        config.start.network = "nafnet-small"
+        config.ema_decay = 0.99
+        # Splits that the pairs lack are drawn from them. Of GOPRO_Large, whose sequences share recordings, better name
+        # sequences for validation.
+        config.data.splits = "auto"
+        config.data.validation_sequences = ()
+        config.data.resize = 0
+        config.data.rescale = (1.0, 1.0)
+        config.data.stretch = 1.0
+        config.data.mixture = ()
+        config.data.epoch_images = 800
+        config.evaluation.protocols = ("full",)
+        config.evaluation.batch_size = 1
+        for stage in config.stages:
+            stage.epochs = 8
+            stage.crop = 192
+            stage.schedule.learning_rate = 1e-4
+            stage.schedule.warmup = 50
     if variant == "gpu":
         config.model.width = 32
         config.model.encoder_blocks = (1, 1, 1, 28)
