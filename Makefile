@@ -1,4 +1,5 @@
-# make demo: set up, train the small built-in recipe, evaluate, write the report.  make test: the test suite.
+# make demo: set up, restore photographs with the shipped network, fine-tune it, evaluate, write the report.
+# make test: the test suite.
 # make data/made: photographs with made blur, which the recommended recipes mix in.
 PYTHON ?= python3
 RUN := .venv/bin/python
@@ -7,6 +8,7 @@ PHOTOGRAPHS := $(addsuffix .png,astronaut brick camera chelsea coffee coins gras
 .PHONY: demo test test-slow test-parity parity-table lint clean
 
 demo: .venv/ready
+	$(RUN) tools/restore_demo_photographs.py --output runs/demo-photographs/before_after.html
 	$(RUN) tools/make_demo_data.py --output data/demo
 	$(RUN) -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 
@@ -42,7 +44,7 @@ lint: .venv/ready
 	$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf .venv data/demo data/made data/photographs runs/demo
+	rm -rf .venv data/demo data/made data/photographs runs/demo runs/demo-photographs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'

@@ -108,6 +108,7 @@ CASES = [
     ("make_report.py nowhere --output OUT/d", 1, "error: nowhere"),
     ("prepare_gopro.py --source nowhere --output OUT/e --blur blur --frames 256", 1, "error: .*nowhere"),
     ("recipe_table.py --records OUT/f add nowhere --table a --recipe b", 1, "error: nowhere"),
+    ("restore_demo_photographs.py --output OUT/m.html", 1, needs("demo-data")),
     ("synthesize_blur.py photos --input IN/photos --output OUT/g", 1, needs("made-blur")),
     ("synthesize_blur.py frames --input IN/mp4 --output OUT/h --test_share 1 --validation_share 0", 1, needs("video")),
     ("update_parity_table.py", 1, needs("test")),

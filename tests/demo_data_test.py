@@ -1,10 +1,20 @@
-"""The demo's photographs: none is in two splits, under whatever name."""
+"""The demo's photographs: none is in two splits, under whatever name, or was seen by the shipped network."""
+
+import csv
+import hashlib
+import re
+from pathlib import Path
 
 import make_demo_data
 import numpy as np
+import restore_demo_photographs
+import skimage.data
+import sklearn.datasets
 from PIL import Image
 
 from jaxdeblur.data.folders import read_image
+
+PHOTOGRAPHS_TSV = Path(__file__).parent.parent / "docs" / "photographs.tsv"
 
 
 def test_no_photograph_is_in_two_splits():
@@ -19,6 +29,44 @@ def test_no_photograph_is_in_two_splits():
     for name, thumbnail in test.items():
         for other, seen in train.items():
             assert np.abs(thumbnail - seen).mean() > 10, (name, other)
+
+
+def test_the_shipped_network_has_not_learned_from_the_demos_photographs():
+    """By source, name and content of the files: none of them is from scikit-image or scikit-learn."""
+    with PHOTOGRAPHS_TSV.open(newline="", encoding="utf-8") as file:
+        listed = list(csv.DictReader(file, delimiter="\t"))
+    assert len(listed) > 100
+    assert not [
+        row["file"] for row in listed if re.search(r"sci(kit-?|py|)[_-]?(image|learn)|skimage|sklearn", str(row))
+    ]
+    folders = (Path(skimage.data.data_dir), Path(sklearn.datasets.__file__).parent / "images")
+    files = [path for folder in folders for path in folder.iterdir() if path.suffix in (".png", ".jpg")]
+    assert {"chelsea", "china", "motorcycle_left"} <= {path.stem for path in files}
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert not digests & {row["sha256"] for row in listed}
+
+
+def test_the_page_compares_the_test_photographs_alone():
+    """Those that training never sees, each with a short blur and a long one."""
+    found = restore_demo_photographs.compare_photographs(lambda image: image[::-1])
+    assert [(one.name, one.blur) for one in found] == [
+        (name, f"shaken along {length} pixels") for name in ("chelsea", "china", "motorcycle") for length in (6, 14)
+    ]
+    for short, long in zip(found[::2], found[1::2], strict=True):
+        assert short.psnr[0] > long.psnr[0] + 1
+        np.testing.assert_array_equal(short.restored, short.blurred[::-1])
+
+
+def test_a_longer_path_blurs_more():
+    photo = make_demo_data.load_photograph("chelsea")
+    errors = []
+    for length in (0.0, 3.0, 15.0):
+        shake = make_demo_data.Shake(time_samples=41, travel=(length, length), roll=0.0, zoom=0.0, jitter=0.0, pull=0.0)
+        pair = make_demo_data.blur_photograph(photo, [1, 2, 5], side=200, shake=shake)
+        assert pair["blur"].shape == pair["sharp"].shape == (200, 200, 3)
+        errors.append(np.square(pair["blur"].astype(float) - pair["sharp"]).mean())
+    assert errors[0] < errors[1] < errors[2]
+    assert errors[2] > 4 * errors[0]
 
 
 def test_a_sequence_is_made_the_same_again(tmp_path, monkeypatch):

@@ -3,13 +3,15 @@
     python tools/make_demo_data.py --output data/demo
 
 Laid out like GOPRO_Large: one photograph is one sequence, and no photograph is in both `train` and `test`. The sharp
-images are windows of the photographs, untouched; the blurred ones follow `jaxdeblur/data/synthetic.py`.
+images are windows of the photographs, untouched; the blurred ones resemble hand shake, with parallax and, in part, the
+noise of a sensor (`jaxdeblur/data/exposures.py`). The network that ships was trained on none of these photographs.
 """
 
 import argparse
 import shutil
 import sys
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from jaxdeblur.data.capture import CaptureRules
 from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
@@ -40,9 +43,12 @@ PHOTOGRAPHS = {
     "china": ("test", "china.jpg"),
     "motorcycle": ("test", "stereo_motorcycle"),
 }
-SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 for the camera's motion
-# Only the camera moves, and nothing but motion is to be undone: no noise, no bright lights.
-SHAKE = Shake(time_samples=25, travel=(2.0, 8.0), roll=1.0, zoom=0.0, jitter=1.0, pull=0.0, jerks=0.0)
+SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 on each side for the camera's motion
+SHAKE = Shake(time_samples=41, travel=(3.0, 15.0), jitter=0.3, pull=0.3, jerks=0.1)
+RELIEF = (0.0, 0.5)  # of the scene's depth: how much further near parts shift than the middle
+CAPTURE = CaptureRules(
+    shot_noise=(0.0005, 0.005), read_noise=(0.0002, 0.001), noise_blur=(0.0, 0.7), noise_free_share=0.5
+)
 FRAMES = {"train": 40, "test": 20}  # per photograph
 SEED = 0
 
@@ -62,18 +68,36 @@ def load_photograph(source: str) -> np.ndarray:
 
 def make_sequence(name: str, folder: Path) -> None:
     """Write the pairs of one photograph, `blur/<frame>.png` and `sharp/<frame>.png`; the same ones every time."""
-    from jaxdeblur.data.synthetic import Exposure, Sensor, make_pair, sample_motion
-
-    exposure = Exposure(SHAKE, RegionRules(count=0), Sensor(), variants=("blur",))
     split, source = PHOTOGRAPHS[name]
     photo = load_photograph(source)
-    rng = np.random.default_rng([SEED, zlib.crc32(name.encode())])
     for variant in ("blur", "sharp"):
         (folder / split / name / variant).mkdir(parents=True)
     for frame in range(1, FRAMES[split] + 1):
-        motion = sample_motion(rng, exposure, photo.shape[:2], SIDE)
-        for variant, image in make_pair(photo, motion, exposure).items():
+        pair = blur_photograph(photo, [SEED, zlib.crc32(name.encode()), frame], side=SIDE)
+        for variant, image in pair.items():
             Image.fromarray(image).save(folder / split / name / variant / f"{frame:06d}.png", compress_level=1)
+
+
+def blur_photograph(
+    photo: np.ndarray, seed: Sequence[int], *, side: int, shake: Shake = SHAKE
+) -> dict[str, np.ndarray]:
+    """Return `blur` and `sharp` of a photograph (H, W, 3), uint8, with the blur of one exposure.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        seed: of the exposure.
+        side: of a random square window, pixels; 0: all of the photograph but its borders.
+        shake: how the camera may move.
+    """
+    from jaxdeblur.data.depth import DepthRules
+    from jaxdeblur.data.exposures import draw_exposure, make_exposure
+    from jaxdeblur.data.synthetic import Exposure, Sensor
+
+    exposure = Exposure(
+        shake, RegionRules(count=0), Sensor(linear_noise=True), variants=("blur",), depth=DepthRules(RELIEF)
+    )
+    capture, motion = draw_exposure(seed, exposure, CAPTURE, photo.shape[:2], side)
+    return make_exposure(photo, capture, motion, exposure, side)
 
 
 def main() -> None:
