@@ -21,7 +21,7 @@ from jaxdeblur.extras import require
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, find_shipped, resolve_weights
 from jaxdeblur.report.before_after import Comparison, write_before_after
 
-PATHS = (6.0, 14.0)  # lengths of the camera's path in the image, pixels
+PATHS = (5.0, 10.0)  # lengths of the camera's path in the image, pixels
 TITLE = "Photographs before and after"
 
 
