@@ -83,7 +83,9 @@ def test_the_command_fine_tunes(layout, tmp_path):
     arguments = ["train", "nafnet", "--init", str(weights), "--data", str(root), "--variant", "finetune"]
     arguments += [f"--config.model.{name}={value}" for name, value in TINY.items()]
     arguments += [
-        "--config.data.epoch_images=16",
+        "--config.data.epoch_images=4",
+        "--config.data.batch_size=2",
+        "--config.evaluation.batch_size=2",  # tests run on two devices
         "--config.stages[0].epochs=1",
         "--config.stages[0].schedule.warmup=0",
     ]
