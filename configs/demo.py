@@ -85,7 +85,7 @@ def get_config(variant: str = "default") -> ConfigDict:
     config.stages = (
         ConfigDict(
             {
-                "epochs": 4,
+                "epochs": 3,
                 "crop": 128,  # side in pixels of random training crops; 0: whole frames
                 "loss": "charbonnier",  # or "mse", "mae", "psnr" (minus the PSNR in dB)
                 "accumulate": 1,  # micro-batches that each batch is worked through in, to save memory; 1: all at once
@@ -93,7 +93,7 @@ def get_config(variant: str = "default") -> ConfigDict:
                 # The network has no encoder to freeze or to train at another rate.
                 "encoder": {"frozen_epochs": 0, "rate": 1.0},
                 "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.99, "eps": 1e-8},
-                "schedule": {"name": "cosine", "learning_rate": 2e-4, "warmup": 50, "unit": "steps"},
+                "schedule": {"name": "cosine", "learning_rate": 1e-4, "warmup": 50, "unit": "steps"},
             }
         ),
     )
