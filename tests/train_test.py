@@ -15,6 +15,7 @@ from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
 from jaxdeblur import train as train_module
+from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
@@ -269,14 +270,16 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
     assert saved == [3, 6]
 
 
-def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tiny_config, tmp_path):
-    """The loss of an epoch's last step is finite; the weights after it are not."""
+def test_weights_whose_output_is_not_finite_never_replace_a_good_checkpoint(tiny_config, tmp_path):
+    """The loss of an epoch's last step and the weights after it are finite; what the network makes of them is not."""
     tiny_config.stages[0].epochs = 1
     tiny_config.stages[1].schedule.learning_rate = 1e38
     tiny_config.data.batch_size = 6  # one step an epoch
     with pytest.raises(InputError, match=r"no longer finite after step 2 \(stages\[1\], learning rate 1e\+38\)"):
         start(tiny_config, tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", keep_latest=2, read_only=True)
+    assert checkpoints.best_step == 1
+    assert checkpoints.validation_psnr(2) is None
     log = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in log if "validation/psnr" in line] == [1]
 
