@@ -75,11 +75,11 @@ def evaluate(
     """Score every pair.
 
     Args:
-        predict: from (variables, uint8 batch) to predictions.
+        predict: from (variables, uint8 images of one size) to predictions.
         variables: the network's weights.
         pairs: `blur` and `sharp` uint8 (H, W, 3), `sequence`, `frame`; sizes may differ.
         num_pairs: how many pairs the split has.
-        batch_size: images predicted at once; the last batch is filled up, never dropped.
+        batch_size: most images given to `predict` at once.
         sample_count: images to keep, evenly spaced over the split.
         measures: what is measured besides errors.
         num_threads: threads that measure, while the next batch is predicted.
@@ -89,8 +89,7 @@ def evaluate(
     result, waiting, place = Evaluation([], []), [], first
     with ThreadPoolExecutor(num_threads) as threads:
         for batch in _batches_of_one_size(pairs, batch_size):
-            blur = np.stack([pair["blur"] for pair in batch] + [batch[-1]["blur"]] * (batch_size - len(batch)))
-            predictions = predict(variables, blur)[: len(batch)]
+            predictions = predict(variables, np.stack([pair["blur"] for pair in batch]))
             # Measured while the next batch is predicted; not more than one batch waits, for the sake of memory.
             result.images += [record.result() for record in waiting]
             waiting = [

@@ -1,20 +1,18 @@
-"""A network applied to images: uint8 NHWC RGB in, float32 predictions in about [0, 1] out, unclipped."""
+"""A network applied to images: NHWC RGB, uint8, or float32 in [0, 1].
 
-import time
+Predictions are float32, in about [0, 1], unclipped.
+"""
+
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur.programs import Program, compile_program
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """Return uint8 images as float32 in [0, 1]."""
-    return images.astype(jnp.float32) / 255.0
+from jaxdeblur.image_arrays import to_float
+from jaxdeblur.models.borders import image_within
+from jaxdeblur.models.layers import Place
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -23,46 +21,28 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
-    """Return the compiled function from (variables, uint8 batch (B, H, W, 3)) to float32 predictions, unclipped."""
+    """Return the compiled function from (variables, batch (B, H, W, 3)) to predictions."""
 
-    def forward(variables: Any, blur: jax.Array) -> jax.Array:
-        return model.apply(variables, to_float(blur), train=False)
+    def forward(variables: Any, images: jax.Array) -> jax.Array:
+        return model.apply(variables, to_float(images), train=False)
 
     return jax.jit(forward)
 
 
-class Predictor:
-    """A network on some devices, one compiled program for each shape of a batch; it knows its speed."""
+def make_part_forward(model: nn.Module, *, placed: bool) -> Callable[[Any, jax.Array, Place], jax.Array]:
+    """Return the compiled function from (variables, parts (B, h, w, 3), their place in the whole) to predictions.
 
-    def __init__(self, model: nn.Module, batch_sharding: jax.sharding.Sharding):
-        self._forward, self._sharding = make_forward(model), batch_sharding
-        self._programs: dict[tuple[int, ...], Program] = {}
-        self.restart()
+    Where a part reaches beyond the lower or right border of the whole, the network sees what it sees at the borders of
+    an image. All sides and places are multiples of 32, except those of the whole: multiples of the network's own.
 
-    def restart(self) -> None:
-        """Measure speed anew."""
-        self._images, self._seconds, self._flops = 0, 0.0, 0.0
+    Args:
+        model: the network.
+        placed: the network takes the `place` itself, too.
+    """
 
-    def __call__(self, variables: Any, blur: np.ndarray) -> np.ndarray:
-        """Return the predictions, float32, for a uint8 batch (B, H, W, 3)."""
-        placed = jax.device_put(blur, self._sharding)
-        if blur.shape not in self._programs:
-            self._programs[blur.shape] = compile_program(self._forward, variables, placed, newer_products=False)
-        program, start = self._programs[blur.shape], time.perf_counter()
-        prediction = np.asarray(program.call(variables, placed))
-        self._seconds += time.perf_counter() - start
-        self._images += len(blur)
-        self._flops += program.flops * self._sharding.num_devices
-        return prediction
+    def forward(variables: Any, parts: jax.Array, place: Place) -> jax.Array:
+        options = {"place": place} if placed else {}
+        with image_within(place.height - place.top, place.width - place.left, parts.shape[1:3]):
+            return model.apply(variables, to_float(parts), train=False, **options)
 
-    @property
-    def speed(self) -> dict[str, Any]:
-        """Since the last restart: `images_per_s`, from memory to memory, compiling and metrics left out;
-        `flops_per_image` as the compiler counts them, None if it does not; and `devices`.
-        """
-        devices = sorted(self._sharding.device_set, key=lambda device: device.id)
-        return {
-            "images_per_s": self._images / max(self._seconds, 1e-9),
-            "flops_per_image": self._flops / self._images if self._flops else None,
-            "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
-        }
+    return jax.jit(forward)

@@ -18,10 +18,11 @@ from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_
 from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluate import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.inference import Predictor
 from jaxdeblur.lpips import read_lpips
+from jaxdeblur.models import PLACED
+from jaxdeblur.predictor import Predictor
 from jaxdeblur.run_lock import wait_for_lock
-from jaxdeblur.train_step import batch_sharding, create_mesh, replicated
+from jaxdeblur.train_step import create_mesh, replicated
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -152,7 +153,12 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
     local_mesh = create_mesh(jax.local_devices())
     return Judge(
         protocols=protocols,
-        predict=Predictor(model, batch_sharding(local_mesh)),
+        predict=Predictor(
+            model,
+            local_mesh,
+            placed=plain["model"]["name"] in PLACED,
+            batch_size=evaluation["batch_size"] // jax.process_count(),
+        ),
         local_mesh=local_mesh,
         data_set=name_data_set(Path(data["root"]).expanduser(), protocols[0].sources["test"]),
         splits=data["splits"],

@@ -5,7 +5,7 @@ shape and type, integers rounded.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.errors import InputError
-from jaxdeblur.image_arrays import check_image, from_float, to_float
-from jaxdeblur.models import PLACED, sees_whole_image
-from jaxdeblur.models.layers import Place
+from jaxdeblur.image_arrays import check_image, from_float
+from jaxdeblur.models import PLACED
 from jaxdeblur.photo_files import to_image
 from jaxdeblur.photo_metadata import info_of
 from jaxdeblur.photos import photo_from_image
 from jaxdeblur.pretrained.catalogue import resolve_weights
-from jaxdeblur.tiles import OVERLAP, Cut, blending_weights, cut_image, require_tiles
+from jaxdeblur.tiled_network import TiledNetwork
+from jaxdeblur.tiles import OVERLAP
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint
 
@@ -31,10 +30,10 @@ from jaxdeblur.weights import fingerprint
 class Restorer:
     """A trained network on one device, for images of any size.
 
-    An image that is small enough is restored whole, filled up by reflection to one of a few shapes, so that few
-    programs are compiled however many sizes there are. A larger one is cut into overlapping tiles that are blended;
-    only a row of tiles is in memory at once. A network that weighs what it sees by means over the whole image
-    (`sees_whole_image`) is given every image whole, filled up to multiples of 32 alone.
+    An image of at most `tiles.WHOLE_PIXELS` is restored whole; a larger one is cut into overlapping tiles that are
+    blended, and only a row of tiles is in memory at once. Images are padded as the network pads them, and few programs
+    are compiled however many sizes there are (`tiled_network.py`). A network that weighs what it sees by means over the
+    whole image (`sees_whole_image`) is given every image whole.
     """
 
     def __init__(
@@ -63,24 +62,9 @@ class Restorer:
         Raises:
             InputError: the tiles that are asked for are none, or the network sees the whole image (code "tiles").
         """
-        require_tiles(tile, overlap)
-        if sees_whole_image(model):
-            if tile:
-                raise InputError(
-                    f"--tile: {tile}, but this network weighs its channels by means over the whole image, so a tile "
-                    "would become something else than it does in the image. Leave the option out, or give it 0.",
-                    code="tiles",
-                )
-            tile = 0
-        self._tile, self._overlap, self._self_ensemble = tile, overlap, self_ensemble
-        self._device = device or jax.local_devices()[0]
-        self._variables = jax.device_put(variables, self._device)
-
-        def forward(variables: Any, image: jax.Array, place: Place) -> jax.Array:
-            options = {"place": place} if placed else {}
-            return model.apply(variables, image, train=False, **options)
-
-        self._forward = jax.jit(forward)
+        self._self_ensemble, self._device = self_ensemble, device or jax.local_devices()[0]
+        self._network = TiledNetwork(model, placed=placed, tile=tile, overlap=overlap, devices=self._device)
+        self._variables = self._network.put(variables)
 
     def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
         """Return the image restored, or several images of one size.
@@ -101,14 +85,14 @@ class Restorer:
             result = self._restore_turned(images, progress)
         else:
             result = np.empty_like(images, order="C")
-            for top, rows in self._restored_rows(images, progress):
+            for top, rows in self._network.rows(self._variables, images, progress):
                 result[:, top : top + rows.shape[1]] = from_float(rows, image.dtype)
         return result if image.ndim == 4 else result[0]
 
     @property
     def num_programs(self) -> int:
-        """How many shapes a program was compiled for."""
-        return self._forward._cache_size()
+        """How many programs were compiled."""
+        return self._network.num_programs
 
     def _restore_turned(self, images: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
         """Return the mean over the eight flips and turns of the images, each turned back."""
@@ -119,60 +103,9 @@ class Restorer:
                 back, turned = (np.rot90(array, turns, axes=(1, 2)) for array in (total, images))
                 if mirror:
                     back, turned = back[:, :, ::-1], turned[:, :, ::-1]
-                for top, rows in self._restored_rows(turned, lambda share: progress(share / 8)):
+                for top, rows in self._network.rows(self._variables, turned, lambda share: progress(share / 8)):
                     back[:, top : top + rows.shape[1]] += rows
         return from_float(total / 8.0, images.dtype)
-
-    def _restored_rows(self, images: np.ndarray, progress: Callable[[float], None]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, float32 rows (N, rows, W, 3)) of the results, from top to bottom."""
-        number, height, width = images.shape[:3]
-        cut = cut_image(height, width, tile=self._tile, overlap=self._overlap)
-        weights = blending_weights(cut.padded[0], cut.shape[0], cut.tops, cut.overlap)
-        open_rows = np.zeros((number, 0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
-        for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
-            band = self._restored_band(images, cut, top) * weight[:, None, None]
-            progress(1 / len(cut.tops))
-            band[:, : open_rows.shape[1]] += open_rows
-            end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
-            if top < height:
-                yield top, band[:, :end][:, : height - top]
-            open_rows = band[:, end:]
-
-    def _restored_band(self, images: np.ndarray, cut: Cut, top: int) -> np.ndarray:
-        """Return a row of tiles, blended with each other, (N, tile height, W, 3) float32."""
-        number, _, width = images.shape[:3]
-        band = np.zeros((number, cut.shape[0], cut.padded[1], 3), np.float32)
-        weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
-        waiting: tuple[int, np.ndarray, jax.Array] | None = None
-        for left, weight in zip(cut.lefts, weights, strict=True):
-            tiles = to_float(_reflected(images, top, left, cut.shape))
-            place = Place(*(np.int32(number) for number in (top, left, *cut.padded)))
-            restored = self._forward(self._variables, jax.device_put(tiles, self._device), place)
-            if waiting:  # the tile before is blended while the device works on this one
-                _add(band, *waiting)
-            waiting = (left, weight, restored)
-        _add(band, *waiting)
-        return band[:, :, :width]
-
-
-def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
-    band[:, :, left : left + len(weight)] += np.asarray(restored) * weight[:, None]
-
-
-def _reflected(images: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return a tile of each image, which goes on below and at the right as if reflected there."""
-    rows, columns = (
-        _mirror(np.arange(start, start + side), length)
-        for start, side, length in zip((top, left), shape, images.shape[1:3], strict=True)
-    )
-    return images[:, rows[:, None], columns]
-
-
-def _mirror(places: np.ndarray, length: int) -> np.ndarray:
-    """Return the places in an axis that reflection without repeating its ends leads to."""
-    period = max(2 * (length - 1), 1)
-    places = places % period
-    return np.where(places < length, places, period - places)
 
 
 def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:

@@ -62,7 +62,7 @@ class Cut:
 
     Attributes:
         shape: of every tile.
-        padded: of the image, filled up at its lower and right ends; multiples of MULTIPLE.
+        padded: of the image with what tiles reach beyond its lower and right ends; multiples of MULTIPLE.
         tops: first rows of the tiles, rising.
         lefts: first columns of the tiles.
         overlap: of neighbouring tiles at the least.
@@ -81,7 +81,7 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
     Args:
         height: of the image.
         width: of the image.
-        tile: side of the tiles, a multiple of MULTIPLE; 0 never cuts; None cuts what no shape of whole images holds.
+        tile: side of the tiles, a multiple of MULTIPLE; 0 never cuts, None cuts what no shape of whole images holds.
         overlap: of neighbouring tiles, 0 to `tile` less MULTIPLE.
 
     Raises:
@@ -89,10 +89,11 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
     """
     require_tiles(tile, overlap)
     padded = (up_to_multiple(height), up_to_multiple(width))
-    if tile is None:
+    if not tile:
         shape = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)
         if shape:
             return Cut(shape, shape, (0,), (0,), overlap)
+    if tile is None:
         tile = TILE
     if tile == 0:
         return Cut(padded, padded, (0,), (0,), overlap)

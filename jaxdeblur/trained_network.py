@@ -61,7 +61,7 @@ def read_network(path: Path) -> TrainedNetwork:
             code="weights-do-not-fit",
         )
     model = build_model(name, **options)
-    return TrainedNetwork(name, model, variables, getattr(model, "multiple", 4))
+    return TrainedNetwork(name, model, variables, model.multiple)
 
 
 def _infer_options(network: str, shapes: Shapes) -> dict[str, Any] | None:

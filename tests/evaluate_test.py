@@ -56,13 +56,14 @@ def test_every_image_is_scored_once_whatever_the_batch_size():
         result, seen = score(pairs, batch_size)
         assert [image["frame"] for image in result.images] == list("0123456")
         assert [image["psnr"] for image in result.images] == pytest.approx(expected, abs=1e-4)
-        assert set(seen) == {(batch_size, 8, 10, 3)}  # one compiled program
+        assert sum(shape[0] for shape in seen) == 7  # none twice
+        assert all(shape[0] == batch_size for shape in seen[:-1])
         assert result.summary == score(pairs, 2)[0].summary
 
 
 def test_images_of_other_sizes_are_batched_apart():
     result, seen = score(make_pairs([(8, 8), (8, 8), (8, 8), (6, 9), (8, 8)]), 2)
-    assert seen == [(2, 8, 8, 3), (2, 8, 8, 3), (2, 6, 9, 3), (2, 8, 8, 3)]
+    assert seen == [(2, 8, 8, 3), (1, 8, 8, 3), (1, 6, 9, 3), (1, 8, 8, 3)]
     assert len(result.images) == 5
 
 

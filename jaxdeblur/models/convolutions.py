@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeblur.models import columns, convolution_gradients, phases, winograd
+from jaxdeblur.models.borders import clear_outside
 from jaxdeblur.models.convolution_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
@@ -40,6 +41,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
         stride: along both sides.
         padding: pixels before and after the rows, and the columns.
     """
+    if kernel.shape[0] > 1:
+        x = clear_outside(x)
     known = all(isinstance(side, int) for side in x.shape)
     if not (_fast_forms.get() and known and x.dtype in FAST_DTYPES):
         return _plain(x, kernel, stride=stride, padding=padding)

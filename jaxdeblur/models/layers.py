@@ -213,6 +213,23 @@ def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def fit_part(x: jax.Array, place: Place, factor: int) -> jax.Array:
+    """Move what `fit_to` left in place in a part of an image to where `fit_to` puts it in the whole.
+
+    There a side that was halved with rounding up and doubled again may be one longer than before, and loses its first
+    row or column. The sides of the part are even, so it loses none; its last row or column becomes arbitrary.
+
+    Args:
+        x: of the part, at 1/factor of the image's resolution.
+        place: of the part, in pixels of the image.
+        factor: see `x`.
+    """
+    for axis, length in ((1, place.height), (2, place.width)):
+        lost = 2 * -(-length // (2 * factor)) - -(-length // factor)  # 0 or 1
+        x = jnp.where(lost == 1, jnp.roll(x, -1, axis), x)
+    return x
+
+
 def at_multiple_of(multiple: int, network: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Apply `network` at sides that are multiples of `multiple`: reflect at the lower right, crop the result back."""
     height, width = x.shape[1:3]

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxdeblur.models.borders import clear_outside
+
 TAPS = tuple((row, column) for row in range(3) for column in range(3))
 # Rows whose products are added in one fused loop. XLA's own sum over all places is four times slower on a CPU.
 ROWS_AT_ONCE = 8
@@ -57,7 +59,7 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 1, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return depthwise_conv(x, kernel) + bias
+        return depthwise_conv(clear_outside(x), kernel) + bias
 
 
 def _padded(x: jax.Array) -> jax.Array:

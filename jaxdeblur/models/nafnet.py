@@ -11,10 +11,10 @@ from typing import Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxdeblur.models import convolutions, layers
+from jaxdeblur.models.borders import mean_of_image
 from jaxdeblur.models.layers import at_multiple_of, rematerialised
 from jaxdeblur.models.light_layers import DepthwiseConv, PointwiseConv, gate, normalise_channels
 from jaxdeblur.models.phases import depth_to_space, space_to_depth
@@ -35,7 +35,7 @@ class GatedBlock(nn.Module):
         y = pointwise(2 * features, name="expand1")(normalise_channels(x))
         y = gate(DepthwiseConv(self.dtype, name="depthwise")(y))
         if self.attention == "global":
-            mean = jnp.mean(y, axis=(1, 2), keepdims=True, dtype=jnp.float32).astype(y.dtype)  # (B, 1, 1, features)
+            mean = mean_of_image(y).astype(y.dtype)  # (B, 1, 1, features)
             y = y * pointwise(features, name="attention")(mean)
         x = x + pointwise(features, scaled=True, name="project1")(y)
         y = gate(pointwise(2 * features, name="expand2")(normalise_channels(x)))

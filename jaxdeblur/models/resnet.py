@@ -8,6 +8,7 @@ import jax
 from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
+from jaxdeblur.models.borders import clear_outside
 from jaxdeblur.models.layers import rematerialised
 from jaxdeblur.models.variants import Norm, he_normal, make_norm, zeros
 
@@ -68,7 +69,8 @@ class ResNet(nn.Module):
         bottleneck = rematerialised(Bottleneck) if self.remat else Bottleneck
         x = make_conv(self.norm, self.dtype)(self.width, 7, 2, name="conv1")(x)  # (B, H/2, W/2, 64)
         x = nn.relu(make_norm(self.norm, train, self.dtype)(name="bn1")(x))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # (B, H/4, W/4, 64)
+        # After a ReLU zeros are the maximum's neutral element, as its own padding is.
+        x = nn.max_pool(clear_outside(x), (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # (B, H/4, W/4, 64)
         features = []
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):

@@ -17,6 +17,7 @@ from jaxdeblur.models.layers import (
     Place,
     at_multiple_of,
     conv,
+    fit_part,
     fit_to,
     rematerialised,
     upsample_bilinear_2x,
@@ -45,17 +46,23 @@ class DoubleConv(nn.Module):
 
 
 class UpWithSkip(nn.Module):
-    """Double the sides, halve the channels, fit to the skip's size, concatenate [skip, up], DoubleConv."""
+    """Double the sides, halve the channels, fit to the skip's size, concatenate [skip, up], DoubleConv.
+
+    Attributes:
+        factor: what the skip's sides are the image's divided by, rounded up.
+    """
 
     features: int
+    factor: int
     dtype: DTypeLike | None = None
     norm: Norm = "batch"
 
     @nn.compact
-    def __call__(self, x: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, skip: jax.Array, place: Place | None, train: bool) -> jax.Array:
         init = None if self.norm == "batch" else lecun_normal_transposed
         x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, dtype=self.dtype, kernel_init=init, name="up")(x)
         x = fit_to(x, *skip.shape[1:3])
+        x = x if place is None else fit_part(x, place, self.factor)
         x = jnp.concatenate([skip, x], axis=-1)
         return DoubleConv(self.features, self.dtype, self.norm, name="conv")(x, train)
 
@@ -94,15 +101,20 @@ class ResnetEncDec(nn.Module):
     remat: bool = False
     fast: bool = True
 
+    @property
+    def multiple(self) -> int:
+        """What sides are padded to a multiple of."""
+        return 4
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, place: Place | None = None) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics.
 
-        A part of an image whose `place` is given, all of it multiples of 32, becomes what it does in the whole image,
-        except near the part's borders.
+        A part of an image whose `place` is given becomes what it does in the whole image, except near the part's
+        borders. Its first row and column and its own sides are multiples of 32, the whole's sides multiples of 4.
         """
         with convolutions.forms(fast=self.fast):
-            return at_multiple_of(4, partial(self._forward, train=train, place=place), x)
+            return at_multiple_of(self.multiple, partial(self._forward, train=train, place=place), x)
 
     def _forward(self, image: jax.Array, train: bool, place: Place | None) -> jax.Array:
         with_skip, bilinear = (
@@ -111,9 +123,9 @@ class ResnetEncDec(nn.Module):
         )
         encoder = ResNet(self.width, self.stage_sizes, self.dtype, self.remat, self.norm, name=ENCODER)
         c2, c3, c4, c5 = encoder(image, train)
-        x = with_skip(16 * self.width, name="up1")(c5, c4, train)  # (B, H/16, W/16, 1024)
-        x = with_skip(8 * self.width, name="up2")(x, c3, train)  # (B, H/8, W/8, 512)
-        x = with_skip(4 * self.width, name="up3")(x, c2, train)  # (B, H/4, W/4, 256)
+        x = with_skip(16 * self.width, 16, name="up1")(c5, c4, place, train)  # (B, H/16, W/16, 1024)
+        x = with_skip(8 * self.width, 8, name="up2")(x, c3, place, train)  # (B, H/8, W/8, 512)
+        x = with_skip(4 * self.width, 4, name="up3")(x, c2, place, train)  # (B, H/4, W/4, 256)
         x = bilinear(2 * self.width, name="up4")(x, place and place.shrunk(4), train)  # (B, H/2, W/2, 128)
         x = bilinear(self.width, name="up5")(x, place and place.shrunk(2), train)  # (B, H, W, 64)
         x = conv(3, 1, use_bias=True, dtype=self.dtype, **output_options(self.residual, "outc"))(x)

@@ -63,11 +63,16 @@ class TransformNet(nn.Module):
     remat: bool = False
     fast: bool = True
 
+    @property
+    def multiple(self) -> int:
+        """What sides are padded to a multiple of."""
+        return 4
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
         with convolutions.forms(fast=self.fast):
-            return at_multiple_of(4, partial(self._forward, train=train), x)
+            return at_multiple_of(self.multiple, partial(self._forward, train=train), x)
 
     def _forward(self, image: jax.Array, train: bool) -> jax.Array:
         block = rematerialised(ResidualBlock) if self.remat else ResidualBlock
