@@ -1,7 +1,6 @@
 """Checkpoints: what is kept, what comes back, and a disk that is full."""
 
 import errno
-import gc
 import shutil
 import subprocess
 
@@ -94,17 +93,6 @@ def test_a_step_that_is_saved_already_stays(tmp_path):
     assert checkpoints.progress(3)["stage"] == 0
 
 
-@pytest.fixture
-def failing_disk(small_disk):
-    """A small file system on which saving fails: orbax then drops coroutines, of which Python would warn much later."""
-    yield small_disk
-    gc.collect()
-
-
-# Within the test that causes it, not in whichever test the garbage collector runs.
-_dropped = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
-
 def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
     checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
@@ -115,10 +103,9 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
     np.testing.assert_array_equal(state.params["layer"]["kernel"], make_state(1, 20_000).params["layer"]["kernel"])
 
 
-@_dropped
-def test_a_disk_that_fills_up_while_saving_is_said(failing_disk, monkeypatch):
+def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
     """The look at the free space passes, as when another program takes it meanwhile; then the writes fail."""
-    checkpoints = Checkpoints(failing_disk, keep_latest=2)
+    checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
     monkeypatch.setattr("jaxdeblur.checkpoint.check_disk_space", lambda *arguments: None)
@@ -128,16 +115,15 @@ def test_a_disk_that_fills_up_while_saving_is_said(failing_disk, monkeypatch):
     with pytest.raises(InputError, match="the disk is full, the checkpoint was not saved"):  # noqa: PT012
         checkpoints.save(state, {"stage": 0, "losses": []})
         checkpoints.wait()
-    again = Checkpoints(failing_disk, keep_latest=2)
+    again = Checkpoints(small_disk, keep_latest=2)
     assert again.latest_step == 1
 
 
-@_dropped
-def test_a_folder_that_cannot_be_written_is_not_called_a_full_disk(failing_disk):
-    checkpoints = Checkpoints(failing_disk, keep_latest=2)
+def test_a_folder_that_cannot_be_written_is_not_called_a_full_disk(small_disk):
+    checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1), {"stage": 0, "losses": []})
     checkpoints.wait()
-    subprocess.run(["mount", "-o", "remount,ro", failing_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(InputError, match="Read-only file system") as found:  # noqa: PT012
         checkpoints.save(make_state(2), {"stage": 0, "losses": []})
         checkpoints.wait()
