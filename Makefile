@@ -23,8 +23,13 @@ data/made: | .venv/ready
 		--variants blur --travel 2 12 --region_travel 2 12 --highlight_gain 1 --shot_noise 0 --read_noise 0 \
 		--test_share 0 --validation_share 0
 
+# Most programs of tests run once, so that optimising them costs more than it saves; OPTIMISED are tests of the kernels.
+FAST := -n 2 --dist loadfile -m "not slow and not parity"
+OPTIMISED := $(addprefix tests/,convolutions_test.py programs_test.py train_step_test.py)
 test: .venv/ready
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow and not parity"
+	XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" \
+		$(RUN) -m pytest $(FAST) $(addprefix --ignore=,$(OPTIMISED))
+	$(RUN) -m pytest $(FAST) $(OPTIMISED)
 
 test-slow: .venv/ready
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
