@@ -4,7 +4,7 @@
     jaxdeblur restore photos --output restored
     python -m jaxdeblur.predict --input photos --output restored
 
-Without --output, photo.jpg becomes photo_restored.png beside it. No file is replaced without --overwrite, and a
+Without --output, photo.jpg becomes photo_restored.png next to it. No file is replaced without --overwrite, and a
 photograph never. Photographs are restored at their own size and written without loss. Formats that can be lossless are
 kept: PNG, TIFF, WebP, BMP. JPEG and HEIC become PNG, since another round of their compression would cost some of the
 sharpness; `--format jpeg` asks for it.
