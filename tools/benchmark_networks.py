@@ -30,7 +30,7 @@ LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048: 26 GB
 LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # where growth over time is looked at
 
 
-class _Contestant:
+class Contestant:
     """A process that takes a step when it is told to."""
 
     def __init__(self, peer: str, task: str, network: str, size: Sequence[int], programs: str):
@@ -86,7 +86,7 @@ def run(task: str, networks: Sequence[str], rounds: int, peers: Sequence[str]) -
     for network in networks:
         for size in SIZES[task]:
             with tempfile.TemporaryDirectory() as programs:
-                contestants = [_Contestant(peer, task, network, size, programs) for peer in peers]
+                contestants = [Contestant(peer, task, network, size, programs) for peer in peers]
                 for _ in range(rounds):
                     for contestant in contestants:
                         contestant.step()
@@ -104,7 +104,7 @@ def run_starts(networks: Sequence[str], rounds: int, peers: Sequence[str]) -> li
     for network in networks:
         for task in SIZES:
             with tempfile.TemporaryDirectory() as programs:
-                start = partial(_Contestant, task=task, network=network, size=SIZES[task][0], programs=programs)
+                start = partial(Contestant, task=task, network=network, size=SIZES[task][0], programs=programs)
                 starts = {peer: start(peer).end() | {"second_s": []} for peer in peers}
                 for _ in range(rounds):
                     for peer in peers:
@@ -122,7 +122,7 @@ def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
             sizes = [size for size in GROWTH if math.prod(size) <= LARGEST_PIXELS.get((task, network), math.inf)]
             counts = dict.fromkeys(sizes, rounds) | ({LONG_SIZE: LONG_STEPS[-1]} if task == "train" else {})
             for size, count in counts.items():
-                contestant = _Contestant(PEERS[0], task, network, size, programs)
+                contestant = Contestant(PEERS[0], task, network, size, programs)
                 contestant.step(count)
                 rows.append(contestant.end())
             say(f"growth, {network}, {task}: done.")
