@@ -8,11 +8,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import save_noise, save_pair
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.errors import InputError
+from tests.helpers.images import save_noise, save_pair
 
 
 def missing_twin(scene: Path) -> str:

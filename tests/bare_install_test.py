@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_noise, write_pairs
 from flax.traverse_util import unflatten_dict
 from packaging.requirements import Requirement
 
@@ -22,8 +21,9 @@ from jaxdeblur.extras import EXTRAS, require
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.weights import write_weights
+from tests.helpers.images import save_noise, write_pairs
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -147,7 +147,7 @@ def check(case, status, printed):
 
 def test_no_command_needs_an_optional_package_unasked(folder, tmp_path):
     commands = [split(command, folder, tmp_path) for command, _, _ in CASES]
-    script = [sys.executable, str(Path(__file__).with_name("run_without_extras.py"))]
+    script = [sys.executable, str(ROOT / "tests" / "helpers" / "run_without_extras.py")]
     arguments = [json.dumps(commands), json.dumps(blocked_modules())]
     found = subprocess.run(
         [*script, *arguments], stdout=subprocess.PIPE, text=True, check=True, cwd=tmp_path, env=ENVIRONMENT

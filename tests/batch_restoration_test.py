@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import save_noise
 from PIL import Image
 
 from jaxdeblur import batch_restoration
 from jaxdeblur.batch_restoration import Batch, Progress, Result, Treatment, resize_bicubic
 from jaxdeblur.console import StopRequest
 from jaxdeblur.outputs import Job, Record
+from tests.helpers.images import save_noise
 
 PLAIN = Treatment(resize=0, side_by_side=False, quality=95, max_megapixels=1.0)
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_noise
 from flax import traverse_util
 from PIL import Image
-from restoration_test import SMALL
 
 from jaxdeblur import cli, demo, predict, recipes, video
 from jaxdeblur.errors import InputError
@@ -20,6 +18,8 @@ from jaxdeblur.pretrained.catalogue import SHIPPED
 from jaxdeblur.pretrained.listing import describe
 from jaxdeblur.recipes import find_recipe, recipe_folder
 from jaxdeblur.weights import write_weights
+from tests.helpers.images import save_noise
+from tests.restoration_test import SMALL
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "scipy", "numpy")
 

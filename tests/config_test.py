@@ -1,14 +1,14 @@
 """Configs: the shipped ones are whole, and every mistake is named, all at once."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 
 from jaxdeblur.config import check_config
 from jaxdeblur.errors import InputError
+from tests.helpers.paths import ROOT
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 ORIGINALS = ("resnetencdec", "transformnet")
 TINY_RESNETENCDEC = {
     "name": "resnetencdec",

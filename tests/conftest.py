@@ -23,43 +23,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxdeblur.data.gopro.archive import SEQUENCES
-
-
-def write_pairs(folder: Path, split: str, sequence: str, frames: int, *, side: int = 32, seed: int = 0) -> None:
-    """Write pairs of smooth noise and its mean over five diagonal shifts, in GOPRO_Large's layout."""
-    rng = np.random.default_rng([seed, len(split), *sequence.encode()])
-    photo = Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).resize((96, 96), Image.Resampling.BICUBIC)
-    for frame in range(1, frames + 1):
-        left, top = rng.integers(2, 96 - side - 2, 2)
-        shifted = [photo.crop((left + s, top + s, left + s + side, top + s + side)) for s in range(-2, 3)]
-        blur = np.rint(np.mean([np.asarray(image, float) for image in shifted], axis=0)).astype(np.uint8)
-        for variant, image in (("blur", Image.fromarray(blur)), ("sharp", shifted[2])):
-            path = folder / split / sequence / variant / f"{frame:06d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
-
-
-def save_noise(path: Path, size: tuple[int, int] = (20, 24), **options) -> None:
-    """Save noise of `size` (width, height), the same for all paths of one stem."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(list(path.stem.encode())).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    Image.fromarray(noise).save(path, **options)
-
-
-def save_pair(folder: Path, frame: str = "1.png") -> tuple[Path, Path]:
-    """Save the two images of a pair, equal to each other."""
-    paths = (folder / "blur" / frame, folder / "sharp" / frame)
-    for path in paths:
-        save_noise(path)
-    return paths
-
-
-def replace_unseen(path: Path, content: bytes) -> None:
-    """Change a file's content, but neither its size nor its time of change: a scan that knows it sees nothing."""
-    before = path.stat()
-    assert len(content) == before.st_size
-    path.write_bytes(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+from tests.helpers.configs import make_tiny_config
+from tests.helpers.images import write_pairs
 
 
 @pytest.fixture
@@ -123,69 +88,6 @@ def real_gopro() -> Path:
     if not folder:
         pytest.skip("JAXDEBLUR_GOPRO names no folder in GOPRO_Large's layout")
     return Path(folder).absolute()
-
-
-def make_tiny_config(root: Path) -> ConfigDict:
-    """Return a config of two stages that trains in seconds: 2 + 1 epochs of 3 steps."""
-    return ConfigDict(
-        {
-            "seed": 0,
-            "compilation_cache": "",
-            "profile_steps": 0,
-            "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
-            "compute": {"dtype": "float32", "remat": False, "fast": True},
-            "ema_decay": 0.0,
-            "start": {"network": "", "encoder": ""},
-            "data": {
-                "root": str(root),
-                "blur": "blur",
-                "splits": "official",
-                "validation_sequences": ("scene_v",),
-                "skip_bad": False,
-                "resize": 16,
-                "resize_filter": "bicubic",
-                "rescale": (1.0, 1.0),
-                "stretch": 1.0,
-                "flip_and_turn": True,
-                "permute_channels": False,
-                "gain": (1.0, 1.0),
-                "mixture": (),
-                "batch_size": 2,
-                "epoch_images": 0,
-                "num_threads": 2,
-                "keep_gib": 0.0,
-            },
-            "stages": (
-                ConfigDict(
-                    {
-                        "epochs": 2,
-                        "crop": 0,
-                        "loss": "mse",
-                        "accumulate": 1,
-                        "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
-                        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                        "schedule": {"name": "constant", "learning_rate": 1e-3},
-                    }
-                ),
-                ConfigDict(
-                    {
-                        "epochs": 1,
-                        "crop": 8,
-                        "loss": "mae",
-                        "accumulate": 1,
-                        "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
-                        "optimizer": {"name": "sgd", "momentum": 0.0},
-                        "schedule": {"name": "constant", "learning_rate": 1e-2},
-                    }
-                ),
-            ),
-            "evaluation": {"protocols": ("16",), "lpips": "", "batch_size": 4, "sample_count": 2},
-            "checkpoint": {"keep_latest": 2},
-            "log": {"every_steps": 2},
-        }
-    )
 
 
 @pytest.fixture

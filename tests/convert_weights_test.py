@@ -27,8 +27,9 @@ from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.weights import file_sha256, read_weights
+from tests.helpers.paths import ROOT
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 TOOL = Path(__file__).parent.parent / "tools" / "convert_weights.py"
 
 

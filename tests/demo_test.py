@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import save_noise
 from PIL import ExifTags, Image, ImageCms
 
 from jaxdeblur import demo
 from jaxdeblur.errors import InputError
+from tests.helpers.images import save_noise
 
 
 def invert(pixels):

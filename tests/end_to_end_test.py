@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
 from jaxdeblur.data.gopro.archive import SEQUENCES
@@ -21,8 +19,9 @@ from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
 from jaxdeblur.run_setup import open_run
 from jaxdeblur.weights import fingerprint
+from tests.helpers.images import save_noise, save_pair, write_pairs
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 TINY = [
     "--config.model.width=4",
     "--config.model.num_blocks=1",

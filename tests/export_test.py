@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import export_model
 import jax
@@ -20,13 +19,14 @@ from jaxdeblur.export import FORMATS
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.weights import fingerprint, read_weights, write_weights
+from tests.helpers.paths import ROOT
 
 # The extra `export`; `test` has it too.
 pytest.importorskip("flatbuffers")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-ROOT = Path(__file__).parent.parent
+
 TINY = {
     # With fewer channels to be normalised, rounding is blown up where they happen to be alike.
     "nafnet": {"width": 16, "encoder_blocks": (1, 2), "middle_blocks": 1, "decoder_blocks": (2, 1)},

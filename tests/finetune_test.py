@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from config_test import CONFIGS, load
-from conftest import save_noise
 from flax import traverse_util
 
 from jaxdeblur.data.sources import DataOptions, open_sources
@@ -16,6 +14,8 @@ from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model, options_of
 from jaxdeblur.pretrained.catalogue import SHIPPED, find_shipped
 from jaxdeblur.weights import options_in, read_metadata, write_weights
+from tests.config_test import CONFIGS, load
+from tests.helpers.images import save_noise
 
 NAFNET, DEMO = (next(path for path in CONFIGS if path.stem == name) for name in ("nafnet", "demo"))
 # The recipe with a tiny network and short crops.

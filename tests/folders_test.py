@@ -5,12 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import save_noise, save_pair, write_pairs
 from PIL import Image
 
 from jaxdeblur.data.folders import fingerprint, open_folder
 from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
+from tests.helpers.images import save_noise, save_pair, write_pairs
 
 
 def test_pairs_come_in_official_order_with_their_images(tiny_gopro):

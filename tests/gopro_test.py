@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
-from conftest import write_pairs
 from PIL import Image
 
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
@@ -18,6 +17,7 @@ from jaxdeblur.data.gopro.builder import GoproLarge, _alone
 from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, cut_tiles
 from jaxdeblur.data.prepared import open_folder_of_records
 from jaxdeblur.errors import InputError
+from tests.helpers.images import write_pairs
 
 
 def zip_folder(folder, path):

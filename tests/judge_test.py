@@ -7,7 +7,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from conftest import make_tiny_config, save_pair, write_pairs
 from PIL import Image
 
 from jaxdeblur import weights
@@ -20,6 +19,8 @@ from jaxdeblur.models import build_model
 from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.run_config import get_config
 from jaxdeblur.train_step import replicated
+from tests.helpers.configs import make_tiny_config
+from tests.helpers.images import save_pair, write_pairs
 
 
 @pytest.fixture(scope="module")

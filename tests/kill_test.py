@@ -8,11 +8,12 @@ import time
 import jax
 import orbax.checkpoint as ocp
 import pytest
-from end_to_end_test import ROOT, command, run, tiny
 
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.weights import fingerprint
+from tests.end_to_end_test import command, run, tiny
+from tests.helpers.paths import ROOT
 
 KILLS = 21
 CHANGE, STEPS = 3 * 20, 3 * (20 + 40)  # steps: of the first stage, of both

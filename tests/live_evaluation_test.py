@@ -7,8 +7,10 @@ import subprocess
 import time
 
 import pytest
-from end_to_end_test import ROOT, assert_clear_error, command, run, tiny
-from kill_test import being_written, everything_saved, judged, newest, without_clock
+
+from tests.end_to_end_test import assert_clear_error, command, run, tiny
+from tests.helpers.paths import ROOT
+from tests.kill_test import being_written, everything_saved, judged, newest, without_clock
 
 FLAGS = ["--config.stages[0].epochs=5", "--config.stages[1].epochs=5"]
 

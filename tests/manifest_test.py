@@ -3,8 +3,6 @@
 import shutil
 
 import pytest
-from checkpoint_test import make_state, saved
-from train_test import log_without_clock, start
 
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.checkpoint_files import set_damaged_aside
@@ -12,6 +10,8 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.manifest import find_damage
 from jaxdeblur.run import evaluate_run
 from jaxdeblur.train_step import abstract, create_mesh
+from tests.checkpoint_test import make_state, saved
+from tests.train_test import log_without_clock, start
 
 
 def largest_file(folder):

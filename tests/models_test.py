@@ -2,7 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +12,9 @@ from random_weights import random_image, random_tensor
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.train_state import count_parameters, init_variables
 from jaxdeblur.weights import from_torch, shapes_of
+from tests.helpers.paths import ROOT
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 TINY = {
     "nafnet": {
         "width": 4,

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
-import tiff_bytes
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
@@ -18,6 +17,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.photo_files import write_photo
 from jaxdeblur.photos import SUFFIXES, count_megapixels, photo_from_image, read_photo
 from jaxdeblur.png_files import png_chunk
+from tests.helpers import tiff_bytes
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_pairs
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
@@ -23,6 +22,7 @@ from jaxdeblur.data.pipeline import (
 )
 from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.errors import InputError
+from tests.helpers.images import write_pairs
 
 PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
 AUGMENTED = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=True)

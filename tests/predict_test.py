@@ -12,9 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import save_noise
 from PIL import ExifTags, Image
-from restoration_test import SMALL, random_network
 
 import jaxdeblur
 from jaxdeblur import predict
@@ -22,6 +20,8 @@ from jaxdeblur.models import build_model
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.weights import write_weights
+from tests.helpers.images import save_noise
+from tests.restoration_test import SMALL, random_network
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import save_noise
 
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
+from tests.helpers.images import save_noise
 
 TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
 

@@ -11,7 +11,6 @@ import pack_weights
 import pytest
 from flax import traverse_util
 from PIL import Image
-from restoration_test import SMALL, smooth_image
 from safetensors.numpy import load_file, save_file
 
 import jaxdeblur
@@ -22,6 +21,7 @@ from jaxdeblur.models import build_model, options_of
 from jaxdeblur.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import fingerprint, read_metadata, read_weights, shapes_of, write_weights
+from tests.restoration_test import SMALL, smooth_image
 
 MEGABYTES_AT_MOST = 10
 

@@ -9,11 +9,12 @@ import subprocess
 import time
 
 import pytest
-from conftest import replace_unseen, write_pairs
-from end_to_end_test import ROOT, assert_clear_error, command, run, tiny
 
 from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.processes import share
+from tests.end_to_end_test import assert_clear_error, command, run, tiny
+from tests.helpers.images import replace_unseen, write_pairs
+from tests.helpers.paths import ROOT
 
 # Two processes of one device each; two more devices would only cost time.
 ONE_DEVICE = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}

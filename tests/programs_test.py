@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import save_noise
 
 from jaxdeblur import programs
 from jaxdeblur.programs import (
@@ -24,6 +23,7 @@ from jaxdeblur.programs import (
     speeds,
     use_compilation_cache,
 )
+from tests.helpers.images import save_noise
 
 
 def test_a_compiled_program_is_the_function_and_knows_its_operations():

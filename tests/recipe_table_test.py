@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import recipe_table
 from recipe_table import DOCS
-from report_records import image_record, write_evaluation
+
+from tests.helpers.report_records import image_record, write_evaluation
 
 
 def run_tool(*arguments):

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from report_records import draw, image_record, write_evaluation, write_facts
 
 from jaxdeblur.report import write_report
+from tests.helpers.report_records import draw, image_record, write_evaluation, write_facts
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

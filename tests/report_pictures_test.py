@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from report_records import image_record, write_evaluation, write_facts
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.report import pictures, plots
 from jaxdeblur.report.collect import group_runs
 from jaxdeblur.report.records import read_runs
+from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 SIZE = (80, 120)  # height, width; crops have a fifth of the shorter side
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_records import image_record, write_evaluation, write_facts
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import compare_runs
 from jaxdeblur.report.records import name_runs, read_runs
+from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 PICTURE = {("a", "1"): (("spread",), *[np.zeros((8, 8, 3), np.uint8)] * 3)}
 

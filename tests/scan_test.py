@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import replace_unseen
 from PIL import Image
 
 from jaxdeblur.data import scan
 from jaxdeblur.data.scan import FileScan, cache_file, scan_files
+from tests.helpers.images import replace_unseen
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import logging
 import jax
 import jax.numpy as jnp
 import pytest
-from metric_log_test import read_events
 
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.programs import compile_program
 from jaxdeblur.run import train_and_evaluate
+from tests.metric_log_test import read_events
 
 
 class Compiled(logging.Handler):

@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import save_pair, write_pairs
 
 from jaxdeblur.data.sources import DataOptions, hold_out, name_data_set, open_sources, split_pairs
 from jaxdeblur.errors import InputError
+from tests.helpers.images import save_pair, write_pairs
 
 
 def options(root, *, splits="official", validation_sequences=("scene_v",), skip_bad=False):

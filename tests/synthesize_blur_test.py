@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from frames_test import CLIP, write_video
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.images import read_image
 from jaxdeblur.data.sources import DataOptions, open_sources
+from tests.frames_test import CLIP, write_video
 
 TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")

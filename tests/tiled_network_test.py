@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from restoration_test import SMALL, random_network, smooth_image
 
 from jaxdeblur import tiles
 from jaxdeblur.evaluate import Measures, evaluate
@@ -16,6 +15,7 @@ from jaxdeblur.restoration import Restorer
 from jaxdeblur.tiled_network import TiledNetwork
 from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import create_mesh
+from tests.restoration_test import SMALL, random_network, smooth_image
 
 RNG = np.random.default_rng(0)
 

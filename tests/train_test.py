@@ -10,7 +10,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from conftest import replace_unseen, write_pairs
 from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
@@ -29,6 +28,7 @@ from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
+from tests.helpers.images import replace_unseen, write_pairs
 
 STAGES = [
     {

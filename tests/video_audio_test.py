@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clips_test import gray, read_clip, restore
 
 from jaxdeblur.clips import plan_clip, restore_clip
 from jaxdeblur.errors import InputError
+from tests.clips_test import gray, read_clip, restore
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 RATE = 48000

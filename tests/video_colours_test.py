@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clips_test import restore
 
 from jaxdeblur import video_colours
 from jaxdeblur.clips import plan_clip
 from jaxdeblur.errors import InputError
+from tests.clips_test import restore
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

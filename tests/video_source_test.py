@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clips_test import gray, read_clip, restore, write_clip
 
 from jaxdeblur.clips import plan_clip
 from jaxdeblur.errors import InputError
 from jaxdeblur.video_source import open_clip
+from tests.clips_test import gray, read_clip, restore, write_clip
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

@@ -8,8 +8,6 @@ import time
 
 import numpy as np
 import pytest
-from clips_test import blocks, gray, read_clip, write_clip
-from restoration_test import random_network, smooth_image
 
 from jaxdeblur import video
 from jaxdeblur.errors import InputError
@@ -17,6 +15,8 @@ from jaxdeblur.restoration import Restorer
 from jaxdeblur.video_plan import plan_videos
 from jaxdeblur.video_progress import progress_folder
 from jaxdeblur.weights import write_weights
+from tests.clips_test import blocks, gray, read_clip, write_clip
+from tests.restoration_test import random_network, smooth_image
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 
