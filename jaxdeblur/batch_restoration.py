@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.console import StopRequest
-from jaxdeblur.data.images import resize_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import resize_image
+from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
+from jaxdeblur.images.save import with_pixels, write_photo
 from jaxdeblur.outputs import Job, Record, Stamp, stamp_of
-from jaxdeblur.photo_files import with_pixels, write_photo
-from jaxdeblur.photos import Photo, count_megapixels, read_photo
 from jaxdeblur.restoration import Restorer
 
 # Of the photographs that one device reads, restores and writes at the same time, at 7 to 20 bytes a pixel; a larger one

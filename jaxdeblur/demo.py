@@ -24,9 +24,9 @@ from PIL import Image
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.extras import require
 from jaxdeblur.file_names import shortened
-from jaxdeblur.photo_files import write_photo
-from jaxdeblur.photo_metadata import profile_colours
-from jaxdeblur.photos import Photo, read_photo
+from jaxdeblur.images.metadata import profile_colours
+from jaxdeblur.images.photo import Photo, read_photo
+from jaxdeblur.images.save import write_photo
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxdeblur.image_arrays import to_float
+from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models.borders import image_within
 from jaxdeblur.models.layers import Place
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.images.photo import SUFFIXES
+from jaxdeblur.images.raw import RAW_SUFFIXES
 from jaxdeblur.outputs import KnownResults
-from jaxdeblur.photos import SUFFIXES
-from jaxdeblur.raw_files import RAW_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)

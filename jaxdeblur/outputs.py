@@ -19,7 +19,7 @@ from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.file_names import shortened
-from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
+from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 
 RECORD = "restored.jsonl"
 

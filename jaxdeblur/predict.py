@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.photo_files import FILE_FORMATS
-from jaxdeblur.photos import MAX_MEGAPIXELS
+from jaxdeblur.images.photo import MAX_MEGAPIXELS
+from jaxdeblur.images.save import FILE_FORMATS
 from jaxdeblur.predict_plan import make_plan
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles

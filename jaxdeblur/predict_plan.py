@@ -8,10 +8,10 @@ from pathlib import Path
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 from jaxdeblur.file_names import shortened
+from jaxdeblur.images.photo import SUFFIXES
+from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 from jaxdeblur.inputs import find_inputs
 from jaxdeblur.outputs import RECORD, Job, plan_jobs
-from jaxdeblur.photo_files import FILE_FORMATS, format_of_suffix
-from jaxdeblur.photos import SUFFIXES
 
 MARK = "_restored"  # ends the names of results that lie next to their photographs
 WRITTEN_SUFFIXES = [suffix for kind in FILE_FORMATS.values() for suffix in kind.suffixes]

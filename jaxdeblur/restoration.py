@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.image_arrays import check_image, from_float
+from jaxdeblur.images.arrays import check_image, from_float
+from jaxdeblur.images.metadata import info_of
+from jaxdeblur.images.photo import photo_from_image
+from jaxdeblur.images.save import to_image
 from jaxdeblur.models import PLACED
-from jaxdeblur.photo_files import to_image
-from jaxdeblur.photo_metadata import info_of
-from jaxdeblur.photos import photo_from_image
 from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.tiled_network import TiledNetwork
 from jaxdeblur.tiles import OVERLAP

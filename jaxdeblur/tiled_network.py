@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.image_arrays import to_float
+from jaxdeblur.images.arrays import to_float
 from jaxdeblur.inference import make_forward, make_part_forward
 from jaxdeblur.models import sees_whole_image
 from jaxdeblur.models.layers import Place

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.histograms import Counts, count_values
-from jaxdeblur.image_arrays import to_float
+from jaxdeblur.images.arrays import to_float
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
 from jaxdeblur.train_state import TrainState, average

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.data import frames
-from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import read_image
 
 CLIP = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
 

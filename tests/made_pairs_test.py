@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxdeblur.data import made_pairs
-from jaxdeblur.data.images import read_image
 from jaxdeblur.data.scenes import Scene
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import read_image
 
 SCENES = [Scene(name, Path(f"{name}.png")) for name in "abc"]
 SPLITS = {"a": "train", "b": "test", "c": "train"}

@@ -12,7 +12,6 @@ from PIL import Image
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
-from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.pipeline import (
     InputOptions,
     check_sizes,
@@ -22,6 +21,7 @@ from jaxdeblur.data.pipeline import (
 )
 from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import resize_image
 from tests.helpers.images import write_pairs
 
 PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)

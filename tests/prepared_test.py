@@ -10,12 +10,12 @@ from PIL import Image
 from jaxdeblur.data.examples import read_example
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.gopro.builder import GoproLarge
-from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.mixture import open_part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import is_prepared, open_prepared
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import resize_image
 from jaxdeblur.run_setup import open_run
 
 SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds

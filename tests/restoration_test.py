@@ -13,9 +13,10 @@ import pytest
 from flax import traverse_util
 from PIL import Image
 
-from jaxdeblur import image_arrays, restoration, tiles
+from jaxdeblur import restoration, tiles
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
+from jaxdeblur.images import arrays
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import PLACED, build_model, layers
 from jaxdeblur.restoration import Restorer
@@ -135,7 +136,7 @@ def test_an_untouched_network_gives_the_image_back():
 
 
 def test_values_are_rounded_and_clipped():
-    found = image_arrays.from_float(np.array([-0.2, 0.6 / 255, 254.4 / 255, 1.3], np.float32), np.dtype(np.uint8))
+    found = arrays.from_float(np.array([-0.2, 0.6 / 255, 254.4 / 255, 1.3], np.float32), np.dtype(np.uint8))
     np.testing.assert_array_equal(found, [0, 1, 254, 255])
 
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.data.folders import open_folder
-from jaxdeblur.data.images import read_image
 from jaxdeblur.data.sources import DataOptions, open_sources
+from jaxdeblur.images.decode import read_image
 from tests.frames_test import CLIP, write_video
 
 TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"

@@ -16,13 +16,13 @@ from PIL import Image
 from jaxdeblur.console import say
 from jaxdeblur.data.folders import Pair, open_folder
 from jaxdeblur.data.gopro.builder import GoproLarge
-from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.data.trajectories import Shake
+from jaxdeblur.images.decode import resize_image
 
 SIDE, BATCH_SIZE = 256, 16
 WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"

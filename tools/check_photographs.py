@@ -33,8 +33,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from jaxdeblur.data.images import SUFFIXES, decode_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import SUFFIXES, decode_image
 
 CREDITS = "CREDITS.tsv"
 MIN_SIDE = 512

@@ -23,11 +23,11 @@ import numpy as np
 from blur_options import SHARES, capture_rules, check_arguments, motion_rules, parse_arguments
 
 from jaxdeblur.data.frames import average_frames, read_frames, take_windows
-from jaxdeblur.data.images import read_image
 from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
 from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
 from jaxdeblur.errors import InputError
 from jaxdeblur.extras import require
+from jaxdeblur.images.decode import read_image
 
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge shows as several
 

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from jaxdeblur.data.images import resize_image
 from jaxdeblur.data.prepared import Window
 from jaxdeblur.data.sources import PairSource
+from jaxdeblur.images.decode import resize_image
 
 VARIANTS = ("blur", "sharp")
 SAME = (1.0, 1.0)  # the range of factors that changes nothing

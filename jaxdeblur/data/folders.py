@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.console import say
-from jaxdeblur.data.images import SUFFIXES, read_image
 from jaxdeblur.data.layout import Layout, read_layout
 from jaxdeblur.data.scan import FileScan, scan_files
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.images.decode import SUFFIXES, read_image
 
 SMALL = "smaller than the crop"
 ReadImage = Callable[[Path], np.ndarray]

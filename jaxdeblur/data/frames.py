@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.data.images import read_image
 from jaxdeblur.errors import InputError
 from jaxdeblur.extras import require
+from jaxdeblur.images.decode import read_image
 
 GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
 _LIGHT = (np.arange(256) / 255) ** GAMMA

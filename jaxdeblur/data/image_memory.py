@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.data.images import read_image
+from jaxdeblur.images.decode import read_image
 
 
 class ImageMemory:

@@ -15,8 +15,8 @@ import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.file_names import printable
+from jaxdeblur.images.decode import SUFFIXES
 
 BLUR_VARIANTS = ("blur", "blur_gamma")
 

@@ -18,9 +18,9 @@ import PIL
 from tqdm import tqdm
 
 from jaxdeblur.console import say
-from jaxdeblur.data.images import examine_image
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import user_cache_folder
+from jaxdeblur.images.decode import examine_image
 
 # What is a good image depends on these two: results of others are not taken over.
 READER = f"rule 2, Pillow {PIL.__version__}"

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jaxdeblur.data.images import SUFFIXES
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.file_names import printable
-from jaxdeblur.png_files import readable
+from jaxdeblur.images.decode import SUFFIXES
+from jaxdeblur.images.png_chunks import readable
 
 SPLITS = ("train", "validation", "test")
 # Ends of file names, in lower case; upper case is as good.

@@ -8,8 +8,8 @@ that a random crop reads little. `full` keeps the published PNGs.
 import hashlib
 
 from jaxdeblur.data.gopro.archive import Archive, PairFiles
-from jaxdeblur.data.images import examine_image, resize_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import examine_image, resize_image
 
 DATA_SET, DATA_VERSION = "gopro_large", "1.0.0"
 STORED_SIDE, STORED_FILTER = 256, "bicubic"

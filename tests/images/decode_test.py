@@ -9,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from jaxdeblur.data.images import decode_image, examine_image, read_image
 from jaxdeblur.errors import InputError
+from jaxdeblur.images.decode import decode_image, examine_image, read_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG's colour types
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)

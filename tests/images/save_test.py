@@ -11,9 +11,9 @@ import tifffile
 from PIL import ExifTags, Image, ImageCms
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_files import FILE_FORMATS, write_photo
-from jaxdeblur.photo_metadata import Metadata
-from jaxdeblur.photos import Photo, read_photo
+from jaxdeblur.images.metadata import Metadata
+from jaxdeblur.images.photo import Photo, read_photo
+from jaxdeblur.images.save import FILE_FORMATS, write_photo
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (70, 9, 3), np.uint8)

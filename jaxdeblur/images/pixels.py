@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.data.images import GREY_16_BIT, load_image
-from jaxdeblur.deep_pixels import decode_low_bytes
+from jaxdeblur.images.decode import GREY_16_BIT, load_image
+from jaxdeblur.images.png16 import decode_low_bytes
 
 _PIXELS = 2**22  # converted at once, so that no second copy of a large image is made
 

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from jaxdeblur import deep_pixels
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_metadata import profile_colours, save_options
-from jaxdeblur.photos import Photo
-from jaxdeblur.tiff_files import write_tiff
+from jaxdeblur.images import png16
+from jaxdeblur.images.metadata import profile_colours, save_options
+from jaxdeblur.images.photo import Photo
+from jaxdeblur.images.tiff import write_tiff
 
 UNFINISHED = ".unfinished"  # how names of files end that are being written
 
@@ -192,4 +192,4 @@ def _encode(file: BinaryIO, photo: Photo, name: str, options: dict[str, Any]) ->
         pixels = np.atleast_3d(np.asarray(to_image(photo)))
     elif photo.alpha is not None:
         pixels = np.dstack([pixels, photo.alpha])
-    {"PNG": deep_pixels.write_png, "TIFF": write_tiff}[name](file, pixels, options)
+    {"PNG": png16.write_png, "TIFF": write_tiff}[name](file, pixels, options)

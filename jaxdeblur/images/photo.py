@@ -23,10 +23,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, TiffTags, UnidentifiedImageError
 
-from jaxdeblur.data.images import GREY_16_BIT, known_formats, load_image, refused_kind, turn_upright
-from jaxdeblur.deep_pixels import has_low_bytes, stored_bits
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_metadata import (
+from jaxdeblur.images.decode import GREY_16_BIT, known_formats, load_image, refused_kind, turn_upright
+from jaxdeblur.images.metadata import (
     Metadata,
     profile_colours,
     read_exif,
@@ -34,9 +33,10 @@ from jaxdeblur.photo_metadata import (
     read_metadata,
     read_png_chunks,
 )
-from jaxdeblur.photo_pixels import deepened, to_arrays
-from jaxdeblur.png_files import readable
-from jaxdeblur.raw_files import raw_kind
+from jaxdeblur.images.pixels import deepened, to_arrays
+from jaxdeblur.images.png16 import has_low_bytes, stored_bits
+from jaxdeblur.images.png_chunks import readable
+from jaxdeblur.images.raw import raw_kind
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 # In lower case.

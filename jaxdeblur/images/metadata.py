@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from jaxdeblur.png_files import MOST_UNPACKED, TEXT_CHUNKS, XMP_KEYWORD, large_chunks, list_chunks, unpacked
+from jaxdeblur.images.png_chunks import MOST_UNPACKED, TEXT_CHUNKS, XMP_KEYWORD, large_chunks, list_chunks, unpacked
 
 # Tags of TIFF that say how its pixels are stored, and what is kept apart (XMP, colour profile): not EXIF's business.
 STORAGE_TAGS = {

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.png_files import PNG_START, png_chunk
+from jaxdeblur.images.png_chunks import PNG_START, png_chunk
 
 ROWS = 64  # encoded at once
 # The raw mode that unpacks the other byte; N is the machine's order.

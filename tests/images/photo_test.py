@@ -11,12 +11,12 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
-from jaxdeblur.data import images
-from jaxdeblur.data.images import decode_image, examine_image
 from jaxdeblur.errors import InputError
-from jaxdeblur.photo_files import write_photo
-from jaxdeblur.photos import SUFFIXES, count_megapixels, photo_from_image, read_photo
-from jaxdeblur.png_files import png_chunk
+from jaxdeblur.images import decode
+from jaxdeblur.images.decode import decode_image, examine_image
+from jaxdeblur.images.photo import SUFFIXES, count_megapixels, photo_from_image, read_photo
+from jaxdeblur.images.png_chunks import png_chunk
+from jaxdeblur.images.save import write_photo
 from tests.helpers import tiff_bytes
 
 RNG = np.random.default_rng(0)
@@ -307,12 +307,12 @@ def test_other_names_of_jpeg(tmp_path, suffix):
     Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", "JPEG")
     expected = np.asarray(Image.open(tmp_path / f"a.{suffix}"))
     np.testing.assert_array_equal(read_photo(tmp_path / f"a.{suffix}").pixels, expected)
-    assert {f".{suffix.lower()}"} < set(SUFFIXES) & set(images.SUFFIXES)
+    assert {f".{suffix.lower()}"} < set(SUFFIXES) & set(decode.SUFFIXES)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
 def test_avif_is_read_without_the_plug_in_for_heic(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
+    monkeypatch.setattr("jaxdeblur.images.photo.find_spec", lambda name: None)
     smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
     exif = tiff_bytes.exif([RIGHT_TOP, MODEL])
     smooth.save(tmp_path / "a.avif", quality=100, subsampling="4:4:4", exif=exif)
@@ -322,7 +322,7 @@ def test_avif_is_read_without_the_plug_in_for_heic(tmp_path, monkeypatch):
     assert photo.pixels.shape == (64, 48, 3)
     assert (photo.format, photo.notes) == ("AVIF", ())
     np.testing.assert_array_equal(examine_image((tmp_path / "a.avif").read_bytes())[0], photo.pixels)
-    assert {".avif"} < set(SUFFIXES) & set(images.SUFFIXES)
+    assert {".avif"} < set(SUFFIXES) & set(decode.SUFFIXES)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
@@ -508,7 +508,7 @@ def test_a_page_of_100_megapixels_is_read_without_a_warning(tmp_path):
 
 
 def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.photos.find_spec", lambda name: None)
+    monkeypatch.setattr("jaxdeblur.images.photo.find_spec", lambda name: None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(InputError, match=r"HEIC needs pillow-heif.*pip install"):
         read_photo(tmp_path / "a.heic")
@@ -548,7 +548,7 @@ def test_heic_of_10_bits_is_told(tmp_path):
 
 
 def test_a_large_image_is_converted_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.photo_pixels._PIXELS", 20)
+    monkeypatch.setattr("jaxdeblur.images.pixels._PIXELS", 20)
     Image.fromarray(RGB).convert("P").save(tmp_path / "a.png", transparency=0)
     photo = read_photo(tmp_path / "a.png")
     expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))

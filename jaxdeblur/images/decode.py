@@ -21,8 +21,8 @@ import numpy as np
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.png_files import PNG_START, readable
-from jaxdeblur.raw_files import raw_kind
+from jaxdeblur.images.png_chunks import PNG_START, readable
+from jaxdeblur.images.raw import raw_kind
 
 # In lower case; upper case is as good.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")

@@ -1,0 +1,1 @@
+"""Image files and pixels: decoding, photographs with their metadata, and saving."""
