@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxdeblur import processes
 from jaxdeblur.checkpoint_files import check_disk_space, explain_failed_write, inspect, read_score, write_score
 from jaxdeblur.errors import InputError
 from jaxdeblur.file_names import require_utf8
 from jaxdeblur.manifest import write_manifest
+from jaxdeblur.runtime import processes
 from jaxdeblur.train_state import TrainState
 
 

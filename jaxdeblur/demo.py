@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.extras import require
 from jaxdeblur.file_names import shortened
 from jaxdeblur.images.metadata import profile_colours
 from jaxdeblur.images.photo import Photo, read_photo
 from jaxdeblur.images.save import write_photo
 from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
+from jaxdeblur.runtime.optional_packages import require
 
 if TYPE_CHECKING:
     import gradio
@@ -190,8 +190,8 @@ def serve(options: argparse.Namespace) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # Gradio asks itself whether it has started
     require("gradio", "The page")
-    from jaxdeblur.programs import use_compilation_cache
     from jaxdeblur.restoration import load_restorer
+    from jaxdeblur.runtime.compilation import use_compilation_cache
 
     use_compilation_cache("")
     weights = resolve_weights(options.weights)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdeblur import __version__
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.trained_network import TrainedNetwork
 from jaxdeblur.weights import fingerprint
 

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxdeblur import evaluate, processes, weights
+from jaxdeblur import evaluate, weights
 from jaxdeblur.console import say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
 from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
@@ -22,6 +22,7 @@ from jaxdeblur.lpips import read_lpips
 from jaxdeblur.models import PLACED
 from jaxdeblur.predictor import Predictor
 from jaxdeblur.run_lock import wait_for_lock
+from jaxdeblur.runtime import processes
 from jaxdeblur.train_step import create_mesh, replicated
 
 SCORED_SPLITS = ("validation", "test")

@@ -11,11 +11,11 @@ from jaxdeblur import __version__
 from jaxdeblur.batch_restoration import Batch, Progress, Treatment
 from jaxdeblur.console import ProgressBar, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.outputs import Record, refuse_danger
 from jaxdeblur.predict_plan import Plan
-from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.restoration import Restorer, load_model
+from jaxdeblur.runtime.compilation import use_compilation_cache
+from jaxdeblur.runtime.malloc import keep_freed_memory
 from jaxdeblur.weights import fingerprint
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxdeblur import processes
 from jaxdeblur.checkpoint_files import check_disk_space
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
@@ -16,10 +15,11 @@ from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
-from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
 from jaxdeblur.run_lock import RunLock
 from jaxdeblur.run_setup import Run, ScoredRun, open_run, open_scored_run
+from jaxdeblur.runtime import processes
+from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_state import count_parameters
 from jaxdeblur.train_step import replicated

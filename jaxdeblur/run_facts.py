@@ -7,7 +7,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdeblur import processes
 from jaxdeblur.config import flatten, to_plain
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.sources import PairSource
@@ -15,6 +14,7 @@ from jaxdeblur.files import code_version
 from jaxdeblur.run_changes import ROOTS
 from jaxdeblur.run_folder import claim_run_folder
 from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runtime import processes
 from jaxdeblur.weights import Shapes
 
 # What a run adds to its network's name, by a field of `model` and its value.

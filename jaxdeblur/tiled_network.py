@@ -20,7 +20,7 @@ from jaxdeblur.images.arrays import to_float
 from jaxdeblur.inference import make_forward, make_part_forward
 from jaxdeblur.models import sees_whole_image
 from jaxdeblur.models.layers import Place
-from jaxdeblur.programs import Program, compile_program
+from jaxdeblur.runtime.compilation import Program, compile_program
 from jaxdeblur.tiles import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 
 

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur import processes
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
 from jaxdeblur.errors import InputError
 from jaxdeblur.finite import check_finite, fetch_losses
 from jaxdeblur.initial_weights import fill
 from jaxdeblur.models import trains_by_products
-from jaxdeblur.programs import Program, StepTrace, compile_program, speeds
 from jaxdeblur.run_setup import Run
+from jaxdeblur.runtime import processes
+from jaxdeblur.runtime.compilation import Program, StepTrace, compile_program, speeds
 from jaxdeblur.train_log import log_histograms, log_training, log_validation
 from jaxdeblur.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.train_step import (

@@ -8,10 +8,10 @@ from jaxdeblur import __version__
 from jaxdeblur.clips import ClipJob, plan_clip, restore_clip
 from jaxdeblur.console import ProgressBar, StopRequest, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.memory import keep_freed_memory
 from jaxdeblur.outputs import Job, Record, refuse_danger, stamp_of
-from jaxdeblur.programs import use_compilation_cache
 from jaxdeblur.restoration import Restorer, load_model
+from jaxdeblur.runtime.compilation import use_compilation_cache
+from jaxdeblur.runtime.malloc import keep_freed_memory
 from jaxdeblur.video_plan import VideoPlan
 from jaxdeblur.video_source import require_pyav
 from jaxdeblur.weights import fingerprint

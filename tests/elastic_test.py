@@ -13,7 +13,7 @@ from jaxdeblur.metric_log import read_metrics
 from tests.end_to_end_test import command, run, tiny
 from tests.helpers.images import write_pairs
 from tests.helpers.paths import ROOT
-from tests.processes_test import finish, launch, wait_for_lines
+from tests.runtime.processes_test import finish, launch, wait_for_lines
 
 # Largest relative differences from one device over 120 steps: the same sums, added in another order. Scores differ more
 # than losses: Adam blows up the rounding of gradients that are zero, as those of biases before BatchNorm. In training

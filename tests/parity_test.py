@@ -22,7 +22,7 @@ from jaxdeblur.losses import mse
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
 from jaxdeblur.optimizer import create_optimizer, create_schedule
-from jaxdeblur.programs import compile_program
+from jaxdeblur.runtime.compilation import compile_program
 from jaxdeblur.weights import fingerprint, from_torch, read_weights, to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[convert]'")

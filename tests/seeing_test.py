@@ -11,8 +11,8 @@ import pytest
 
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
-from jaxdeblur.programs import compile_program
 from jaxdeblur.run import train_and_evaluate
+from jaxdeblur.runtime.compilation import compile_program
 from tests.metric_log_test import read_events
 
 

@@ -23,8 +23,8 @@ import numpy as np
 from benchmark_peer import NETWORKS
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
 from jaxdeblur.files import code_version, write_json
+from jaxdeblur.runtime.optional_packages import require
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 
 NETWORKS = ("transformnet", "resnetencdec")
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
@@ -47,9 +47,9 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     from jaxdeblur.config import to_plain
     from jaxdeblur.inference import make_forward
-    from jaxdeblur.memory import keep_freed_memory
     from jaxdeblur.models import build_model, trains_by_products
-    from jaxdeblur.programs import compile_program, use_compilation_cache
+    from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
+    from jaxdeblur.runtime.malloc import keep_freed_memory
     from jaxdeblur.train_state import create_train_state, init_variables
     from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
 

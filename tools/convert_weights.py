@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from jaxdeblur import lpips, weights
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
 from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
 from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
+from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.torch_checkpoints import EMA, RAW, Selection, select_tensors
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.

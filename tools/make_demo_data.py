@@ -23,7 +23,7 @@ from jaxdeblur.data.capture import CaptureRules
 from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 
 # The names of scikit-image's photographs, and the files of scikit-learn's. scikit-image's `cat` is `chelsea` again, and
 # its stereo pair shows one scene: one of each.

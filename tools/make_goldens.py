@@ -16,7 +16,7 @@ import numpy as np
 from random_weights import random_image, random_tensor
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 
 if TYPE_CHECKING:
     import torch

@@ -26,8 +26,8 @@ from jaxdeblur.data.frames import average_frames, read_frames, take_windows
 from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
 from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
 from jaxdeblur.images.decode import read_image
+from jaxdeblur.runtime.optional_packages import require
 
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge shows as several
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 
 # PyTorch's storage classes by name, and what they hold.
 STORAGES = {

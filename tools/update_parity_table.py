@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
+from jaxdeblur.runtime.optional_packages import require
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- parity table, made by `make parity-table` -->\n", "<!-- end of the table -->"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.extras import require
 from jaxdeblur.images.decode import read_image
+from jaxdeblur.runtime.optional_packages import require
 
 GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
 _LIGHT = (np.arange(256) / 255) ** GAMMA

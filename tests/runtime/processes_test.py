@@ -11,7 +11,7 @@ import time
 import pytest
 
 from jaxdeblur.metric_log import read_metrics
-from jaxdeblur.processes import share
+from jaxdeblur.runtime.processes import share
 from tests.end_to_end_test import assert_clear_error, command, run, tiny
 from tests.helpers.images import replace_unseen, write_pairs
 from tests.helpers.paths import ROOT

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from jaxdeblur import memory
+from jaxdeblur.runtime import malloc
 
 FILL = """
 import resource, sys
 import numpy as np
-from jaxdeblur.memory import keep_freed_memory
+from jaxdeblur.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 np.ones(2**24, np.float32)
@@ -37,7 +37,7 @@ RETURN = """
 import re
 from pathlib import Path
 import numpy as np
-from jaxdeblur.memory import keep_freed_memory, return_freed_memory
+from jaxdeblur.runtime.malloc import keep_freed_memory, return_freed_memory
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -68,5 +68,5 @@ def test_older_glibc_that_refuses_a_threshold_is_given_a_lower_one_or_left_alone
         accepted[parameter] = value
         return 1
 
-    memory._keep(mallopt)
+    malloc._keep(mallopt)
     assert accepted == ({-3: kept, -1: -1} if kept else {})

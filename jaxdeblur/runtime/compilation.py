@@ -14,7 +14,7 @@ import jaxlib
 
 from jaxdeblur.console import SpeedMeter, say
 from jaxdeblur.files import user_cache_folder
-from jaxdeblur.memory import return_freed_memory
+from jaxdeblur.runtime.malloc import return_freed_memory
 
 # Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
 # in: JAX computes float32 convolutions in TF32 on NVIDIA GPUs since Ampere, and in bfloat16 on TPUs, unless

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdeblur import programs
-from jaxdeblur.programs import (
+from jaxdeblur.runtime import compilation
+from jaxdeblur.runtime.compilation import (
     PEAK_FLOPS,
     Program,
     StepTrace,
@@ -59,12 +59,12 @@ def test_programs_hold_few_arrays_at_a_time():
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="they are options of CPUs")
 def test_an_option_that_jaxlib_lacks_is_named_and_left_out(monkeypatch, capsys):
-    monkeypatch.setattr(programs, "_CPU_ORDER", {"xla_cpu_no_such_option": "1"})
-    programs._cpu_options.cache_clear()
+    monkeypatch.setattr(compilation, "_CPU_ORDER", {"xla_cpu_no_such_option": "1"})
+    compilation._cpu_options.cache_clear()
     try:
         program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), newer_products=False)
     finally:
-        programs._cpu_options.cache_clear()
+        compilation._cpu_options.cache_clear()
     np.testing.assert_allclose(program.call(np.zeros(4, np.float32)), np.zeros(4))
     assert "lacks the option xla_cpu_no_such_option=1" in capsys.readouterr().err
 
@@ -96,7 +96,7 @@ if sys.argv[1] == "unknown":  # as for a user id that /etc/passwd does not list
     pwd.getpwuid = getpwuid
 import jax
 from jaxdeblur.data.scan import scan_files
-from jaxdeblur.programs import use_compilation_cache
+from jaxdeblur.runtime.compilation import use_compilation_cache
 assert use_compilation_cache("") is None
 assert use_compilation_cache("") is None
 assert jax.config.jax_compilation_cache_dir is None
@@ -126,10 +126,10 @@ def test_programs_used_longest_ago_go_when_the_cache_is_full(tmp_path, monkeypat
         os.utime(folder / name, (day * 86400, 0))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(programs, "MAX_CACHE_BYTES", 250)
+    monkeypatch.setattr(compilation, "MAX_CACHE_BYTES", 250)
     use_compilation_cache("")
     assert sorted(path.name for path in folder.iterdir()) == ["b-cache", "c-cache", "notes.txt"]
-    monkeypatch.setattr(programs, "MAX_CACHE_BYTES", 0)
+    monkeypatch.setattr(compilation, "MAX_CACHE_BYTES", 0)
     use_compilation_cache(str(folder))  # a folder of the user's choice is left as it is
     assert len(list(folder.iterdir())) == 3
 

@@ -1,0 +1,1 @@
+"""The machine: compilation, memory, processes, devices and optional packages."""
