@@ -15,8 +15,8 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.decode import RESIZE_FILTERS
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import COMPUTE_DTYPES, ENCODERS, MODELS
+from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
-from jaxdeblur.models.variants import Norm
 from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES, Unit
 
 Check = Callable[[Any], str | None]

@@ -15,11 +15,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from jaxdeblur import __version__
+from jaxdeblur.models.heads import CORRECTION
 from jaxdeblur.models.nafnet import NAFNet
 from jaxdeblur.models.resnetencdec import ENCODER, ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
-from jaxdeblur.models.variants import CORRECTION
 from jaxdeblur.onnx_graph import Graph
 
 OPSET = 20  # the first with Gelu

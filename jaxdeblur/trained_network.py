@@ -11,7 +11,7 @@ import flax.linen as nn
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
 from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.models.variants import CORRECTION
+from jaxdeblur.models.heads import CORRECTION
 from jaxdeblur.weights import Shapes, shapes_of
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxdeblur.models.convolutions import convolve
-from jaxdeblur.models.phases import depth_to_space
+from jaxdeblur.models.cpu.conv import convolve
+from jaxdeblur.models.cpu.polyphase import depth_to_space
 
 BATCH_NORM_EPSILON = 1e-5
 # PyTorch's momentum 0.1 is 0.9 here: this one weighs the old value, as flax does, PyTorch's the new one.

@@ -13,11 +13,12 @@ import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
 
-from jaxdeblur.models import convolutions, layers
+from jaxdeblur.models import layers
 from jaxdeblur.models.borders import mean_of_image
+from jaxdeblur.models.cpu import conv as convolutions
+from jaxdeblur.models.cpu.polyphase import depth_to_space, space_to_depth
 from jaxdeblur.models.layers import at_multiple_of, rematerialised
-from jaxdeblur.models.light_layers import DepthwiseConv, PointwiseConv, gate, normalise_channels
-from jaxdeblur.models.phases import depth_to_space, space_to_depth
+from jaxdeblur.models.nafnet_layers import DepthwiseConv, PointwiseConv, gate, normalise_channels
 
 Attention = Literal["none", "global"]
 

@@ -9,8 +9,8 @@ from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
 from jaxdeblur.models.borders import clear_outside
+from jaxdeblur.models.heads import Norm, he_normal, make_norm, zeros
 from jaxdeblur.models.layers import rematerialised
-from jaxdeblur.models.variants import Norm, he_normal, make_norm, zeros
 
 # torchvision's initialisation: He et al. 2015 (arXiv 1502.01852), counted from the outputs.
 he_normal_of_outputs = nn.initializers.variance_scaling(2, "fan_out", "normal")

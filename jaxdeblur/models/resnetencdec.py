@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdeblur.models import convolutions
+from jaxdeblur.models.cpu import conv as convolutions
+from jaxdeblur.models.heads import Norm, he_normal, lecun_normal_transposed, make_norm, output_options, put_out
 from jaxdeblur.models.layers import (
     PYTORCH_INIT,
     ConvTranspose2x,
@@ -23,7 +24,6 @@ from jaxdeblur.models.layers import (
     upsample_bilinear_2x,
 )
 from jaxdeblur.models.resnet import ResNet
-from jaxdeblur.models.variants import Norm, he_normal, lecun_normal_transposed, make_norm, output_options, put_out
 
 ENCODER = "backbone"  # its name among the variables; what torchvision's ResNet-50 fills
 

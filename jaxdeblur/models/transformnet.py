@@ -9,9 +9,8 @@ import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
 
-from jaxdeblur.models import convolutions
-from jaxdeblur.models.layers import PYTORCH_INIT, ConvTranspose2x, at_multiple_of, conv, rematerialised
-from jaxdeblur.models.variants import (
+from jaxdeblur.models.cpu import conv as convolutions
+from jaxdeblur.models.heads import (
     Norm,
     he_normal,
     he_normal_transposed,
@@ -20,6 +19,7 @@ from jaxdeblur.models.variants import (
     put_out,
     zeros,
 )
+from jaxdeblur.models.layers import PYTORCH_INIT, ConvTranspose2x, at_multiple_of, conv, rematerialised
 
 
 class ResidualBlock(nn.Module):

@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
 
-from jaxdeblur.models import convolutions, layers
+from jaxdeblur.models import layers
+from jaxdeblur.models.cpu import conv as convolutions
+from jaxdeblur.models.cpu.polyphase import depth_to_space, space_to_depth
 from jaxdeblur.models.layers import at_multiple_of, rematerialised
-from jaxdeblur.models.phases import depth_to_space, space_to_depth
 
 conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.he_normal())
 zero_conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.zeros)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur.models.convolution_gradients import Padding
+from jaxdeblur.models.cpu.im2col_gradients import Padding
 
 TILE = 4  # outputs along each side that share their products
 SUMS = 6  # along each side of a tile

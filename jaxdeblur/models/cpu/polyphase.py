@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur.models.convolution_gradients import Padding
+from jaxdeblur.models.cpu.im2col_gradients import Padding
 
 FEW_CHANNELS = 8
 

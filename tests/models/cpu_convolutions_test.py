@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdeblur.models import build_model, columns, convolution_gradients, convolutions, phases, winograd
+from jaxdeblur.models import build_model
+from jaxdeblur.models.cpu import column_split, conv, im2col_gradients, polyphase, winograd
 
 # Batch, height, width, channels in, channels out, kernel, stride, padding (None: half the kernel).
 CASES = {
@@ -40,8 +41,8 @@ def both(case, dtype):
 
     def run(fast):
         def convolve(x, kernel):
-            with convolutions.forms(fast=fast):
-                return convolutions.convolve(x, kernel, stride, padding)
+            with conv.forms(fast=fast):
+                return conv.convolve(x, kernel, stride, padding)
 
         y, gradients = jax.vjp(convolve, x, kernel)
         return (convolve(x, kernel), y, *gradients(jnp.asarray(np.random.default_rng(1).normal(size=y.shape), dtype)))
@@ -80,9 +81,9 @@ def test_the_cases_cover_every_form():
         "winograd": [case for case in CASES if winograd.pays(*shapes(case)[:2], differentiated=True)],
         "winograd, alone": [case for case in CASES if winograd.pays(*shapes(case)[:2], differentiated=False)],
         "winograd, gradients": [case for case in CASES if winograd.gradients_pay(*shapes(case)[:2])],
-        "columns": [case for case in CASES if columns.pays(shapes(case)[1])],
-        "phases": [case for case in CASES if phases.pays(shapes(case)[0], shapes(case)[1], shapes(case)[3])],
-        "small": [case for case in CASES if convolution_gradients.is_small((*CASES[case][:3], CASES[case][4]))],
+        "columns": [case for case in CASES if column_split.pays(shapes(case)[1])],
+        "phases": [case for case in CASES if polyphase.pays(shapes(case)[0], shapes(case)[1], shapes(case)[3])],
+        "small": [case for case in CASES if im2col_gradients.is_small((*CASES[case][:3], CASES[case][4]))],
     }
     assert found == {
         "winograd": [case for case in CASES if case.startswith("many channels")],
@@ -126,6 +127,6 @@ def test_half_precision_is_plain():
 
 def test_the_switch_ends_with_its_block():
     """Also after an error: what is traced later is fast again."""
-    with pytest.raises(RuntimeError), convolutions.forms(fast=False):
+    with pytest.raises(RuntimeError), conv.forms(fast=False):
         raise RuntimeError
     assert "concatenate" in operations(True, "cpu")

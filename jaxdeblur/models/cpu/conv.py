@@ -13,9 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxdeblur.models import columns, convolution_gradients, phases, winograd
 from jaxdeblur.models.borders import clear_outside
-from jaxdeblur.models.convolution_gradients import Padding
+from jaxdeblur.models.cpu import column_split, im2col_gradients, polyphase, winograd
+from jaxdeblur.models.cpu.im2col_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
 # Holds while a network is traced, as jax.default_matmul_precision does: an argument would go through every layer.
@@ -91,10 +91,10 @@ def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding, dif
         return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
     if stride == 1 and winograd.pays(x.shape, kernel.shape, differentiated=differentiated):
         return winograd.convolve(x, kernel, padding)
-    if stride == 1 and columns.pays(kernel.shape):
-        return columns.convolve(x, kernel, padding)
-    if phases.pays(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
-        return phases.convolve(x, kernel, stride, _fast_stride_1)
+    if stride == 1 and column_split.pays(kernel.shape):
+        return column_split.convolve(x, kernel, padding)
+    if polyphase.pays(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
+        return polyphase.convolve(x, kernel, stride, _fast_stride_1)
     return _plain(x, kernel, stride=stride, padding=padding)
 
 
@@ -106,14 +106,14 @@ def _fast_gradients(
     size = kernel.shape[0]
     if size == 1:
         return _pointwise_gradients(x, kernel, gradient, stride)
-    if phases.pays(x.shape, kernel.shape, padding):
-        by_phases = partial(phases.convolve, stride=stride, convolve=_fast_stride_1)
+    if polyphase.pays(x.shape, kernel.shape, padding):
+        by_phases = partial(polyphase.convolve, stride=stride, convolve=_fast_stride_1)
         return jax.vjp(by_phases, x, kernel)[1](gradient)
     if stride == 1 and winograd.gradients_pay(x.shape, kernel.shape):
         return winograd.gradients(x, kernel, gradient, padding)
-    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, size, stride, padding)
-    if stride == 1 and convolution_gradients.is_small(gradient.shape):
-        return convolution_gradients.input_gradient(x.shape, kernel, gradient, padding), kernel_gradient
+    kernel_gradient = im2col_gradients.kernel_gradient(x, gradient, size, stride, padding)
+    if stride == 1 and im2col_gradients.is_small(gradient.shape):
+        return im2col_gradients.input_gradient(x.shape, kernel, gradient, padding), kernel_gradient
     (input_gradient,) = jax.vjp(lambda x: _plain(x, kernel, stride=stride, padding=padding), x)[1](gradient)
     return input_gradient, kernel_gradient
 
@@ -121,7 +121,7 @@ def _fast_gradients(
 def _pointwise_gradients(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, stride: int
 ) -> tuple[jax.Array, jax.Array]:
-    kernel_gradient = convolution_gradients.kernel_gradient(x, gradient, 1, stride, ((0, 0), (0, 0)))
+    kernel_gradient = im2col_gradients.kernel_gradient(x, gradient, 1, stride, ((0, 0), (0, 0)))
     input_gradient = jnp.einsum("bhwd,cd->bhwc", gradient, kernel[0, 0])
     if stride > 1:
         spread = [

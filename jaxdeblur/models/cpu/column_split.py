@@ -8,8 +8,8 @@ On 2 cores, 2 images of 256x256, from 32 channels to 3: 9x9 takes 14 ms instead 
 import jax
 import jax.numpy as jnp
 
-from jaxdeblur.models.convolution_gradients import Padding
-from jaxdeblur.models.phases import FEW_CHANNELS
+from jaxdeblur.models.cpu.im2col_gradients import Padding
+from jaxdeblur.models.cpu.polyphase import FEW_CHANNELS
 
 
 def pays(kernel: tuple[int, ...]) -> bool:

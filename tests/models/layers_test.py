@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdeblur.models import layers, phases
+from jaxdeblur.models import layers
+from jaxdeblur.models.cpu import polyphase
 
 RNG = np.random.default_rng(0)
 
@@ -58,12 +59,12 @@ def test_upsample_is_linear_with_aligned_corners(height, width):
 def test_depth_to_space_orders_phases_by_row_then_column():
     x = jnp.arange(8.0).reshape(1, 1, 1, 8)  # four phases of two channels
     expected = np.array([[[0, 1], [2, 3]], [[4, 5], [6, 7]]], np.float32)
-    np.testing.assert_array_equal(phases.depth_to_space(x)[0], expected)
+    np.testing.assert_array_equal(polyphase.depth_to_space(x)[0], expected)
 
 
 def test_space_to_depth_undoes_depth_to_space():
     x = RNG.normal(size=(2, 3, 4, 8)).astype(np.float32)
-    np.testing.assert_array_equal(phases.space_to_depth(phases.depth_to_space(x)), x)
+    np.testing.assert_array_equal(polyphase.space_to_depth(polyphase.depth_to_space(x)), x)
 
 
 def test_fit_to_takes_the_first_row_away_and_adds_the_last():
