@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.console import say
-from jaxdeblur.data.scenes import VIDEOS
 from jaxdeblur.errors import InputError
 from jaxdeblur.inputs import find_inputs
 from jaxdeblur.outputs import RECORD, Job
+from jaxdeblur.synthesis.scenes import VIDEOS
 from jaxdeblur.video_encoding import CONTAINERS
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.images.decode import read_image
-from tests.frames_test import CLIP, write_video
+from tests.synthesis.frame_averaging_test import CLIP, write_video
 
 TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")

@@ -19,10 +19,10 @@ from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.prepared import open_prepared
-from jaxdeblur.data.regions import RegionRules
 from jaxdeblur.data.sources import PairSource
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.images.decode import resize_image
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.moving_patches import RegionRules
 
 SIDE, BATCH_SIZE = 256, 16
 WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"
@@ -55,7 +55,7 @@ def run_made_blur(root: Path, rounds: int) -> list[dict]:
 
     A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted. Needs OpenCV.
     """
-    from jaxdeblur.data import synthetic
+    from jaxdeblur.synthesis import exposure as synthetic
 
     photo = open_folder(root / "train", "blur", skip_bad=False)[0]["sharp"]
     noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)

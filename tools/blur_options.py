@@ -5,11 +5,11 @@ import dataclasses
 import os
 from pathlib import Path
 
-from jaxdeblur.data.capture import CaptureRules
-from jaxdeblur.data.ranges import Range
-from jaxdeblur.data.regions import ObjectRules, RegionRules
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.capture import CaptureRules
+from jaxdeblur.synthesis.moving_patches import ObjectRules, RegionRules
+from jaxdeblur.synthesis.ranges import Range
 
 VARIANTS = ("blur", "blur_gamma")
 SHARES = {"validation": 0.1, "test": 0.2}  # of the scenes

@@ -4,7 +4,7 @@
 
 Laid out like GOPRO_Large: one photograph is one sequence, and no photograph is in both `train` and `test`. The sharp
 images are windows of the photographs, untouched; the blurred ones resemble hand shake, with parallax and, in part, the
-noise of a sensor (`jaxdeblur/data/exposures.py`). The network that ships was trained on none of these photographs.
+noise of a sensor (`jaxdeblur/synthesis/exposure_sampling.py`). The network that ships was trained on none of these photographs.
 """
 
 import argparse
@@ -19,11 +19,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jaxdeblur.data.capture import CaptureRules
-from jaxdeblur.data.regions import RegionRules
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
 from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.capture import CaptureRules
+from jaxdeblur.synthesis.moving_patches import RegionRules
 
 # The names of scikit-image's photographs, and the files of scikit-learn's. scikit-image's `cat` is `chelsea` again, and
 # its stereo pair shows one scene: one of each.
@@ -89,9 +89,9 @@ def blur_photograph(
         side: of a random square window, pixels; 0: all of the photograph but its borders.
         shake: how the camera may move.
     """
-    from jaxdeblur.data.depth import DepthRules
-    from jaxdeblur.data.exposures import draw_exposure, make_exposure
-    from jaxdeblur.data.synthetic import Exposure, Sensor
+    from jaxdeblur.synthesis.exposure import Exposure, Sensor
+    from jaxdeblur.synthesis.exposure_sampling import draw_exposure, make_exposure
+    from jaxdeblur.synthesis.parallax import DepthRules
 
     exposure = Exposure(
         shake, RegionRules(count=0), Sensor(linear_noise=True), variants=("blur",), depth=DepthRules(RELIEF)

@@ -4,8 +4,8 @@
     python tools/synthesize_blur.py photos --input my_photographs --output data/made --exposures 4
 
 frames: every folder of images and every video below --input is a scene; windows of consecutive frames are averaged
-        (`jaxdeblur/data/frames.py`).
-photos: every image below --input is a scene; a camera shakes, regions move (`jaxdeblur/data/synthetic.py`).
+        (`jaxdeblur/synthesis/frame_averaging.py`).
+photos: every image below --input is a scene; a camera shakes, regions move (`jaxdeblur/synthesis/exposure.py`).
 
 Writes `{train,validation,test}/<scene>/{blur,blur_gamma,sharp}/<number>.png` and `made.json`, which says how. No scene
 is in two splits; two pictures of one thing are two scenes, so name such ones with --test or --validation, or keep one.
@@ -22,12 +22,12 @@ from types import FrameType
 import numpy as np
 from blur_options import SHARES, capture_rules, check_arguments, motion_rules, parse_arguments
 
-from jaxdeblur.data.frames import average_frames, read_frames, take_windows
-from jaxdeblur.data.made_pairs import Facts, Pairs, clear_output, write_data_set
-from jaxdeblur.data.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
 from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.synthesis.dataset_writer import Facts, Pairs, clear_output, write_data_set
+from jaxdeblur.synthesis.frame_averaging import average_frames, read_frames, take_windows
+from jaxdeblur.synthesis.scenes import SPLITS, Scene, assign_splits, find_photographs, find_sequences
 
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge shows as several
 
@@ -39,11 +39,11 @@ def expose_photographs(arguments: argparse.Namespace) -> Callable[[Scene, Facts]
         InputError: an argument is out of its range, or OpenCV is not installed.
     """
     require("cv2", "Blurring photographs")
-    from jaxdeblur.data.depth import DepthRules
-    from jaxdeblur.data.exposures import describe_exposure, draw_exposure, make_exposure
-    from jaxdeblur.data.outlines import find_outlines
-    from jaxdeblur.data.synthetic import Exposure, Sensor
-    from jaxdeblur.data.warping import largest_step
+    from jaxdeblur.synthesis.exposure import Exposure, Sensor
+    from jaxdeblur.synthesis.exposure_sampling import describe_exposure, draw_exposure, make_exposure
+    from jaxdeblur.synthesis.object_outlines import find_outlines
+    from jaxdeblur.synthesis.parallax import DepthRules
+    from jaxdeblur.synthesis.warping import largest_step
 
     shake, regions, objects = motion_rules(arguments)
     rules = capture_rules(arguments)

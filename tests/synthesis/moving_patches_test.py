@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from jaxdeblur.data import regions
-from jaxdeblur.data.regions import RegionRules
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import moving_patches
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.moving_patches import RegionRules
 
 
 def test_a_blob_without_harmonics_is_a_disc_with_a_soft_edge():
-    mask = regions.draw_blob(20.0, np.zeros(4), np.zeros(4), 4.0, 30)
+    mask = moving_patches.draw_blob(20.0, np.zeros(4), np.zeros(4), 4.0, 30)
     assert mask.shape == (61, 61)
     assert mask.dtype == np.float32
     assert mask.sum() == pytest.approx(np.pi * 20**2, rel=0.01)
@@ -20,7 +20,7 @@ def test_a_blob_without_harmonics_is_a_disc_with_a_soft_edge():
 
 def test_the_second_harmonic_stretches_the_blob():
     """Radius 20 * (1 + 0.3 cos 2a): 26 to the sides, 14 up and down."""
-    mask = regions.draw_blob(20.0, np.array([0.3, 0, 0, 0]), np.zeros(4), 2.0, 40)
+    mask = moving_patches.draw_blob(20.0, np.array([0.3, 0, 0, 0]), np.zeros(4), 2.0, 40)
     assert abs((mask[:, 40] > 0.5).sum() - 27) <= 2
     assert abs((mask[40] > 0.5).sum() - 51) <= 2
 
@@ -30,7 +30,7 @@ def test_regions_lie_inside_the_photograph(size):
     rules = RegionRules(count=2, radius=(0.05, 0.25), edge=3.0)
     areas = []
     for seed in range(40):
-        found = regions.sample_regions(np.random.default_rng(seed), rules, Shake(time_samples=5), size)
+        found = moving_patches.sample_regions(np.random.default_rng(seed), rules, Shake(time_samples=5), size)
         assert len(found) == 2
         for region in found:
             height, width = region.mask.shape
@@ -47,18 +47,18 @@ def test_regions_lie_inside_the_photograph(size):
 
 def test_regions_move_as_far_as_asked_and_rest_in_the_middle():
     rules = RegionRules(count=3, travel=(7.0, 7.0))
-    for region in regions.sample_regions(np.random.default_rng(0), rules, Shake(time_samples=9), (100, 100)):
+    for region in moving_patches.sample_regions(np.random.default_rng(0), rules, Shake(time_samples=9), (100, 100)):
         np.testing.assert_array_equal(region.path[4], 0)
         assert np.linalg.norm(np.diff(region.path, axis=0), axis=1).sum() == pytest.approx(7.0)
 
 
 def test_no_regions_are_the_default():
-    assert regions.sample_regions(np.random.default_rng(0), RegionRules(), Shake(), (4, 4)) == ()
+    assert moving_patches.sample_regions(np.random.default_rng(0), RegionRules(), Shake(), (4, 4)) == ()
 
 
 def test_photographs_too_small_for_regions_are_refused():
     with pytest.raises(InputError, match="30x12 pixels, too small for moving regions; expected at least 20"):
-        regions.sample_regions(np.random.default_rng(0), RegionRules(count=1), Shake(), (12, 30))
+        moving_patches.sample_regions(np.random.default_rng(0), RegionRules(count=1), Shake(), (12, 30))
 
 
 @pytest.mark.parametrize(

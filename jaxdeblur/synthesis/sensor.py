@@ -10,8 +10,8 @@ import math
 import cv2
 import numpy as np
 
-from jaxdeblur.data.frames import GAMMA
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.frame_averaging import GAMMA
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import math
 import cv2
 import numpy as np
 
-from jaxdeblur.data.ranges import Range, check_range
-from jaxdeblur.data.trajectories import move_points, project
+from jaxdeblur.synthesis.camera_shake import move_points, project
+from jaxdeblur.synthesis.ranges import Range, check_range
 
 _WAVES = 6
 _CYCLES = (0.4, 2.5)  # of a wave over the photograph's longer side

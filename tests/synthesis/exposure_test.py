@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from jaxdeblur.data import synthetic
-from jaxdeblur.data.regions import RegionRules
-from jaxdeblur.data.synthetic import Exposure, Motion, Sensor
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import exposure as synthetic
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.exposure import Exposure, Motion, Sensor
+from jaxdeblur.synthesis.moving_patches import RegionRules
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 STILL = Shake(time_samples=5, travel=(0.0, 0.0), roll=0.0, zoom=0.0)

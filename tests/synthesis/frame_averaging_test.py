@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data import frames
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
+from jaxdeblur.synthesis import frame_averaging
 
 CLIP = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
 
@@ -20,18 +20,18 @@ def grey(*values):
 
 
 def test_stored_values_are_averaged_and_rounded():
-    assert (frames.average_frames(grey(0, 1, 255))["blur"] == 85).all()  # 85.33
-    assert (frames.average_frames(grey(1, 1, 255))["blur"] == 86).all()  # 85.67: rounded, not cut
+    assert (frame_averaging.average_frames(grey(0, 1, 255))["blur"] == 85).all()  # 85.33
+    assert (frame_averaging.average_frames(grey(1, 1, 255))["blur"] == 86).all()  # 85.67: rounded, not cut
 
 
 def test_light_is_averaged_under_the_gamma_curve():
     """(0 + 0 + 1) / 3 of the light is 255 * (1/3)^(1/2.2) = 154.77 stored; 100 and twice 200 are 174.33."""
-    assert (frames.average_frames(grey(0, 255, 0))["blur_gamma"] == 155).all()
-    assert (frames.average_frames(grey(100, 200, 200))["blur_gamma"] == 174).all()
+    assert (frame_averaging.average_frames(grey(0, 255, 0))["blur_gamma"] == 155).all()
+    assert (frame_averaging.average_frames(grey(100, 200, 200))["blur_gamma"] == 174).all()
 
 
 def test_sharp_is_the_middle_frame():
-    made = frames.average_frames(grey(1, 2, 3, 4, 5), variants=("blur",))
+    made = frame_averaging.average_frames(grey(1, 2, 3, 4, 5), variants=("blur",))
     assert made.keys() == {"sharp", "blur"}
     assert (made["sharp"] == 3).all()
 
@@ -41,9 +41,9 @@ def test_real_frames_give_gopros_published_files(real_gopro):
     raw = Path(os.environ.get("JAXDEBLUR_GOPRO_RAW", real_gopro.parent / "gopro_raw_240fps")) / "GOPR0477_11_00"
     if not raw.is_dir():
         pytest.skip(f"{raw} holds no raw frames")
-    windows = list(frames.take_windows(frames.read_frames(sorted(raw.glob("*.png"))), 11, 11))
+    windows = list(frame_averaging.take_windows(frame_averaging.read_frames(sorted(raw.glob("*.png"))), 11, 11))
     assert len(windows) == 1
-    made = frames.average_frames(windows[0])
+    made = frame_averaging.average_frames(windows[0])
     for name in ("sharp", "blur_gamma", "blur"):
         published = read_image(real_gopro / "train" / "GOPR0477_11_00" / name / "000001.png")
         np.testing.assert_array_equal(made[name], published)
@@ -60,14 +60,14 @@ def test_real_frames_give_gopros_published_files(real_gopro):
     ],
 )
 def test_windows_follow_each_other(length, stride, expected):
-    windows = frames.take_windows(iter(grey(*range(7))), length, stride)
+    windows = frame_averaging.take_windows(iter(grey(*range(7))), length, stride)
     assert [tuple(int(frame[0, 0, 0]) for frame in window) for window in windows] == expected
 
 
 def test_windows_hold_no_more_frames_than_they_show():
     """The next window is read only when it is asked for."""
     read = []
-    windows = frames.take_windows((read.append(n) or frame for n, frame in enumerate(grey(*range(9)))), 3, 3)
+    windows = frame_averaging.take_windows((read.append(n) or frame for n, frame in enumerate(grey(*range(9)))), 3, 3)
     next(windows)
     assert read == [0, 1, 2]
 
@@ -75,14 +75,14 @@ def test_windows_hold_no_more_frames_than_they_show():
 def test_frames_of_two_sizes_are_refused():
     odd = [*grey(0, 1), np.zeros((3, 2, 3), np.uint8)]
     with pytest.raises(InputError, match="frame 3 has 2x3 pixels, those before 3x2"):
-        list(frames.take_windows(odd, 3, 3))
+        list(frame_averaging.take_windows(odd, 3, 3))
 
 
 def test_frames_are_read_in_the_order_given(tmp_path):
     paths = [tmp_path / f"{name}.png" for name in ("b", "a")]
     for path, frame in zip(paths, CLIP, strict=False):
         Image.fromarray(frame).save(path)
-    for read, frame in zip(frames.read_frames(paths), CLIP[:2], strict=True):
+    for read, frame in zip(frame_averaging.read_frames(paths), CLIP[:2], strict=True):
         np.testing.assert_array_equal(read, frame)
 
 
@@ -99,7 +99,7 @@ def write_video(path):
 
 def test_videos_are_read_frame_by_frame(tmp_path):
     write_video(tmp_path / "clip.mkv")
-    read = list(frames.read_frames(tmp_path / "clip.mkv"))
+    read = list(frame_averaging.read_frames(tmp_path / "clip.mkv"))
     np.testing.assert_array_equal(read, CLIP)
 
 
@@ -107,11 +107,11 @@ def test_damaged_videos_are_refused(tmp_path):
     pytest.importorskip("av")
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"clip\.mp4: cannot be read as a video"):
-        list(frames.read_frames(tmp_path / "clip.mp4"))
+        list(frame_averaging.read_frames(tmp_path / "clip.mp4"))
 
 
 def test_videos_without_pyav_name_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"clip\.mp4: .*jaxdeblur\[video\]") as error:
-        next(frames.read_frames(tmp_path / "clip.mp4"))
+        next(frame_averaging.read_frames(tmp_path / "clip.mp4"))
     assert error.value.code == "missing-extra"

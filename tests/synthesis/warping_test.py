@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data import warping
-from jaxdeblur.data.regions import Region
-from jaxdeblur.data.trajectories import Shake, project, sample_trajectory
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import warping
+from jaxdeblur.synthesis.camera_shake import Shake, project, sample_trajectory
+from jaxdeblur.synthesis.moving_patches import Region
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (60, 80, 3), np.uint8)

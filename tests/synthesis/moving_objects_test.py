@@ -9,12 +9,12 @@ import pytest
 import skimage.data
 from scipy import ndimage
 
-from jaxdeblur.data import exposures, objects, outlines, synthetic, warping
-from jaxdeblur.data.capture import CaptureRules
-from jaxdeblur.data.regions import ObjectRules, Region, RegionRules
-from jaxdeblur.data.synthetic import Exposure, Sensor
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import exposure, exposure_sampling, moving_objects, object_outlines, warping
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.capture import CaptureRules
+from jaxdeblur.synthesis.exposure import Exposure, Sensor
+from jaxdeblur.synthesis.moving_patches import ObjectRules, Region, RegionRules
 
 SIZE = (240, 320)
 Y, X = np.mgrid[: SIZE[0], : SIZE[1]]
@@ -32,13 +32,13 @@ def disc_photo(size=SIZE):
 
 
 PHOTO = disc_photo()
-FOUND = outlines.find_outlines(PHOTO)
+FOUND = object_outlines.find_outlines(PHOTO)
 
 
 def draw_disc(seed=0):
     """Return a shape of the disc's area that grows from within the disc, or None."""
     inside = ((FOUND.centers * SIZE[::-1] - (200, 110)) ** 2).sum(axis=1) < 35**2
-    return outlines.sample_shape(np.random.default_rng(seed), FOUND, np.flatnonzero(inside), DISC.sum())
+    return object_outlines.sample_shape(np.random.default_rng(seed), FOUND, np.flatnonzero(inside), DISC.sum())
 
 
 def test_superpixels_cover_the_photograph():
@@ -62,15 +62,15 @@ def test_shapes_follow_outlines():
 def test_shapes_without_an_outline_are_given_up():
     """A third of the disc's area in the texture around it, and photographs of one colour."""
     around = np.flatnonzero(~FOUND.at_edge & (FOUND.centers[:, 0] < 0.3))
-    assert outlines.sample_shape(np.random.default_rng(0), FOUND, around, DISC.sum() / 3) is None
-    plain = outlines.find_outlines(np.full((*SIZE, 3), 128, np.uint8))
-    assert outlines.sample_shape(np.random.default_rng(0), plain, np.arange(len(plain.areas)), 4000) is None
+    assert object_outlines.sample_shape(np.random.default_rng(0), FOUND, around, DISC.sum() / 3) is None
+    plain = object_outlines.find_outlines(np.full((*SIZE, 3), 128, np.uint8))
+    assert object_outlines.sample_shape(np.random.default_rng(0), plain, np.arange(len(plain.areas)), 4000) is None
 
 
 @pytest.mark.parametrize("scale", [0.5, 1, 4])
 def test_masks_are_shapes_at_the_photographs_size(scale):
     size = tuple(int(side * scale) for side in SIZE)
-    left, top, mask = outlines.soften(DISC, size)
+    left, top, mask = object_outlines.soften(DISC, size)
     assert mask.dtype == np.float32
     for border in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
         assert border.max() == 0
@@ -84,7 +84,7 @@ def test_masks_are_shapes_at_the_photographs_size(scale):
 def test_masks_lie_inside_the_photograph():
     shape = np.zeros((40, 50), bool)
     shape[1:39, 1:49] = True
-    left, top, mask = outlines.soften(shape, (80, 100))
+    left, top, mask = object_outlines.soften(shape, (80, 100))
     assert (left, top) == (0, 0)
     assert mask.shape == (80, 100)
     assert mask[0].max() == mask[:, -1].max() == 0
@@ -96,8 +96,8 @@ def region(mask, left, top, path=((0, 0),), turns=None):
 
 
 def test_nothing_of_an_object_is_left_behind_it():
-    left, top, mask = outlines.soften(draw_disc(), SIZE)
-    filled = objects.fill_behind(PHOTO, [region(mask, left, top)])
+    left, top, mask = object_outlines.soften(draw_disc(), SIZE)
+    filled = moving_objects.fill_behind(PHOTO, [region(mask, left, top)])
     assert PHOTO[..., 0].max() > 180
     assert filled[ndimage.binary_erosion(DISC, iterations=2), 0].max() < 90
     outside = np.ones(SIZE, bool)
@@ -105,7 +105,7 @@ def test_nothing_of_an_object_is_left_behind_it():
     np.testing.assert_array_equal(filled[outside], PHOTO[outside])
     assert PHOTO[DISC, 0].min() > 180  # the photograph itself is untouched
     patch = dataclasses.replace(region(mask, left, top), solid=False)
-    assert objects.fill_behind(PHOTO, [patch]) is PHOTO
+    assert moving_objects.fill_behind(PHOTO, [patch]) is PHOTO
 
 
 def test_surroundings_are_mirrored_at_a_straight_outline():
@@ -113,13 +113,13 @@ def test_surroundings_are_mirrored_at_a_straight_outline():
     photo = np.tile(np.arange(60, dtype=np.uint8)[np.newaxis, :, np.newaxis], (50, 1, 3))
     mask = np.zeros((30, 32), np.float32)
     mask[1:-1, 1:-1] = 1
-    filled = objects.fill_behind(photo, [region(mask, 20, 10)])
+    filled = moving_objects.fill_behind(photo, [region(mask, 20, 10)])
     np.testing.assert_array_equal(filled[25, 18:24, 0], [18, 19, 18, 17, 16, 15])
 
 
 def test_the_nearest_pixels_are_as_near_as_scipys():
     hole = np.uint8(DISC)
-    nearest = objects.nearest_outside(hole)
+    nearest = moving_objects.nearest_outside(hole)
     assert (hole[tuple(nearest)] == 0).all()
     distance = np.hypot(nearest[0] - Y, nearest[1] - X)
     np.testing.assert_allclose(distance, ndimage.distance_transform_edt(hole), atol=1.0)
@@ -128,7 +128,7 @@ def test_the_nearest_pixels_are_as_near_as_scipys():
 def test_turns_keep_the_middle_and_turn_clockwise_as_seen():
     """A quarter turn about (10, 20): right goes to below, as y points down; twice the size afterwards."""
     mask = np.zeros((5, 7), np.float32)
-    quarter, double = objects.turns(mask, 7, 18, np.array([np.pi / 2, 0]), np.array([1.0, 2.0]))
+    quarter, double = moving_objects.turns(mask, 7, 18, np.array([np.pi / 2, 0]), np.array([1.0, 2.0]))
     np.testing.assert_allclose(quarter @ [10, 20, 1], [10, 20, 1], atol=1e-9)
     np.testing.assert_allclose(quarter @ [13, 20, 1], [10, 23, 1], atol=1e-9)
     np.testing.assert_allclose(double @ [13, 19, 1], [16, 18, 1], atol=1e-9)
@@ -139,7 +139,7 @@ def test_objects_turn_and_shift_over_their_background():
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     mask = np.zeros((13, 13), np.float32)
     mask[1:-1, 1:-1] = 1
-    turned = objects.turns(mask, 50, 20, np.array([np.pi / 2]), np.array([1.0]))
+    turned = moving_objects.turns(mask, 50, 20, np.array([np.pi / 2]), np.array([1.0]))
     moved = region(mask, 50, 20, [(-30, 0)], turned)
     grey = np.full_like(photo, 128)
     camera = np.eye(3)[np.newaxis]
@@ -155,10 +155,10 @@ EXPOSURE = Exposure(SHAKE, RegionRules(1), Sensor(), ("blur",), objects=RULES)
 
 def test_objects_are_drawn_in_the_window_and_rest_in_the_middle():
     photo = skimage.data.astronaut()
-    found = outlines.find_outlines(photo)
+    found = object_outlines.find_outlines(photo)
     counts, replaced = [], 0
     for seed in range(40):
-        motion = synthetic.sample_motion(np.random.default_rng(seed), EXPOSURE, photo.shape[:2], 200, found)
+        motion = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, photo.shape[:2], 200, found)
         left, top, width, height = motion.window
         solid = [one for one in motion.regions if one.solid]
         for one in solid:
@@ -182,8 +182,8 @@ def test_objects_are_drawn_in_the_window_and_rest_in_the_middle():
 def test_objects_leave_the_other_draws_alone():
     without = dataclasses.replace(EXPOSURE, objects=ObjectRules())
     for seed in range(5):
-        one = synthetic.sample_motion(np.random.default_rng(seed), EXPOSURE, SIZE, 128, FOUND)
-        other = synthetic.sample_motion(np.random.default_rng(seed), without, SIZE, 128)
+        one = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, SIZE, 128, FOUND)
+        other = exposure.sample_motion(np.random.default_rng(seed), without, SIZE, 128)
         np.testing.assert_array_equal(one.cameras, other.cameras)
         assert (one.window, one.noise_seed) == (other.window, other.noise_seed)
         np.testing.assert_array_equal(one.regions[0].mask, other.regions[0].mask)
@@ -191,11 +191,11 @@ def test_objects_leave_the_other_draws_alone():
 
 def test_objects_blur_and_what_they_uncover_is_not_themselves():
     """The disc moves by 60 pixels: where it began, what lies behind is seen part of the time, and is not red."""
-    left, top, mask = outlines.soften(draw_disc(), SIZE)
+    left, top, mask = object_outlines.soften(draw_disc(), SIZE)
     path = np.column_stack([np.linspace(-30, 30, 9), np.zeros(9)])
     cameras = np.tile(np.eye(3), (9, 1, 1))
-    motion = synthetic.Motion(cameras, (region(mask, left, top, path),), (0, 0, *SIZE[::-1]), 0)
-    pair = synthetic.make_pair(PHOTO, motion, EXPOSURE)
+    motion = exposure.Motion(cameras, (region(mask, left, top, path),), (0, 0, *SIZE[::-1]), 0)
+    pair = exposure.make_pair(PHOTO, motion, EXPOSURE)
     np.testing.assert_array_equal(pair["sharp"], PHOTO)
     red = pair["blur"][110, :, 0].astype(float)
     assert red[200 - 40] == pytest.approx(40 + 5 / 9 * 170, abs=30)  # covered in five of the nine instants
@@ -205,15 +205,15 @@ def test_objects_blur_and_what_they_uncover_is_not_themselves():
 
 def test_still_exposures_have_no_objects_and_facts_name_them():
     rules = CaptureRules(still_share=1.0)
-    capture, motion = exposures.draw_exposure([1], EXPOSURE, rules, SIZE, 128, FOUND)
-    pair = exposures.make_exposure(PHOTO, capture, motion, EXPOSURE, 128)
+    capture, motion = exposure_sampling.draw_exposure([1], EXPOSURE, rules, SIZE, 128, FOUND)
+    pair = exposure_sampling.make_exposure(PHOTO, capture, motion, EXPOSURE, 128)
     np.testing.assert_array_equal(pair["blur"], pair["sharp"])
     small = dataclasses.replace(RULES, count=5, radius=(0.05, 0.2))
     many = dataclasses.replace(EXPOSURE, objects=small)
     facts = []
     for seed in range(12):
-        capture, motion = exposures.draw_exposure([seed], many, CaptureRules(), SIZE, 200, FOUND)
-        facts.append(exposures.describe_exposure(capture, motion))
+        capture, motion = exposure_sampling.draw_exposure([seed], many, CaptureRules(), SIZE, 200, FOUND)
+        facts.append(exposure_sampling.describe_exposure(capture, motion))
     assert sum(one.get("objects", 0) for one in facts) > 0
     assert sum(one.get("objects_replaced", 0) for one in facts) > 0  # the photograph has one outline only
 
@@ -221,7 +221,7 @@ def test_still_exposures_have_no_objects_and_facts_name_them():
 def test_photographs_without_scikit_image_have_no_outlines(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(InputError, match="made-blur") as caught:
-        outlines.find_outlines(PHOTO)
+        object_outlines.find_outlines(PHOTO)
     assert caught.value.code == "scikit-image-missing"
 
 

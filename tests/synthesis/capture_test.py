@@ -7,9 +7,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jaxdeblur.data import capture
-from jaxdeblur.data.capture import Capture, CaptureRules
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import capture
+from jaxdeblur.synthesis.capture import Capture, CaptureRules
 
 WIDE = CaptureRules(
     still_share=0.1,

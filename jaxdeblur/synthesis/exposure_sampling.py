@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdeblur.data.capture import Capture, CaptureRules, compress, reduce_image, reduced_size, sample_capture
-from jaxdeblur.data.outlines import Outlines
-from jaxdeblur.data.synthetic import Exposure, Motion, make_pair, sample_motion
-from jaxdeblur.data.trajectories import move_points
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.camera_shake import move_points
+from jaxdeblur.synthesis.capture import Capture, CaptureRules, compress, reduce_image, reduced_size, sample_capture
+from jaxdeblur.synthesis.exposure import Exposure, Motion, make_pair, sample_motion
+from jaxdeblur.synthesis.object_outlines import Outlines
 
 _CAPTURE_STREAM = 1  # appended to an exposure's seed: motion is the same whatever else is drawn
 _FITS = tuple(step / 10 for step in range(10, -1, -1))  # powers of the factors of reduction, tried in turn

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from jaxdeblur.data.ranges import Range, check_range
-from jaxdeblur.data.trajectories import Shake, check_travel, sample_shift
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.camera_shake import Shake, check_travel, sample_shift
+from jaxdeblur.synthesis.ranges import Range, check_range
 
 _HARMONICS = np.arange(2, 6)  # 2 stretches the disc, the others make its outline uneven
 _LEAST_SIDE = 16  # pixels: a photograph that is smaller has no room for a shape

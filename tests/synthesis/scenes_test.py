@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data import scenes
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import scenes
 
 
 def write(folder, *names, size=(8, 6)):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from jaxdeblur.data.outlines import Outlines, sample_shape, soften
-from jaxdeblur.data.regions import ObjectRules, Region
-from jaxdeblur.data.trajectories import Shake, sample_shift
+from jaxdeblur.synthesis.camera_shake import Shake, sample_shift
+from jaxdeblur.synthesis.moving_patches import ObjectRules, Region
+from jaxdeblur.synthesis.object_outlines import Outlines, sample_shape, soften
 
 _REACH = 48  # pixels around an object that what lies behind it is made from; objects seldom uncover more
 

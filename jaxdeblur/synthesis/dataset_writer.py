@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jaxdeblur.data.scenes import SPLITS, Scene
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import code_version, write_json
+from jaxdeblur.synthesis.scenes import SPLITS, Scene
 
 Facts = dict[str, float | str | list]
 Pairs = Iterator[dict[str, np.ndarray]]

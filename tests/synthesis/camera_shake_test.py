@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxdeblur.data import trajectories
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import camera_shake
+from jaxdeblur.synthesis.camera_shake import Shake
 
 SIZE = (61, 81)  # the middle pixel is x 40, y 30
 CENTER = np.array([[40.0, 30.0]])
@@ -13,7 +13,7 @@ CENTER = np.array([[40.0, 30.0]])
 
 def view(*motion, points=CENTER, focal=100.0):
     """Return where points of one camera's image lie in the photograph."""
-    return trajectories.move_points(trajectories.project(np.array([motion]), focal, SIZE), np.array(points, float))[0]
+    return camera_shake.move_points(camera_shake.project(np.array([motion]), focal, SIZE), np.array(points, float))[0]
 
 
 def test_translations_shift_everything_alike():
@@ -24,9 +24,9 @@ def test_translations_shift_everything_alike():
 def test_near_planes_shift_and_grow_more():
     """At half the distance, nearness 2: twice the shift, and a tenth closer is a fifth of the way."""
     path = np.array([[0, 0, 0, 0.03, -0.02, 0], [0, 0, 0, 0, 0, 0.1]])
-    views = trajectories.project(path, 100.0, SIZE, nearness=2.0)
-    np.testing.assert_allclose(trajectories.move_points(views, CENTER)[0], [[46, 26]], atol=1e-9)
-    np.testing.assert_allclose(trajectories.move_points(views, np.array([[80.0, 30.0]]))[1], [[72, 30]], atol=1e-9)
+    views = camera_shake.project(path, 100.0, SIZE, nearness=2.0)
+    np.testing.assert_allclose(camera_shake.move_points(views, CENTER)[0], [[46, 26]], atol=1e-9)
+    np.testing.assert_allclose(camera_shake.move_points(views, np.array([[80.0, 30.0]]))[1], [[72, 30]], atol=1e-9)
 
 
 def test_a_camera_that_comes_closer_sees_less():
@@ -54,10 +54,10 @@ def test_paths_rest_in_the_middle_and_have_the_length_asked_for():
     shake = Shake(time_samples=31, travel=(5.0, 9.0), roll=0.0, zoom=0.0)
     lengths = []
     for seed in range(100):
-        path = trajectories.sample_trajectory(np.random.default_rng(seed), shake, 1000.0)
+        path = camera_shake.sample_trajectory(np.random.default_rng(seed), shake, 1000.0)
         assert path.shape == (31, 6)
         np.testing.assert_array_equal(path[15], 0)
-        track = trajectories.move_points(trajectories.project(path, 1000.0, SIZE), CENTER)[:, 0]
+        track = camera_shake.move_points(camera_shake.project(path, 1000.0, SIZE), CENTER)[:, 0]
         lengths.append(np.linalg.norm(np.diff(track, axis=0), axis=1).sum())
     assert min(lengths) == pytest.approx(5, abs=0.5)
     assert max(lengths) == pytest.approx(9, abs=0.5)
@@ -66,13 +66,13 @@ def test_paths_rest_in_the_middle_and_have_the_length_asked_for():
 
 
 def test_all_six_degrees_of_freedom_are_used():
-    path = trajectories.sample_trajectory(np.random.default_rng(0), Shake(), 1000.0)
+    path = camera_shake.sample_trajectory(np.random.default_rng(0), Shake(), 1000.0)
     assert (np.ptp(path, axis=0) > 1e-5).all()
 
 
 def test_roll_and_zoom_spread_as_asked():
     shake = Shake(time_samples=15, roll=2.0, zoom=0.01)
-    paths = [trajectories.sample_trajectory(np.random.default_rng(seed), shake, 1000.0) for seed in range(300)]
+    paths = [camera_shake.sample_trajectory(np.random.default_rng(seed), shake, 1000.0) for seed in range(300)]
     extents = np.ptp(np.array(paths), axis=1)
     assert np.degrees(np.sqrt((extents[:, 2] ** 2).mean())) == pytest.approx(2.0, rel=0.15)
     assert np.sqrt((extents[:, 5] ** 2).mean()) == pytest.approx(0.01, rel=0.15)
@@ -80,7 +80,7 @@ def test_roll_and_zoom_spread_as_asked():
 
 def test_without_forces_the_path_is_straight_and_even():
     shake = Shake(time_samples=11, jitter=0.0, pull=0.0, jerks=0.0)
-    steps = np.diff(trajectories.sample_shift(np.random.default_rng(0), shake, (10.0, 10.0)), axis=0)
+    steps = np.diff(camera_shake.sample_shift(np.random.default_rng(0), shake, (10.0, 10.0)), axis=0)
     np.testing.assert_allclose(steps, np.tile(steps[:1], (10, 1)), atol=1e-9)
     assert np.linalg.norm(steps[0]) == pytest.approx(1.0)
 
@@ -90,9 +90,9 @@ def test_log_uniform_lengths_are_short_as_often_as_long():
     shake = Shake(time_samples=5, travel=(1.0, 100.0), roll=0.0, zoom=0.0, log_travel=True)
     lengths = []
     for seed in range(400):
-        shift = trajectories.sample_shift(np.random.default_rng(seed), shake, shake.travel)
-        path = trajectories.sample_trajectory(np.random.default_rng(seed), shake, 1e4)
-        track = trajectories.move_points(trajectories.project(path, 1e4, SIZE), CENTER)[:, 0]
+        shift = camera_shake.sample_shift(np.random.default_rng(seed), shake, shake.travel)
+        path = camera_shake.sample_trajectory(np.random.default_rng(seed), shake, 1e4)
+        track = camera_shake.move_points(camera_shake.project(path, 1e4, SIZE), CENTER)[:, 0]
         lengths.append([np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for points in (shift, track)])
     assert np.min(lengths) > 0.99
     assert np.max(lengths) < 101
@@ -110,7 +110,7 @@ def test_jerks_reverse_the_motion_at_the_rate_asked_for():
     shake = Shake(time_samples=41, jitter=0.0, pull=0.0, jerks=2.0)
     reversals, together = 0, True
     for seed in range(200):
-        steps = np.diff(trajectories.inertial_walks(np.random.default_rng(seed), shake, 3), axis=0)
+        steps = np.diff(camera_shake.inertial_walks(np.random.default_rng(seed), shake, 3), axis=0)
         jerked = (steps[1:] * steps[:-1].conj()).real < 0
         reversals += jerked[:, 0].sum()
         together &= (jerked == jerked[:, :1]).all()
@@ -122,7 +122,7 @@ def test_jitter_bends_and_pull_brings_back():
     straight = Shake(time_samples=31, jitter=0.0, pull=0.0, jerks=0.0)
     bent = Shake(time_samples=31, jitter=1.0, pull=0.0, jerks=0.0)
     back = Shake(time_samples=31, jitter=0.0, pull=9.0, jerks=0.0)  # a swing of period 2 pi / 3: back at pi / 3 = 1.05
-    ends = [np.abs(trajectories.inertial_walks(np.random.default_rng(1), s, 200)[-1]) for s in (straight, bent, back)]
+    ends = [np.abs(camera_shake.inertial_walks(np.random.default_rng(1), s, 200)[-1]) for s in (straight, bent, back)]
     np.testing.assert_allclose(ends[0], 1)
     assert ends[1].std() > 0.2
     assert ends[2].max() < 0.1
@@ -130,7 +130,7 @@ def test_jitter_bends_and_pull_brings_back():
 
 def test_paths_repeat_by_seed():
     first, again, other = (
-        trajectories.sample_trajectory(np.random.default_rng(seed), Shake(), 500.0) for seed in (1, 1, 2)
+        camera_shake.sample_trajectory(np.random.default_rng(seed), Shake(), 500.0) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from jaxdeblur.data.depth import Depth, refine
-from jaxdeblur.data.regions import Region, rectangle
-from jaxdeblur.data.trajectories import move_points
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.camera_shake import move_points
+from jaxdeblur.synthesis.moving_patches import Region, rectangle
+from jaxdeblur.synthesis.parallax import Depth, refine
 
 Window = tuple[int, int, int, int]
 ToLight = Callable[[np.ndarray], np.ndarray]

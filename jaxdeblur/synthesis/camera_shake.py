@@ -11,8 +11,8 @@ import math
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxdeblur.data.ranges import check_log_range, log_uniform
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.ranges import check_log_range, log_uniform
 
 
 @dataclasses.dataclass(frozen=True)

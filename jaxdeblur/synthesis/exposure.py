@@ -12,16 +12,16 @@ import dataclasses
 import cv2
 import numpy as np
 
-from jaxdeblur.data.depth import Depth, DepthRules, sample_depth
-from jaxdeblur.data.frames import GAMMA
-from jaxdeblur.data.objects import fill_behind, sample_objects
-from jaxdeblur.data.outlines import Outlines
-from jaxdeblur.data.ranges import check_log_range
-from jaxdeblur.data.regions import ObjectRules, Region, RegionRules, sample_regions
-from jaxdeblur.data.sensor import Sensor, develop, to_light
-from jaxdeblur.data.trajectories import Shake, move_points, project, sample_trajectory
-from jaxdeblur.data.warping import Window, integrate, safe_window
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.camera_shake import Shake, move_points, project, sample_trajectory
+from jaxdeblur.synthesis.frame_averaging import GAMMA
+from jaxdeblur.synthesis.moving_objects import fill_behind, sample_objects
+from jaxdeblur.synthesis.moving_patches import ObjectRules, Region, RegionRules, sample_regions
+from jaxdeblur.synthesis.object_outlines import Outlines
+from jaxdeblur.synthesis.parallax import Depth, DepthRules, sample_depth
+from jaxdeblur.synthesis.ranges import check_log_range
+from jaxdeblur.synthesis.sensor import Sensor, develop, to_light
+from jaxdeblur.synthesis.warping import Window, integrate, safe_window
 
 # Stored value = light^(1 / exponent). `blur` takes stored values for light, as GOPRO_Large's does.
 EXPONENTS = {"blur": 1.0, "blur_gamma": GAMMA}

@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.data.ranges import Range, check_log_range, check_range, check_share, log_uniform
+from jaxdeblur.synthesis.ranges import Range, check_log_range, check_range, check_share, log_uniform
 
 _HALF_CHROMA_SHARE = 0.25  # of compressed exposures; the others are stored as 4:2:0, as phones and most cameras do
 

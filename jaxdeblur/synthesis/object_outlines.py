@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from jaxdeblur.data.capture import reduce_image, reduced_size
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis.capture import reduce_image, reduced_size
 
 _LONGER_SIDE = 480  # pixels outlines are found at
 _SUPERPIXELS = 240

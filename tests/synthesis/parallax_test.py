@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxdeblur.data import depth, synthetic, warping
-from jaxdeblur.data.depth import Depth, DepthRules
-from jaxdeblur.data.regions import Region, RegionRules
-from jaxdeblur.data.synthetic import Exposure, Sensor
-from jaxdeblur.data.trajectories import Shake, project, sample_trajectory
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import exposure as synthetic
+from jaxdeblur.synthesis import parallax as depth
+from jaxdeblur.synthesis import warping
+from jaxdeblur.synthesis.camera_shake import Shake, project, sample_trajectory
+from jaxdeblur.synthesis.exposure import Exposure, Sensor
+from jaxdeblur.synthesis.moving_patches import Region, RegionRules
+from jaxdeblur.synthesis.parallax import Depth, DepthRules
 
 SIZE = (120, 160)
 PHOTO = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)

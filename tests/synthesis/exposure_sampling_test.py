@@ -7,12 +7,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jaxdeblur.data import exposures
-from jaxdeblur.data.capture import Capture, CaptureRules
-from jaxdeblur.data.regions import RegionRules
-from jaxdeblur.data.synthetic import Exposure, Sensor, make_pair, sample_motion
-from jaxdeblur.data.trajectories import Shake
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import exposure_sampling
+from jaxdeblur.synthesis.camera_shake import Shake
+from jaxdeblur.synthesis.capture import Capture, CaptureRules
+from jaxdeblur.synthesis.exposure import Exposure, Sensor, make_pair, sample_motion
+from jaxdeblur.synthesis.moving_patches import RegionRules
 
 PHOTO = skimage.data.astronaut()[:200, :240]
 SIZE = PHOTO.shape[:2]
@@ -21,8 +21,8 @@ MOVING = Exposure(Shake(5, (4.0, 8.0)), RegionRules(1, travel=(4.0, 8.0)), Senso
 
 
 def make(rules=NEUTRAL, exposure=MOVING, seed=0, side=64):
-    drawn, motion = exposures.draw_exposure([seed, 7], exposure, rules, SIZE, side)
-    return exposures.make_exposure(PHOTO, drawn, motion, exposure, side)
+    drawn, motion = exposure_sampling.draw_exposure([seed, 7], exposure, rules, SIZE, side)
+    return exposure_sampling.make_exposure(PHOTO, drawn, motion, exposure, side)
 
 
 def error(pair, name="blur"):
@@ -89,8 +89,8 @@ def test_noise_shrinks_with_the_pair():
 
 
 def test_whole_photographs_are_reduced():
-    drawn, motion = exposures.draw_exposure([0], MOVING, CaptureRules(reduce_after=(2.0, 2.0)), SIZE, 0)
-    pair = exposures.make_exposure(PHOTO, drawn, motion, MOVING, 0)
+    drawn, motion = exposure_sampling.draw_exposure([0], MOVING, CaptureRules(reduce_after=(2.0, 2.0)), SIZE, 0)
+    pair = exposure_sampling.make_exposure(PHOTO, drawn, motion, MOVING, 0)
     _, _, width, height = motion.window
     assert pair["sharp"].shape == pair["blur"].shape == (round(height / 2), round(width / 2), 3)
 
@@ -98,19 +98,19 @@ def test_whole_photographs_are_reduced():
 def test_photographs_are_reduced_only_as_far_as_the_window_fits():
     for rules in (CaptureRules(reduce=(4.0, 4.0)), CaptureRules(reduce=(4.0, 4.0), reduce_after=(3.0, 3.0))):
         for seed in range(10):
-            drawn, motion = exposures.draw_exposure([seed], MOVING, rules, SIZE, 64)
+            drawn, motion = exposure_sampling.draw_exposure([seed], MOVING, rules, SIZE, 64)
             assert 1 < drawn.reduce < 200 / 64
             left, top, width, height = motion.window
             assert width == height == round(64 * drawn.reduce_after)
             assert left + width <= round(SIZE[1] / drawn.reduce)
             assert top + height <= round(SIZE[0] / drawn.reduce)
-            assert exposures.make_exposure(PHOTO, drawn, motion, MOVING, 64)["blur"].shape == (64, 64, 3)
+            assert exposure_sampling.make_exposure(PHOTO, drawn, motion, MOVING, 64)["blur"].shape == (64, 64, 3)
 
 
 def test_windows_that_never_fit_are_refused():
     for rules in (CaptureRules(), CaptureRules(reduce=(1.0, 4.0))):
         with pytest.raises(InputError) as caught:
-            exposures.draw_exposure([0], MOVING, rules, SIZE, 199)
+            exposure_sampling.draw_exposure([0], MOVING, rules, SIZE, 199)
         assert caught.value.code == "photograph-too-small"
 
 
@@ -121,7 +121,9 @@ def test_one_folder_holds_both_domains():
         assert linear.keys() == {"sharp", "blur"}
         np.testing.assert_array_equal(linear["blur"], expected["blur_gamma"])
         assert (linear["blur"] != expected["blur"]).any()
-    drawn = [exposures.draw_exposure([seed], MOVING, CaptureRules(domain_mix=0.5), SIZE, 64)[0] for seed in range(20)]
+    drawn = [
+        exposure_sampling.draw_exposure([seed], MOVING, CaptureRules(domain_mix=0.5), SIZE, 64)[0] for seed in range(20)
+    ]
     assert {one.linear for one in drawn} == {False, True}
 
 
@@ -133,10 +135,10 @@ def test_compression_touches_blur_alone():
 
 
 def test_exposures_are_described_by_what_is_special_about_them():
-    _, motion = exposures.draw_exposure([0], MOVING, CaptureRules(), SIZE, 64)
-    about = exposures.describe_exposure(Capture(), motion)
+    _, motion = exposure_sampling.draw_exposure([0], MOVING, CaptureRules(), SIZE, 64)
+    about = exposure_sampling.describe_exposure(Capture(), motion)
     assert about.keys() == {"travel"}
     assert 3 < about["travel"] < 9
     special = Capture(still=True, reduce_after=2.0, jpeg_quality=80)
-    described = exposures.describe_exposure(special, motion.at_rest())
+    described = exposure_sampling.describe_exposure(special, motion.at_rest())
     assert described == {"travel": 0.0, "still": True, "reduce_after": 2.0, "jpeg_quality": 80}

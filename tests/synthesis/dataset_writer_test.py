@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdeblur.data import made_pairs
-from jaxdeblur.data.scenes import Scene
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
+from jaxdeblur.synthesis import dataset_writer
+from jaxdeblur.synthesis.scenes import Scene
 
 SCENES = [Scene(name, Path(f"{name}.png")) for name in "abc"]
 SPLITS = {"a": "train", "b": "test", "c": "train"}
@@ -21,7 +21,7 @@ def make(scene, facts):
 
 
 def write(output, make=make, workers=2):
-    return made_pairs.write_data_set(output, SCENES, SPLITS, make, {"seed": 7}, total=None, workers=workers)
+    return dataset_writer.write_data_set(output, SCENES, SPLITS, make, {"seed": 7}, total=None, workers=workers)
 
 
 def test_pairs_lie_in_gopros_layout(tmp_path):

@@ -1,0 +1,1 @@
+"""Synthetic blur from sharp photographs, videos and frame sequences."""
