@@ -4,7 +4,8 @@
 
 Laid out like GOPRO_Large: one photograph is one sequence, and no photograph is in both `train` and `test`. The sharp
 images are windows of the photographs, untouched; the blurred ones resemble hand shake, with parallax and, in part, the
-noise of a sensor (`jaxdeblur/synthesis/exposure_sampling.py`). The network that ships was trained on none of these photographs.
+noise of a sensor (`jaxdeblur/synthesis/exposure_sampling.py`). The network that ships was trained on none of these
+photographs.
 """
 
 import argparse
