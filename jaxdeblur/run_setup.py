@@ -17,11 +17,11 @@ from ml_collections import ConfigDict
 from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.checkpoint_files import set_damaged_aside
 from jaxdeblur.config import check_config, to_plain
-from jaxdeblur.data.folders import FolderSource
-from jaxdeblur.data.image_memory import ImageMemory
+from jaxdeblur.data.array_records import PreparedSource
+from jaxdeblur.data.image_cache import ImageMemory
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
+from jaxdeblur.data.paired_folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
-from jaxdeblur.data.prepared import PreparedSource
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluate import Evaluation

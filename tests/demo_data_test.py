@@ -12,7 +12,7 @@ import skimage.data
 import sklearn.datasets
 from PIL import Image
 
-from jaxdeblur.data.folders import read_image
+from jaxdeblur.data.paired_folders import read_image
 
 PHOTOGRAPHS_TSV = Path(__file__).parent.parent / "docs" / "photographs.tsv"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.images.decode import read_image
 from tests.synthesis.frame_averaging_test import CLIP, write_video

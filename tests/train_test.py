@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 from jaxdeblur import run_setup
 from jaxdeblur import train as train_module
 from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import load_network

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.console import say
-from jaxdeblur.data.folders import Pair, open_folder
+from jaxdeblur.data.array_records import open_prepared
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.mixture import Part
+from jaxdeblur.data.paired_folders import Pair, open_folder
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
-from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.images.decode import resize_image
 from jaxdeblur.synthesis.camera_shake import Shake

@@ -35,9 +35,9 @@ def main() -> None:
     """Prepare the data set, once for each of the sizes."""
     arguments = parse_arguments()
     # Imported here, so that --help and mistakes on the command line answer at once.
+    from jaxdeblur.data.array_records import open_folder_of_records
     from jaxdeblur.data.gopro.builder import GoproLarge
-    from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, config_name
-    from jaxdeblur.data.prepared import open_folder_of_records
+    from jaxdeblur.data.gopro.storage import DATA_SET, DATA_VERSION, config_name
 
     source, output = arguments.source.expanduser(), arguments.output.expanduser()
     if source.is_dir() and source.resolve() in (output.resolve(), *output.resolve().parents):

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.console import say
-from jaxdeblur.data.examples import InputOptions
-from jaxdeblur.data.folders import open_folder
-from jaxdeblur.data.prepared import is_prepared, open_prepared
+from jaxdeblur.data.array_records import is_prepared, open_prepared
+from jaxdeblur.data.augment import InputOptions
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.sources import PairSource, name_data_set
 from jaxdeblur.errors import InputError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
-from jaxdeblur.data.examples import InputOptions, read_example, resize_pair
+from jaxdeblur.data.augment import InputOptions, read_example, resize_pair
 from jaxdeblur.data.mixture import Part, place_example
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError

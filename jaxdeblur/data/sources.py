@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxdeblur.console import say
-from jaxdeblur.data.folders import FolderSource, open_folder
+from jaxdeblur.data.array_records import PreparedSource, is_prepared, open_prepared
 from jaxdeblur.data.gopro.archive import NUM_PAIRS
-from jaxdeblur.data.gopro.forms import DATA_SET
-from jaxdeblur.data.prepared import PreparedSource, is_prepared, open_prepared
+from jaxdeblur.data.gopro.storage import DATA_SET
+from jaxdeblur.data.paired_folders import FolderSource, open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.file_names import printable
 

@@ -95,7 +95,7 @@ if sys.argv[1] == "unknown":  # as for a user id that /etc/passwd does not list
         raise KeyError(f"getpwuid(): uid not found: {uid}")
     pwd.getpwuid = getpwuid
 import jax
-from jaxdeblur.data.scan import scan_files
+from jaxdeblur.data.file_scan import scan_files
 from jaxdeblur.runtime.compilation import use_compilation_cache
 assert use_compilation_cache("") is None
 assert use_compilation_cache("") is None

@@ -22,7 +22,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, PairFiles, plan_pairs
-from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, DATA_VERSION, FORMS, STORED_SIDE, config_name, read_pair
+from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, DATA_VERSION, FORMS, STORED_SIDE, config_name, read_pair
 from jaxdeblur.errors import InputError, list_problems
 
 SHARD_BYTES = 2**28  # TFDS keeps a shard's examples in memory until its file is closed

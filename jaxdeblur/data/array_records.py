@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeblur.data.folders import fingerprint
-from jaxdeblur.data.gopro.forms import DATA_SET, DATA_VERSION, STORED_FILTER, STORED_SIDE, TILE, config_name, cut_tiles
+from jaxdeblur.data.gopro.storage import (
+    DATA_SET,
+    DATA_VERSION,
+    STORED_FILTER,
+    STORED_SIDE,
+    TILE,
+    config_name,
+    cut_tiles,
+)
+from jaxdeblur.data.paired_folders import fingerprint
 from jaxdeblur.errors import InputError
 
 Window = tuple[slice, slice]

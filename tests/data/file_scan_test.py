@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data import scan
-from jaxdeblur.data.scan import FileScan, cache_file, scan_files
+from jaxdeblur.data import file_scan
+from jaxdeblur.data.file_scan import FileScan, cache_file, scan_files
 from tests.helpers.images import replace_unseen
 
 
@@ -89,7 +89,7 @@ def test_a_link_to_a_folder_shares_its_cache(folder, tmp_path, capsys):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"reader": "READER", "files": {"a.png": [1, 2]}}', "\x00"])
 def test_a_damaged_cache_costs_a_scan_and_one_line(folder, content, capsys):
     first = scan_all(folder)
-    cache_file(folder).write_text(content.replace("READER", scan.READER))
+    cache_file(folder).write_text(content.replace("READER", file_scan.READER))
     capsys.readouterr()
     assert scan_all(folder) == first
     told = capsys.readouterr().err.splitlines()
@@ -146,8 +146,8 @@ def test_what_was_scanned_before_an_interruption_is_kept(folder, monkeypatch):
             raise KeyboardInterrupt
         return scan_file(path)
 
-    scan_file = scan._scan_file
-    monkeypatch.setattr(scan, "_scan_file", interrupt)
+    scan_file = file_scan._scan_file
+    monkeypatch.setattr(file_scan, "_scan_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         scan_all(folder)
     assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png"]

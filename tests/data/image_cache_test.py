@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.image_memory import ImageMemory
+from jaxdeblur.data.image_cache import ImageMemory
 from jaxdeblur.errors import InputError
 
 

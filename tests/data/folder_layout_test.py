@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jaxdeblur.data.layout import Layout, read_layout
+from jaxdeblur.data.folder_layout import Layout, read_layout
 
 
 def make(root: Path, *names: str) -> Path:

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from jaxdeblur.data.prepared import Window
+from jaxdeblur.data.array_records import Window
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.images.decode import resize_image
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.folders import fingerprint, open_folder
+from jaxdeblur.data.paired_folders import fingerprint, open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
 from tests.helpers.images import save_noise, save_pair, write_pairs

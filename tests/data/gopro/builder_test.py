@@ -12,10 +12,10 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
+from jaxdeblur.data.array_records import open_folder_of_records
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
 from jaxdeblur.data.gopro.builder import GoproLarge, _alone
-from jaxdeblur.data.gopro.forms import BYTES_PER_PAIR, cut_tiles
-from jaxdeblur.data.prepared import open_folder_of_records
+from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, cut_tiles
 from jaxdeblur.errors import InputError
 from tests.helpers.images import write_pairs
 

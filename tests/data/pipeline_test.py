@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.array_records import open_prepared
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.pipeline import (
     InputOptions,
     check_sizes,
@@ -19,7 +20,6 @@ from jaxdeblur.data.pipeline import (
     make_train_batches,
     steps_per_epoch,
 )
-from jaxdeblur.data.prepared import open_prepared
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
 from tests.helpers.images import write_pairs

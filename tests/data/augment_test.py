@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.examples import InputOptions, read_example
+from jaxdeblur.data.augment import InputOptions, read_example
 
 PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
 

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxdeblur.data.folders import open_folder
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part, place_example
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
+from tests.data.pipeline_test import AUGMENTED, PLAIN, NumberedSource, batches, digests
 from tests.helpers.images import save_pair, write_pairs
-from tests.pipeline_test import AUGMENTED, PLAIN, NumberedSource, batches, digests
 
 ENTRY = {"root": "", "share": 0.5, "blur": "blur", "resize": 0, "rescale": (1.0, 1.0), "stretch": 1.0}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.console import say
-from jaxdeblur.data.layout import Layout, read_layout
-from jaxdeblur.data.scan import FileScan, scan_files
+from jaxdeblur.data.file_scan import FileScan, scan_files
+from jaxdeblur.data.folder_layout import Layout, read_layout
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.decode import SUFFIXES, read_image
 

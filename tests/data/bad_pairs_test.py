@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from tests.helpers.images import save_noise, save_pair
 

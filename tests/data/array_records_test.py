@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.examples import read_example
-from jaxdeblur.data.folders import open_folder
+from jaxdeblur.data.array_records import is_prepared, open_prepared
+from jaxdeblur.data.augment import read_example
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.mixture import open_part
+from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
-from jaxdeblur.data.prepared import is_prepared, open_prepared
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
