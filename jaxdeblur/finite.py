@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.train_state import TrainState
+from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.train_step import Stage
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxdeblur.metric_log import NUM_BINS, Histogram
+from jaxdeblur.runs.metric_log import NUM_BINS, Histogram
 
 # The shape of a histogram needs no more, and all values of a large network would need its size in memory anew.
 MOST_VALUES = 1 << 16

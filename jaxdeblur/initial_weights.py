@@ -11,11 +11,11 @@ from typing import Any
 import jax
 from flax import traverse_util
 
-from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.pretrained.catalogue import resolve_weights
-from jaxdeblur.train_state import init_variables
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.weights import (
     Shapes,
     check_fit,

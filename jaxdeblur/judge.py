@@ -21,7 +21,7 @@ from jaxdeblur.files import read_json, write_json
 from jaxdeblur.lpips import read_lpips
 from jaxdeblur.models import PLACED
 from jaxdeblur.predictor import Predictor
-from jaxdeblur.run_lock import wait_for_lock
+from jaxdeblur.runs.lock import wait_for_lock
 from jaxdeblur.runtime import processes
 from jaxdeblur.train_step import create_mesh, replicated
 

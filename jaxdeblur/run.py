@@ -6,22 +6,22 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxdeblur.checkpoint_files import check_disk_space
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
-from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
-from jaxdeblur.run_lock import RunLock
 from jaxdeblur.run_setup import Run, ScoredRun, open_run, open_scored_run
+from jaxdeblur.runs.checkpoint_files import check_disk_space
+from jaxdeblur.runs.lock import RunLock
+from jaxdeblur.runs.metric_log import MetricLog
+from jaxdeblur.runs.train_state import count_parameters
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.train import needs_validation, restore_or_create, train
-from jaxdeblur.train_state import count_parameters
 from jaxdeblur.train_step import replicated
 from jaxdeblur.weights import check_fit
 

@@ -12,8 +12,8 @@ from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.files import code_version
 from jaxdeblur.run_changes import ROOTS
-from jaxdeblur.run_folder import claim_run_folder
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runs.folder import claim_run_folder
+from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runtime import processes
 from jaxdeblur.weights import Shapes
 

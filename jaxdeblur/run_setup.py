@@ -14,8 +14,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.checkpoint_files import set_damaged_aside
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.data.array_records import PreparedSource
 from jaxdeblur.data.image_cache import ImageMemory
@@ -29,15 +27,17 @@ from jaxdeblur.file_names import require_utf8
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
-from jaxdeblur.metric_log import MetricLog
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.run_changes import check_scoring
 from jaxdeblur.run_facts import agree, claim_folder, data_facts, network_facts
-from jaxdeblur.run_folder import is_under_way
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runs.checkpoint_files import set_damaged_aside
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.folder import is_under_way
+from jaxdeblur.runs.lock import RunLock
+from jaxdeblur.runs.metric_log import MetricLog
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
 
 

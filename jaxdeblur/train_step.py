@@ -19,7 +19,7 @@ from jaxdeblur.histograms import Counts, count_values
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
-from jaxdeblur.train_state import TrainState, average
+from jaxdeblur.runs.train_state import TrainState, average
 
 TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array, Counts]]
 

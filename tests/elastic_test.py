@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdeblur.metric_log import read_metrics
+from jaxdeblur.runs.metric_log import read_metrics
 from tests.end_to_end_test import command, run, tiny
 from tests.helpers.images import write_pairs
 from tests.helpers.paths import ROOT
@@ -24,7 +24,7 @@ STEP = """
 import sys
 import jax, numpy as np
 from jaxdeblur.models import build_model
-from jaxdeblur.train_state import create_train_state
+from jaxdeblur.runs.train_state import create_train_state
 from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated, to_devices
 
 constant, sgd = {"name": "constant", "learning_rate": 1.0}, {"name": "sgd", "momentum": 0.0}

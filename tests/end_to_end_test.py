@@ -15,9 +15,9 @@ from PIL import Image
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.initial_weights import load_network
-from jaxdeblur.metric_log import read_metrics
 from jaxdeblur.metrics import image_metrics
 from jaxdeblur.run_setup import open_run
+from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights import fingerprint
 from tests.helpers.images import save_noise, save_pair, write_pairs
 from tests.helpers.paths import ROOT

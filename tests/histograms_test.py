@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.histograms import MOST_VALUES, count_values, name_histograms
-from jaxdeblur.metric_log import NUM_BINS
+from jaxdeblur.runs.metric_log import NUM_BINS
 
 RNG = np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import jax
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.metric_log import read_metrics
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights import fingerprint
 from tests.end_to_end_test import command, run, tiny
 from tests.helpers.paths import ROOT

@@ -18,7 +18,7 @@ import jaxdeblur
 from jaxdeblur import predict
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration import Restorer
-from jaxdeblur.train_state import init_variables
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.weights import write_weights
 from tests.helpers.images import save_noise
 from tests.restoration_test import SMALL, random_network

@@ -14,13 +14,13 @@ from flax import traverse_util
 from PIL import Image
 
 from jaxdeblur import restoration, tiles
-from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
 from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import PLACED, build_model, layers
 from jaxdeblur.restoration import Restorer
-from jaxdeblur.train_state import TrainState, init_variables
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.train_state import TrainState, init_variables
 from jaxdeblur.weights import write_weights
 
 SMALL = {

@@ -13,7 +13,7 @@ from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.run import train_and_evaluate
 from jaxdeblur.runtime.compilation import compile_program
-from tests.metric_log_test import read_events
+from tests.runs.metric_log_test import read_events
 
 
 class Compiled(logging.Handler):

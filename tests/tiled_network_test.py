@@ -12,8 +12,8 @@ from jaxdeblur.evaluate import Measures, evaluate
 from jaxdeblur.models import PLACED, build_model
 from jaxdeblur.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration import Restorer
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.tiled_network import TiledNetwork
-from jaxdeblur.train_state import init_variables
 from jaxdeblur.train_step import create_mesh
 from tests.restoration_test import SMALL, random_network, smooth_image
 

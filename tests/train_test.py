@@ -14,18 +14,18 @@ from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
 from jaxdeblur import train as train_module
-from jaxdeblur.checkpoint import Checkpoints
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
 from jaxdeblur.initial_weights import load_network
-from jaxdeblur.manifest import find_damage
-from jaxdeblur.metric_log import MetricLog, read_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import train_and_evaluate
 from jaxdeblur.run_setup import ScoredRun, open_run
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.checksums import find_damage
+from jaxdeblur.runs.metric_log import MetricLog, read_metrics
+from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.train import needs_validation, restore_or_create, train
-from jaxdeblur.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights import fingerprint
 from tests.helpers.images import replace_unseen, write_pairs

@@ -6,7 +6,7 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
-from jaxdeblur.train_state import init_variables
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.weights import fingerprint, from_torch, shapes_of
 
 MODEL = build_model("transformnet", width=2, num_blocks=1)

@@ -48,9 +48,9 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     from jaxdeblur.config import to_plain
     from jaxdeblur.inference import make_forward
     from jaxdeblur.models import build_model, trains_by_products
+    from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
     from jaxdeblur.runtime.malloc import keep_freed_memory
-    from jaxdeblur.train_state import create_train_state, init_variables
     from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
 
     keep_freed_memory()

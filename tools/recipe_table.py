@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.metric_log import read_metrics
+from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.statistics import interval
 
 DOCS = Path(__file__).parent.parent / "docs"

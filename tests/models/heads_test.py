@@ -15,7 +15,7 @@ from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import network_facts
-from jaxdeblur.train_state import init_variables
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.trained_network import read_network
 from jaxdeblur.weights import shapes_of, to_torch, write_weights
 

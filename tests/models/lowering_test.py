@@ -6,7 +6,7 @@ import pytest
 
 from jaxdeblur.inference import make_forward
 from jaxdeblur.models import ENCODERS, build_model
-from jaxdeblur.train_state import create_train_state, init_variables
+from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.train_step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages
 
 ORIGINAL = {

@@ -10,7 +10,7 @@ import pytest
 from random_weights import random_image, random_tensor
 
 from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.train_state import count_parameters, init_variables
+from jaxdeblur.runs.train_state import count_parameters, init_variables
 from jaxdeblur.weights import from_torch, shapes_of
 from tests.helpers.paths import ROOT
 

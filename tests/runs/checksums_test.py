@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 
-from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.checkpoint_files import set_damaged_aside
 from jaxdeblur.errors import InputError
-from jaxdeblur.manifest import find_damage
 from jaxdeblur.run import evaluate_run
+from jaxdeblur.runs.checkpoint_files import set_damaged_aside
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.train_step import abstract, create_mesh
-from tests.checkpoint_test import make_state, saved
+from tests.runs.checkpoints_test import make_state, saved
 from tests.train_test import log_without_clock, start
 
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_gets_its_name_after_its_manifest(tmp_path, monkeypatch):
         raise KeyError(f"killed while hashing {folder.name}")
 
     checkpoints = saved(tmp_path, {1: 20.0})
-    monkeypatch.setattr("jaxdeblur.checkpoint.write_manifest", die)
+    monkeypatch.setattr("jaxdeblur.runs.checkpoints.write_manifest", die)
     with pytest.raises(Exception, match=r"killed while hashing 2\.orbax"):  # noqa: PT012
         checkpoints.save(make_state(2), {"stage": 0, "losses": []})
         checkpoints.wait()

@@ -9,7 +9,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from jaxdeblur.metric_log import NUM_BINS, Histogram, MetricLog, read_metrics
+from jaxdeblur.runs.metric_log import NUM_BINS, Histogram, MetricLog, read_metrics
 
 
 def write(folder, steps, *, resume_step=0):
@@ -99,7 +99,7 @@ def test_tensorboard_holds_scalars_images_and_histograms(tmp_path):
 def test_pytorch_is_not_loaded_where_it_is_installed(tmp_path):
     (tmp_path / "torch.py").write_text("Tensor = object")
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import jaxdeblur.metric_log; "
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import jaxdeblur.runs.metric_log; "
         "loaded = 'torch' in sys.modules; import torch; sys.exit(loaded or torch.Tensor is not object)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -110,7 +110,7 @@ def test_another_thread_may_import_pytorch_meanwhile(tmp_path):
     code = f"""
 import importlib, sys, threading
 sys.path.insert(0, {str(tmp_path)!r})
-import jaxdeblur.metric_log as log
+import jaxdeblur.runs.metric_log as log
 found = []
 with log._hiding_pytorch():
     thread = threading.Thread(target=lambda: found.append(importlib.import_module("torch").Tensor))

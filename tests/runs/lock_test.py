@@ -10,12 +10,12 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.run_lock import RunLock, wait_for_lock
+from jaxdeblur.runs.lock import RunLock, wait_for_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runs.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.run_config import get_config
-from jaxdeblur.run_folder import claim_run_folder, open_run_folder
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runs.folder import claim_run_folder, open_run_folder
+from jaxdeblur.runs.lock import RunLock
 
 FACTS = {
     "data_sha256": {"train": "abc", "test": "t"},

@@ -15,7 +15,7 @@ import jax
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.manifest import add_to_manifest, find_damage
+from jaxdeblur.runs.checksums import add_to_manifest, find_damage
 
 # The file of a checkpoint that holds its validation PSNR: the place and form that orbax uses for metrics.
 SCORE_FILE = "metrics/metrics"

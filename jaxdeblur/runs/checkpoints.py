@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxdeblur.checkpoint_files import check_disk_space, explain_failed_write, inspect, read_score, write_score
 from jaxdeblur.errors import InputError
 from jaxdeblur.file_names import require_utf8
-from jaxdeblur.manifest import write_manifest
+from jaxdeblur.runs.checkpoint_files import check_disk_space, explain_failed_write, inspect, read_score, write_score
+from jaxdeblur.runs.checksums import write_manifest
+from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.runtime import processes
-from jaxdeblur.train_state import TrainState
 
 
 class Checkpoints:

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdeblur.checkpoint import Checkpoints
-from jaxdeblur.checkpoint_files import SCORE_FILE, explain_failed_write, set_damaged_aside
 from jaxdeblur.errors import InputError
-from jaxdeblur.manifest import find_damage
 from jaxdeblur.optimizer import Encoder, create_optimizer
-from jaxdeblur.train_state import TrainState
+from jaxdeblur.runs.checkpoint_files import SCORE_FILE, explain_failed_write, set_damaged_aside
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.checksums import find_damage
+from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.train_step import abstract, create_mesh
 
 
@@ -108,7 +108,7 @@ def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
     checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
-    monkeypatch.setattr("jaxdeblur.checkpoint.check_disk_space", lambda *arguments: None)
+    monkeypatch.setattr("jaxdeblur.runs.checkpoints.check_disk_space", lambda *arguments: None)
     state = make_state(2, size=2_000_000)
     noise = jnp.asarray(np.random.default_rng(0).normal(size=2_000_000).astype(np.float32))
     state = state.replace(params={"layer": {"kernel": noise}})
@@ -153,7 +153,7 @@ def test_another_error_is_not_taken_for_one_of_the_disk(tmp_path):
 def test_a_score_is_added_to_a_checkpoint_that_stays_good(tmp_path, monkeypatch):
     """Also when the process is killed between the score and the list of files that names it."""
     checkpoints = saved(tmp_path, {1: 20.0, 2: None})
-    monkeypatch.setattr("jaxdeblur.checkpoint_files.add_to_manifest", lambda folder, name: None)
+    monkeypatch.setattr("jaxdeblur.runs.checkpoint_files.add_to_manifest", lambda folder, name: None)
     checkpoints.record_validation(2, 21.5)
     assert find_damage(tmp_path / "1") == ""
     assert find_damage(tmp_path / "2", optional=SCORE_FILE) == ""

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config import to_plain
 from jaxdeblur.console import say
-from jaxdeblur.environment import describe_environment, environment_changes
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.run_changes import check_changes, describe_extension
-from jaxdeblur.run_lock import NAME as LOCK_NAME
-from jaxdeblur.run_lock import RunLock
+from jaxdeblur.runs.environment import describe_environment, environment_changes
+from jaxdeblur.runs.lock import NAME as LOCK_NAME
+from jaxdeblur.runs.lock import RunLock
 
 SCORED = ("validation", "test")
 

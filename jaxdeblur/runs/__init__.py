@@ -1,0 +1,1 @@
+"""A run's folder on disk: lock, config, checkpoints, metric log and facts."""
