@@ -53,7 +53,7 @@ def _config(arguments: Sequence[str], *, prog: str) -> None:
 
 
 def _weights(arguments: Sequence[str], *, prog: str) -> None:
-    from jaxdeblur.pretrained.listing import main
+    from jaxdeblur.weights.pretrained.listing import main
 
     main(arguments, prog=prog)
 

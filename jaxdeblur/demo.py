@@ -26,8 +26,8 @@ from jaxdeblur.file_names import shortened
 from jaxdeblur.images.metadata import profile_colours
 from jaxdeblur.images.photo import Photo, read_photo
 from jaxdeblur.images.save import write_photo
-from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 
 if TYPE_CHECKING:
     import gradio

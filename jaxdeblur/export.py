@@ -16,8 +16,8 @@ import numpy as np
 from jaxdeblur import __version__
 from jaxdeblur.errors import InputError
 from jaxdeblur.runtime.optional_packages import require
-from jaxdeblur.trained_network import TrainedNetwork
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.load import TrainedNetwork
+from jaxdeblur.weights.tensors import fingerprint
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = 1e-4  # of values in [0, 1]: a fortieth of a step of 8 bits

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxdeblur import evaluate, weights
+from jaxdeblur import evaluate
 from jaxdeblur.console import say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
 from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
@@ -24,6 +24,7 @@ from jaxdeblur.predictor import Predictor
 from jaxdeblur.runs.lock import wait_for_lock
 from jaxdeblur.runtime import processes
 from jaxdeblur.train_step import create_mesh, replicated
+from jaxdeblur.weights.tensors import fingerprint
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -207,7 +208,7 @@ def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path,
         history: file that each scoring of the test split is noted in.
         again: score anew what the records hold already.
     """
-    sha256 = weights.fingerprint(jax.device_get(chosen.variables))
+    sha256 = fingerprint(jax.device_get(chosen.variables))
     for protocol in judge.protocols:
         for split in protocol.sources:
             record = judge.protocol_record(protocol, split, chosen, sha256)

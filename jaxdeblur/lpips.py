@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.metrics import Score
-from jaxdeblur.weights import check_fit, read_weights
+from jaxdeblur.weights.safetensors import read_weights
+from jaxdeblur.weights.tensors import check_fit
 
 NETWORK = "lpips_alex"
 # AlexNet's convolutions: channels in and out, kernel, stride, padding. The second and third follow a pooling.

@@ -24,8 +24,8 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.photo import MAX_MEGAPIXELS
 from jaxdeblur.images.save import FILE_FORMATS
 from jaxdeblur.predict_plan import make_plan
-from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
+from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP
 
 PROG = "python -m jaxdeblur.predict"
 

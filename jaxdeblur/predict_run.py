@@ -16,7 +16,7 @@ from jaxdeblur.predict_plan import Plan
 from jaxdeblur.restoration import Restorer, load_model
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.tensors import fingerprint
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 SETTINGS = ("quality", "side_by_side", "self_ensemble", "resize", "dtype", "tile", "overlap")

@@ -20,11 +20,11 @@ from jaxdeblur.images.metadata import info_of
 from jaxdeblur.images.photo import photo_from_image
 from jaxdeblur.images.save import to_image
 from jaxdeblur.models import PLACED
-from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.tiled_network import TiledNetwork
 from jaxdeblur.tiles import OVERLAP
-from jaxdeblur.trained_network import read_network
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.pretrained.catalogue import resolve_weights
+from jaxdeblur.weights.tensors import fingerprint
 
 
 class Restorer:

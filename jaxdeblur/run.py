@@ -10,7 +10,6 @@ from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
-from jaxdeblur.initial_weights import load_network, network_shapes
 from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
@@ -23,7 +22,8 @@ from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_step import replicated
-from jaxdeblur.weights import check_fit
+from jaxdeblur.weights.initial import load_network, network_shapes
+from jaxdeblur.weights.tensors import check_fit
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:

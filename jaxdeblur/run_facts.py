@@ -15,7 +15,7 @@ from jaxdeblur.run_changes import ROOTS
 from jaxdeblur.runs.folder import claim_run_folder
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runtime import processes
-from jaxdeblur.weights import Shapes
+from jaxdeblur.weights.tensors import Shapes
 
 # What a run adds to its network's name, by a field of `model` and its value.
 VARIANTS = {("residual", True): "residual", ("norm", "none"): "without BatchNorm"}

@@ -25,7 +25,6 @@ from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluate import Evaluation
 from jaxdeblur.file_names import require_utf8
 from jaxdeblur.files import read_json
-from jaxdeblur.initial_weights import InitialWeights, network_shapes, read_initial_weights
 from jaxdeblur.judge import Judge, open_data, open_judge
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.run_changes import check_scoring
@@ -39,6 +38,7 @@ from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
+from jaxdeblur.weights.initial import InitialWeights, network_shapes, read_initial_weights
 
 
 @dataclasses.dataclass

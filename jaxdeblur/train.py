@@ -15,7 +15,6 @@ import numpy as np
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
 from jaxdeblur.errors import InputError
 from jaxdeblur.finite import check_finite, fetch_losses
-from jaxdeblur.initial_weights import fill
 from jaxdeblur.models import trains_by_products
 from jaxdeblur.run_setup import Run
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
@@ -31,6 +30,7 @@ from jaxdeblur.train_step import (
     replicated,
     to_devices,
 )
+from jaxdeblur.weights.initial import fill
 
 
 def restore_or_create(run: Run) -> tuple[TrainState, dict[str, Any]]:

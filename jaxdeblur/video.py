@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP
 from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
 from jaxdeblur.video_encoding import CONTAINERS
 from jaxdeblur.video_plan import VideoPlan, plan_videos
+from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP
 
 PROG = "python -m jaxdeblur.video"
 

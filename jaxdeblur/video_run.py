@@ -14,7 +14,7 @@ from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
 from jaxdeblur.video_plan import VideoPlan
 from jaxdeblur.video_source import require_pyav
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.tensors import fingerprint
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 SETTINGS = ("self_ensemble", "dtype", "tile", "overlap")

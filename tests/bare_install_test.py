@@ -17,10 +17,10 @@ from flax.traverse_util import unflatten_dict
 from packaging.requirements import Requirement
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.runtime.optional_packages import EXTRAS, require
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import save_noise, write_pairs
 from tests.helpers.paths import ROOT
 

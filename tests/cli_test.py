@@ -12,12 +12,12 @@ from PIL import Image
 
 from jaxdeblur import cli, demo, predict, recipes, video
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
-from jaxdeblur.pretrained.catalogue import SHIPPED
-from jaxdeblur.pretrained.listing import describe
 from jaxdeblur.recipes import find_recipe, recipe_folder
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.pretrained.catalogue import SHIPPED
+from jaxdeblur.weights.pretrained.listing import describe
+from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import save_noise
 from tests.restoration_test import SMALL
 

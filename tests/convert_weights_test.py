@@ -21,12 +21,13 @@ import convert_weights
 import numpy as np
 import pytest
 import safetensors
-import torch_files
 from random_weights import random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.weights import file_sha256, read_weights
+from jaxdeblur.files import file_sha256
+from jaxdeblur.weights import torch_files
+from jaxdeblur.weights.safetensors import read_weights
 from tests.helpers.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -15,10 +15,10 @@ import pytest
 from PIL import ExifTags, Image
 from random_weights import random_tensor
 
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration import load_restorer
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.safetensors import write_weights
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,11 +14,11 @@ from PIL import Image
 
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
-from jaxdeblur.initial_weights import load_network
 from jaxdeblur.metrics import image_metrics
 from jaxdeblur.run_setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.images import save_noise, save_pair, write_pairs
 from tests.helpers.paths import ROOT
 

@@ -16,9 +16,10 @@ from random_weights import random_image, random_tensor
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.export import FORMATS
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.weights import fingerprint, read_weights, write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.safetensors import read_weights, write_weights
+from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.paths import ROOT
 
 # The extra `export`; `test` has it too.

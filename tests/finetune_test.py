@@ -10,10 +10,10 @@ import pytest
 from flax import traverse_util
 
 from jaxdeblur.data.sources import DataOptions, open_sources
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.pretrained.catalogue import SHIPPED, find_shipped
-from jaxdeblur.weights import options_in, read_metadata, write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.pretrained.catalogue import SHIPPED, find_shipped
+from jaxdeblur.weights.safetensors import options_in, read_metadata, write_weights
 from tests.config_test import CONFIGS, load
 from tests.helpers.images import save_noise
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur import weights
 from jaxdeblur.config import to_plain
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import load_network
 from jaxdeblur.judge import open_judge
 from jaxdeblur.metrics import image_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.run_config import get_config
 from jaxdeblur.train_step import replicated
+from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.configs import make_tiny_config
 from tests.helpers.images import save_pair, write_pairs
 
@@ -175,7 +175,7 @@ def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):
     root, run, config = trained
     variables, network, _ = load_network(run)
     file = tmp_path / "network.safetensors"
-    weights.write_weights(file, variables, {"network": network, "source": "a test"})
+    write_weights(file, variables, {"network": network, "source": "a test"})
     for name, path in (("file", file), ("run", run)):
         evaluate_weights(config, tmp_path / name, path)
         ours, theirs = read(tmp_path / name, "test-full.json"), read(run, "test-full.json")

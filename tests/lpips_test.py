@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.lpips import LEAST_SIDE, SHAPES, lpips, read_lpips
-from jaxdeblur.weights import read_weights, write_weights
+from jaxdeblur.weights.safetensors import read_weights, write_weights
 
 # Shapes of the published files, by their names.
 ALEXNET = {

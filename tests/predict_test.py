@@ -19,7 +19,7 @@ from jaxdeblur import predict
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import save_noise
 from tests.restoration_test import SMALL, random_network
 

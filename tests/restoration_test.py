@@ -16,12 +16,12 @@ from PIL import Image
 from jaxdeblur import restoration, tiles
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.models import PLACED, build_model, layers
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import TrainState, init_variables
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.safetensors import write_weights
 
 SMALL = {
     "nafnet": {"width": 8, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},

@@ -17,7 +17,6 @@ from jaxdeblur import train as train_module
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
-from jaxdeblur.initial_weights import load_network
 from jaxdeblur.models import build_model
 from jaxdeblur.run import train_and_evaluate
 from jaxdeblur.run_setup import ScoredRun, open_run
@@ -27,7 +26,8 @@ from jaxdeblur.runs.metric_log import MetricLog, read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.train import needs_validation, restore_or_create, train
 from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.images import replace_unseen, write_pairs
 
 STAGES = [

@@ -14,7 +14,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.restoration import Restorer
 from jaxdeblur.video_plan import plan_videos
 from jaxdeblur.video_progress import progress_folder
-from jaxdeblur.weights import write_weights
+from jaxdeblur.weights.safetensors import write_weights
 from tests.clips_test import blocks, gray, read_clip, write_clip
 from tests.restoration_test import random_network, smooth_image
 

@@ -24,15 +24,19 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from torch_files import read_torch_file
 from tqdm import tqdm
 
-from jaxdeblur import lpips, weights
+from jaxdeblur import lpips
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
+from jaxdeblur.files import file_sha256
 from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
 from jaxdeblur.runtime.optional_packages import require
-from jaxdeblur.torch_checkpoints import EMA, RAW, Selection, select_tensors
+from jaxdeblur.weights.initial import load_network, network_shapes, stored_options
+from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import Shapes
+from jaxdeblur.weights.torch_checkpoints import EMA, RAW, Selection, select_tensors
+from jaxdeblur.weights.torch_files import read_torch_file
+from jaxdeblur.weights.torch_names import DROPPED, RULES, from_torch, is_torch_name, to_torch
 
 # torchvision's published files. A name carries the first digits of the file's SHA-256.
 DOWNLOADS = {
@@ -46,7 +50,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     directions = parser.add_subparsers(dest="direction", required=True)
     to_jax = directions.add_parser("to-jax", help="PyTorch's weights to ours")
-    to_jax.add_argument("--network", required=True, choices=sorted(weights.RULES))
+    to_jax.add_argument("--network", required=True, choices=sorted(RULES))
     to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="fetch the published file instead of INPUT")
     to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex alone")
     to_jax.add_argument("--which", choices=(EMA, RAW), help="of a file with both; the EMA weights if left out")
@@ -75,7 +79,7 @@ def convert_to_jax(
     """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours; those of `lin` join them.
 
     Args:
-        network: a key of `weights.RULES`.
+        network: a key of `torch_names.RULES`.
         source: a `.pth` or `.safetensors` file with PyTorch's names.
         output: the file to write.
         lin: the weights of LPIPS's layers, for `lpips.NETWORK`.
@@ -93,21 +97,21 @@ def convert_to_jax(
         "network": network,
         "source": source.name,
         "source_part": selection.label,
-        "source_sha256": weights.file_sha256(source),
+        "source_sha256": file_sha256(source),
     }
     if lin:
         tensors |= read_tensors(network, lin).tensors
-        metadata |= {"lin": lin.name, "lin_sha256": weights.file_sha256(lin)}
+        metadata |= {"lin": lin.name, "lin_sha256": file_sha256(lin)}
     if network in MODELS:
         metadata["options"] = json.dumps(options_of(build_model(network)))
     expected = expected_shapes(network)
-    variables = weights.from_torch(network, tensors, expected)
+    variables = from_torch(network, tensors, expected)
     output.parent.mkdir(parents=True, exist_ok=True)
-    weights.write_weights(output, variables, metadata)
-    dropped = [name for name in weights.DROPPED.get(network, ()) if name in tensors]
+    write_weights(output, variables, metadata)
+    dropped = [name for name in DROPPED.get(network, ()) if name in tensors]
     if dropped:
         print(f"Left out: {', '.join(dropped)} (the classifier).")
-    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {weights.file_sha256(output)}")
+    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {file_sha256(output)}")
 
 
 def read_tensors(network: str, source: Path, which: str | None = None) -> Selection:
@@ -125,12 +129,12 @@ def read_tensors(network: str, source: Path, which: str | None = None) -> Select
             ) from error
     else:
         checkpoint = read_torch_file(source)
-    selection = select_tensors(source, checkpoint, partial(weights.is_torch_name, network), which)
+    selection = select_tensors(source, checkpoint, partial(is_torch_name, network), which)
     return replace(selection, tensors={name: to_float32(tensor) for name, tensor in selection.tensors.items()})
 
 
-def expected_shapes(network: str) -> weights.Shapes:
-    """Return our names and shapes of what a key of `weights.RULES` is converted to."""
+def expected_shapes(network: str) -> Shapes:
+    """Return our names and shapes of what a key of `torch_names.RULES` is converted to."""
     if network == lpips.NETWORK:
         return lpips.SHAPES
     expected = network_shapes(build_model("resnetencdec" if network == "resnet50" else network))
@@ -148,9 +152,9 @@ def convert_to_torch(source: Path, output: Path) -> None:
     if output.suffix not in (".pth", ".safetensors"):
         raise InputError(f"{output}: expected a name that ends in .pth or .safetensors.")
     variables, network, origin = load_network(source)
-    if network not in weights.RULES:
+    if network not in RULES:
         raise InputError(f"{source}: holds {network}, which has no PyTorch original.")
-    tensors = weights.to_torch(network, variables)
+    tensors = to_torch(network, variables)
     metadata = {"network": network, "source": origin}
     if (options := stored_options(source)) is not None:
         metadata["options"] = json.dumps(options)

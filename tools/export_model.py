@@ -16,9 +16,9 @@ from pathlib import Path
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.export import FORMATS
-from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
-from jaxdeblur.trained_network import read_network
-from jaxdeblur.weights import fingerprint
+from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
+from jaxdeblur.weights.tensors import fingerprint
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Write a trained network as the file that ships with the package: float16 tensors, options and origin in its metadata.
 
-    python tools/pack_weights.py runs/nafnet jaxdeblur/pretrained --name nafnet-small --version 1 \\
+    python tools/pack_weights.py runs/nafnet jaxdeblur/weights/pretrained --name nafnet-small --version 1 \\
         --training_data "GOPRO_Large; openly licensed photographs with synthetic blur (docs/model_card.md)"
 
-It prints what the network's entry in jaxdeblur/pretrained/catalogue.py must state.
+It prints what the network's entry in jaxdeblur/weights/pretrained/catalogue.py must state.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import file_sha256
 from jaxdeblur.models import options_of
-from jaxdeblur.trained_network import read_network
-from jaxdeblur.weights import file_sha256, read_weights, shapes_of, write_weights
+from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.safetensors import read_weights, write_weights
+from jaxdeblur.weights.tensors import shapes_of
 
 LICENCE = "Apache-2.0"
 TRAINING_DATA = "see docs/model_card.md and NOTICE"

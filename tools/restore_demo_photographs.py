@@ -17,9 +17,9 @@ import numpy as np
 from make_demo_data import PHOTOGRAPHS, SEED, SHAKE, blur_photograph, load_photograph
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.pretrained.catalogue import WEIGHTS_HELP, find_shipped, resolve_weights
 from jaxdeblur.report.before_after import Comparison, write_before_after
 from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP, find_shipped, resolve_weights
 
 # Length of the camera's path in the image of each test photograph, pixels.
 PATHS = {"astronaut": 8.0, "chelsea": 5.0, "china": 4.0, "flower": 10.0, "motorcycle": 12.0}

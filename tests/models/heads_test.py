@@ -11,13 +11,15 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import network_facts
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.trained_network import read_network
-from jaxdeblur.weights import shapes_of, to_torch, write_weights
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import shapes_of
+from jaxdeblur.weights.torch_names import to_torch
 
 TINY = {
     "nafnet": {"width": 4, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},

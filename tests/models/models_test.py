@@ -11,7 +11,8 @@ from random_weights import random_image, random_tensor
 
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.runs.train_state import count_parameters, init_variables
-from jaxdeblur.weights import from_torch, shapes_of
+from jaxdeblur.weights.tensors import shapes_of
+from jaxdeblur.weights.torch_names import from_torch
 from tests.helpers.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"

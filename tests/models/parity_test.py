@@ -14,16 +14,18 @@ import optax
 import pytest
 from flax import traverse_util
 from random_weights import random_image
-from torch_files import read_torch_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import network_shapes
 from jaxdeblur.losses import mse
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
 from jaxdeblur.optimizer import create_optimizer, create_schedule
 from jaxdeblur.runtime.compilation import compile_program
-from jaxdeblur.weights import fingerprint, from_torch, read_weights, to_torch
+from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.safetensors import read_weights
+from jaxdeblur.weights.tensors import fingerprint
+from jaxdeblur.weights.torch_files import read_torch_file
+from jaxdeblur.weights.torch_names import from_torch, to_torch
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[convert]'")
 pytestmark = pytest.mark.parity

@@ -7,7 +7,8 @@ import pytest
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.weights import fingerprint, from_torch, shapes_of
+from jaxdeblur.weights.tensors import fingerprint, shapes_of
+from jaxdeblur.weights.torch_names import from_torch
 
 MODEL = build_model("transformnet", width=2, num_blocks=1)
 

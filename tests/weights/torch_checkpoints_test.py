@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.torch_checkpoints import select_tensors
-from jaxdeblur.weights import is_torch_name
+from jaxdeblur.weights.torch_checkpoints import select_tensors
+from jaxdeblur.weights.torch_names import is_torch_name
 
 # Names of TransformNet; the numbers in the tensors tell groups apart.
 NAMES = ("conv1.weight", "conv1.bias", "bn1.running_mean", "res_blocks.0.conv1.weight")

@@ -8,9 +8,10 @@ import pytest
 from flax import traverse_util
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import fill, load_network, network_shapes, read_initial_weights
 from jaxdeblur.models import build_model
-from jaxdeblur.weights import fingerprint, write_weights
+from jaxdeblur.weights.initial import fill, load_network, network_shapes, read_initial_weights
+from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import fingerprint
 
 TINY = {"width": 4, "stage_sizes": (1, 1, 1, 1)}
 MODEL = build_model("resnetencdec", **TINY)

@@ -12,20 +12,13 @@ import jax
 from flax import traverse_util
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.files import file_sha256
 from jaxdeblur.models import ENCODERS, build_model
-from jaxdeblur.pretrained.catalogue import resolve_weights
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.weights import (
-    Shapes,
-    check_fit,
-    file_sha256,
-    fingerprint,
-    options_in,
-    read_metadata,
-    read_weights,
-    shapes_of,
-)
+from jaxdeblur.weights.pretrained.catalogue import resolve_weights
+from jaxdeblur.weights.safetensors import options_in, read_metadata, read_weights
+from jaxdeblur.weights.tensors import Shapes, check_fit, fingerprint, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import flax.linen as nn
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.initial_weights import load_network, network_shapes, stored_options
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.models.heads import CORRECTION
-from jaxdeblur.weights import Shapes, shapes_of
+from jaxdeblur.weights.initial import load_network, network_shapes, stored_options
+from jaxdeblur.weights.tensors import Shapes, shapes_of
 
 
 @dataclass(frozen=True)

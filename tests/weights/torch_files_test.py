@@ -10,10 +10,10 @@ from pathlib import Path
 import convert_weights
 import numpy as np
 import pytest
-from torch_files import Inert, read_torch_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.weights import read_weights
+from jaxdeblur.weights.safetensors import read_weights
+from jaxdeblur.weights.torch_files import Inert, read_torch_file
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'jaxdeblur[convert]'")
 pytestmark = pytest.mark.parity

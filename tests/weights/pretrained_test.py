@@ -16,11 +16,12 @@ from safetensors.numpy import load_file, save_file
 import jaxdeblur
 from jaxdeblur import predict
 from jaxdeblur.errors import InputError
-from jaxdeblur.initial_weights import network_shapes, read_initial_weights
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
-from jaxdeblur.trained_network import read_network
-from jaxdeblur.weights import fingerprint, read_metadata, read_weights, shapes_of, write_weights
+from jaxdeblur.weights.initial import network_shapes, read_initial_weights
+from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
+from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
+from jaxdeblur.weights.tensors import fingerprint, shapes_of
 from tests.restoration_test import SMALL, smooth_image
 
 MEGABYTES_AT_MOST = 10

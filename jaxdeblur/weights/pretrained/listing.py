@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.pretrained.catalogue import SHIPPED, ShippedNetwork, find_shipped, resolve_weights
+from jaxdeblur.weights.pretrained.catalogue import SHIPPED, ShippedNetwork, find_shipped, resolve_weights
 
 
 def main(arguments: Sequence[str], *, prog: str) -> None:

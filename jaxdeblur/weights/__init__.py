@@ -1,0 +1,1 @@
+"""Weights of networks: files, PyTorch checkpoints, initial weights and the networks that ship."""
