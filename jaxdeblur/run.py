@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from jaxdeblur.config import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
+from jaxdeblur.evaluation.evaluator import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.files import write_json
-from jaxdeblur.judge import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
 from jaxdeblur.run_setup import Run, ScoredRun, open_run, open_scored_run

@@ -22,10 +22,10 @@ from jaxdeblur.data.paired_folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
-from jaxdeblur.evaluate import Evaluation
+from jaxdeblur.evaluation.evaluator import Judge, open_data, open_judge
+from jaxdeblur.evaluation.scoring import Evaluation
 from jaxdeblur.file_names import require_utf8
 from jaxdeblur.files import read_json
-from jaxdeblur.judge import Judge, open_data, open_judge
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.run_changes import check_scoring
 from jaxdeblur.run_facts import agree, claim_folder, data_facts, network_facts

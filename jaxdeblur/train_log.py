@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeblur import evaluate
 from jaxdeblur.console import ProgressBar, SpeedMeter, say
+from jaxdeblur.evaluation import scoring
 from jaxdeblur.finite import not_finite
 from jaxdeblur.histograms import Counts, name_histograms
 from jaxdeblur.run_setup import Run
@@ -40,7 +40,7 @@ def log_training(
     meter.restart()
 
 
-def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluation) -> float:
+def log_validation(run: Run, stage: Stage, step: int, result: scoring.Evaluation) -> float:
     """Log the scores of the validation split, with sample images, and return the mean PSNR per image.
 
     Raises:
@@ -54,7 +54,7 @@ def log_validation(run: Run, stage: Stage, step: int, result: evaluate.Evaluatio
     epoch = step / run.steps_per_epoch
     if run.log:
         run.log.scalars(step, stage.index, epoch, values)
-        run.log.images(step, "blur_prediction_sharp", [evaluate.strip(sample) for sample in result.samples])
+        run.log.images(step, "blur_prediction_sharp", [scoring.strip(sample) for sample in result.samples])
     gain = summary["psnr"] - summary["identity"]["psnr"]
     say(f"epoch {epoch:g}: validation PSNR {summary['psnr']:.2f} dB, {gain:+.2f} dB against the blurred input")
     return summary["psnr"]

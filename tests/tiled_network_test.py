@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur import tiles
-from jaxdeblur.evaluate import Measures, evaluate
+from jaxdeblur.evaluation.scoring import Measures, evaluate
 from jaxdeblur.models import PLACED, build_model
 from jaxdeblur.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration import Restorer

@@ -26,8 +26,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from jaxdeblur import lpips
 from jaxdeblur.errors import InputError
+from jaxdeblur.evaluation import lpips
 from jaxdeblur.files import file_sha256
 from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
 from jaxdeblur.runtime.optional_packages import require

@@ -1,4 +1,4 @@
-"""Measure how often 95% intervals over sequences cover the truth: the table in `jaxdeblur/statistics.py`.
+"""Measure how often 95% intervals over sequences cover the truth: the table in `jaxdeblur/evaluation/confidence.py`.
 
     python tools/interval_coverage.py --repeats 2000
 
@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 import scipy.stats
 
-from jaxdeblur.statistics import interval
+from jaxdeblur.evaluation.confidence import interval
 
 EFFECTS = {
     "normal": lambda rng, count: rng.normal(0, 1, count),

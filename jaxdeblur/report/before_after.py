@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdeblur.metrics import psnr_from_mse
+from jaxdeblur.evaluation.metrics import psnr_from_mse
 from jaxdeblur.report.pictures import Picture, Strip, make_strip
 from jaxdeblur.report.write import environment, strip_style
 

@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from jaxdeblur import statistics
 from jaxdeblur.errors import InputError
+from jaxdeblur.evaluation import confidence
 from jaxdeblur.report.records import PROTOCOL, Evaluation, Run
 
 # PSNR of one blurred image in two runs: more than rounding of float64 means that the images were not the same.
@@ -59,7 +59,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     found: dict[tuple, list[Entry]] = {}
     for run in runs:
         for evaluation in run.evaluations:
-            sequences = statistics.per_sequence(list(evaluation.images.values()))
+            sequences = confidence.per_sequence(list(evaluation.images.values()))
             found.setdefault(evaluation.key, []).append(Entry(run, evaluation, sequences))
     groups = []
     for key, entries in found.items():
@@ -76,7 +76,7 @@ def compare(one: Entry, other: Entry) -> Pair:
     """
     names = [f"{entry.run.name} ({entry.evaluation.name})" for entry in (one, other)]
     images, others = ([*entry.evaluation.images.values()] for entry in (one, other))
-    gain = statistics.gain_over_run(images, others, names=tuple(names))
+    gain = confidence.gain_over_run(images, others, names=tuple(names))
     for (sequence, frame), image in one.evaluation.images.items():
         blurred = image["identity"]["psnr"], other.evaluation.images[sequence, frame]["identity"]["psnr"]
         if abs(blurred[0] - blurred[1]) > IDENTITY_TOLERANCE:
@@ -86,5 +86,5 @@ def compare(one: Entry, other: Entry) -> Pair:
                 "Evaluate both on the same data."
             )
     if gain["mean"] < 0:
-        return Pair(other.run, one.run, statistics.gain_over_run(others, images))
+        return Pair(other.run, one.run, confidence.gain_over_run(others, images))
     return Pair(one.run, other.run, gain)

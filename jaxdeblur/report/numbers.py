@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxdeblur.metrics import IMAGE_METRICS
+from jaxdeblur.evaluation.metrics import IMAGE_METRICS
 from jaxdeblur.report.collect import Group
 from jaxdeblur.report.facts import run_facts, scoring_facts
 from jaxdeblur.report.records import PROTOCOL, Run

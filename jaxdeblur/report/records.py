@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.evaluation.metrics import IMAGE_METRICS, METRICS
 from jaxdeblur.files import read_json
-from jaxdeblur.metrics import IMAGE_METRICS, METRICS
 from jaxdeblur.runs.metric_log import read_metrics
 
 # Numbers of two evaluations can be compared when all of these are equal.

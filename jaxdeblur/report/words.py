@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdeblur import statistics
+from jaxdeblur.evaluation import confidence
 from jaxdeblur.report.collect import Group, Pair
 from jaxdeblur.report.records import PROTOCOL, Evaluation, Run
 
@@ -37,7 +37,7 @@ def say_title(protocol: Mapping[str, Any]) -> str:
 
 def say_verdict(run: Run, evaluation: Evaluation) -> str:
     """Say whether a run's network beats its own input on one split. What may be chance is not called a gain."""
-    sentence = statistics.describe_gain(evaluation.summary["gain_psnr"])
+    sentence = confidence.describe_gain(evaluation.summary["gain_psnr"])
     where = f"On the {say_protocol(evaluation.protocol)}. "
     if evaluation.protocol["split"] != "test":
         where += "These images chose the checkpoint, which flatters it. " if run.trained else ""
@@ -53,7 +53,7 @@ def verdicts(run: Run) -> list[str]:
 
 def say_pair(pair: Pair) -> str:
     """Say which of two runs is better, by how much, and whether that is more than chance."""
-    return statistics.describe_gain(pair.gain, subject=f"Run {pair.run.name}", rival=f"run {pair.other.name}")
+    return confidence.describe_gain(pair.gain, subject=f"Run {pair.run.name}", rival=f"run {pair.other.name}")
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxdeblur import metrics, statistics
+from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import write_json
 
 DATE = "2026-11-24T10:00:00+00:00"
@@ -57,7 +57,7 @@ def write_evaluation(folder, images, pictures, *, weights="0123abcd", step=3, **
         samples.append({"sequence": sequence, "frame": frame, "why": list(why), "files": files})
     identity = [image["identity"] for image in images]
     summary = {**metrics.summarize(images), "identity": metrics.summarize(identity)}
-    summary["gain_psnr"] = statistics.gain_over_identity(images)
+    summary["gain_psnr"] = confidence.gain_over_identity(images)
     speed = {"images_per_s": 12.5, "flops_per_image": 2.5e9, "devices": "1 x cpu (cpu)"}
     record = {"protocol": stated, "summary": summary, "speed": speed, "images": images, "samples": samples}
     write_json(folder / "eval" / f"{name}.json", record)

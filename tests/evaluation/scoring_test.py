@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur import evaluate
 from jaxdeblur.data.pipeline import InputOptions
+from jaxdeblur.evaluation import scoring
+from jaxdeblur.evaluation.metrics import METRICS, image_metrics
 from jaxdeblur.inference import to_uint8
-from jaxdeblur.metrics import METRICS, image_metrics
 
 RNG = np.random.default_rng(0)
 
@@ -36,14 +36,14 @@ def darken(seen):
 
 def score(pairs, batch_size, *, sample_count=3):
     seen = []
-    result = evaluate.evaluate(
+    result = scoring.evaluate(
         darken(seen),
         None,
         pairs,
         num_pairs=len(pairs),
         batch_size=batch_size,
         sample_count=sample_count,
-        measures=evaluate.Measures(similarity=True, lpips=None),
+        measures=scoring.Measures(similarity=True, lpips=None),
         num_threads=2,
     )
     return result, seen
@@ -82,7 +82,7 @@ def test_samples_are_spread_over_the_split():
     assert [sample["frame"] for sample in result.samples] == ["0", "4", "8"]
     sample = result.samples[1]
     np.testing.assert_array_equal(sample["prediction"], to_uint8(sample["blur"] / np.float32(255) - 0.1))
-    parts = np.split(evaluate.strip(sample), 3, axis=1)
+    parts = np.split(scoring.strip(sample), 3, axis=1)
     for part, key in zip(parts, ("blur", "prediction", "sharp"), strict=True):
         np.testing.assert_array_equal(part, sample[key])
 
@@ -95,7 +95,7 @@ def test_saved_images_are_clipped_and_rounded():
 def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
     result, _ = score(make_pairs([(8, 8)] * 3), 2, sample_count=1)
     options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
-    protocol = evaluate.make_protocol(
+    protocol = scoring.make_protocol(
         options,
         data_set="d",
         split="test",
@@ -107,8 +107,8 @@ def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
         weights_sha256="w",
         checkpoint_step=7,
     )
-    path = evaluate.evaluation_path(tmp_path, protocol)
-    evaluate.write_evaluation(path, protocol, result, {"images_per_s": 2.0})
+    path = scoring.evaluation_path(tmp_path, protocol)
+    scoring.write_evaluation(path, protocol, result, {"images_per_s": 2.0})
     record = json.loads((tmp_path / "test-full.json").read_text())
     assert path.name == "test-full.json"
     assert record["protocol"]["resize_filter"] == "none"

@@ -11,14 +11,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxdeblur import evaluate
 from jaxdeblur.console import say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
 from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
 from jaxdeblur.errors import raise_together
-from jaxdeblur.evaluate import Evaluation, Measures
+from jaxdeblur.evaluation import scoring
+from jaxdeblur.evaluation.lpips import read_lpips
+from jaxdeblur.evaluation.scoring import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.lpips import read_lpips
 from jaxdeblur.models import PLACED
 from jaxdeblur.predictor import Predictor
 from jaxdeblur.runs.lock import wait_for_lock
@@ -70,7 +70,7 @@ class Judge:
     batch_size: int
     sample_count: int
     num_threads: int
-    lpips: evaluate.metrics.Score | None
+    lpips: scoring.metrics.Score | None
 
     def score(self, protocol: Protocol, split: str, variables: Any, *, quick: bool = False) -> Evaluation:
         """Score a split with the given weights: every process its share, on its own devices.
@@ -82,7 +82,7 @@ class Judge:
         own = processes.local_copy(variables, replicated(self.local_mesh))
         self.predict.restart()
         parts = processes.exchange(
-            lambda: evaluate.evaluate(
+            lambda: scoring.evaluate(
                 self.predict,
                 own,
                 make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=first, end=end),
@@ -94,13 +94,13 @@ class Judge:
                 first=first,
             )
         )
-        return evaluate.join_parts(parts)
+        return scoring.join_parts(parts)
 
     def add_extremes(self, protocol: Protocol, split: str, variables: Any, result: Evaluation) -> None:
         """Add the images with the best, the median and the worst gain to the samples; in one process alone."""
-        wanted = evaluate.find_extremes(result.images)
+        wanted = scoring.find_extremes(result.images)
         source = protocol.sources[split].select(lambda *name: name in wanted.values())
-        found = evaluate.evaluate(
+        found = scoring.evaluate(
             self.predict,
             processes.local_copy(variables, replicated(self.local_mesh)),
             make_eval_pairs(source, protocol.options, num_threads=self.num_threads),
@@ -120,7 +120,7 @@ class Judge:
     def protocol_record(self, protocol: Protocol, split: str, chosen: Weights, sha256: str) -> dict[str, Any]:
         """Return what a record says of how its numbers came to be."""
         source = protocol.sources[split]
-        return evaluate.make_protocol(
+        return scoring.make_protocol(
             protocol.options,
             data_set=self.data_set,
             split=split,
@@ -212,7 +212,7 @@ def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path,
     for protocol in judge.protocols:
         for split in protocol.sources:
             record = judge.protocol_record(protocol, split, chosen, sha256)
-            path = evaluate.evaluation_path(folder, record)
+            path = scoring.evaluation_path(folder, record)
             if not again and processes.on_primary(lambda: _is_scored(path, sha256)):  # noqa: B023 -- called at once
                 continue
             images = f"the {len(protocol.sources[split])} {split} images"
@@ -223,7 +223,7 @@ def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path,
             speed = judge.predict.speed
             if processes.is_primary():
                 judge.add_extremes(protocol, split, chosen.variables, result)
-                evaluate.write_evaluation(path, record, result, speed)
+                scoring.write_evaluation(path, record, result, speed)
 
 
 def _is_scored(path: Path, weights_sha256: str) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxdeblur import metrics, statistics
 from jaxdeblur.data.pipeline import InputOptions
+from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import code_version, write_json
 from jaxdeblur.inference import to_uint8
 
@@ -56,7 +56,7 @@ class Evaluation:
         return {
             **metrics.summarize(self.images),
             "identity": metrics.summarize(identity),
-            "gain_psnr": statistics.gain_over_identity(self.images),
+            "gain_psnr": confidence.gain_over_identity(self.images),
         }
 
 

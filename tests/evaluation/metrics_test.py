@@ -6,7 +6,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
-from jaxdeblur import metrics
+from jaxdeblur.evaluation import metrics
 
 RNG = np.random.default_rng(0)
 SHARP = RNG.integers(0, 256, (20, 30, 3), np.uint8)

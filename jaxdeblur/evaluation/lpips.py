@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.metrics import Score
+from jaxdeblur.evaluation.metrics import Score
 from jaxdeblur.weights.safetensors import read_weights
 from jaxdeblur.weights.tensors import check_fit
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxdeblur.config import to_plain
 from jaxdeblur.errors import InputError
-from jaxdeblur.judge import open_judge
-from jaxdeblur.metrics import image_metrics
+from jaxdeblur.evaluation.evaluator import open_judge
+from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.run_config import get_config

@@ -25,7 +25,7 @@ import numpy as np
 import scipy.special
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.metrics import IMAGE_METRICS, mean_or_none
+from jaxdeblur.evaluation.metrics import IMAGE_METRICS, mean_or_none
 
 RESAMPLES = 9999  # 1 less than a round number, so that the 2.5% quantiles are the 250th smallest and greatest
 # With fewer, too many resamples consist of one sequence alone and have no spread: 11% of those of three.

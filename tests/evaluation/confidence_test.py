@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxdeblur import statistics
 from jaxdeblur.errors import InputError
-from jaxdeblur.metrics import IMAGE_METRICS
+from jaxdeblur.evaluation import confidence
+from jaxdeblur.evaluation.metrics import IMAGE_METRICS
 
 
 def make_images(scores, *, identity=20.0, frames=2):
@@ -23,14 +23,14 @@ def make_images(scores, *, identity=20.0, frames=2):
 
 
 def scored(psnr):
-    return {name: 100 - psnr if name in statistics.LOWER_IS_BETTER else psnr for name in IMAGE_METRICS}
+    return {name: 100 - psnr if name in confidence.LOWER_IS_BETTER else psnr for name in IMAGE_METRICS}
 
 
 def test_interval_widens_when_frames_of_a_sequence_agree():
     """The same gains as one sequence each, or as three sequences of like frames: the latter says less."""
     gains = [0.1] * 10 + [0.4] * 10 + [0.7] * 10
-    apart = statistics.interval(gains, [str(i) for i in range(30)])
-    together = statistics.interval(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
+    apart = confidence.interval(gains, [str(i) for i in range(30)])
+    together = confidence.interval(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
     assert apart["mean"] == together["mean"] == pytest.approx(0.4)
     # By hand: three means 0.1, 0.4, 0.7 have standard error 0.3 / sqrt(3), and t for 2 degrees of freedom is 4.3027.
     assert together["high"] - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
@@ -44,13 +44,13 @@ def test_few_single_images_give_students_interval():
     """Each image its own sequence: the textbook interval of a mean."""
     gains = [0.3, 0.1, 0.5, -0.2]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(gains), scale=scipy.stats.sem(gains))
-    found = statistics.interval(gains, list("abcd"))
+    found = confidence.interval(gains, list("abcd"))
     assert (found["low"], found["high"]) == pytest.approx((low, high))
     assert found["resamples"] == 0
 
 
 def test_one_sequence_gives_no_interval():
-    found = statistics.interval([0.1, -0.2], ["a", "a"])
+    found = confidence.interval([0.1, -0.2], ["a", "a"])
     assert (found["low"], found["high"], found["method"], found["resamples"]) == (None, None, None, 0)
     assert found["mean"] == pytest.approx(-0.05)
 
@@ -59,7 +59,7 @@ def test_bootstrap_t_of_all_resamples():
     """Five sequences have 5^5 resamples: enumerated, they give the interval that 9999 draws come close to."""
     values = {"a": [0.1, 0.2, 0.3], "b": [0.9], "c": [0.4, 0.5], "d": [-0.1, 0.1, 0.1, 0.2], "e": [0.6, 0.8]}
     pooled = [value for group in values.values() for value in group]
-    found = statistics.interval(pooled, [name for name, group in values.items() for _ in group])
+    found = confidence.interval(pooled, [name for name, group in values.items() for _ in group])
 
     def mean_and_error(groups):
         images = sum(len(group) for group in groups)
@@ -82,24 +82,24 @@ def test_bootstrap_t_of_all_resamples():
 def test_the_interval_is_the_same_at_every_call_and_shifts_with_the_values():
     rng = np.random.default_rng(3)
     values, names = rng.normal(0, 1, 60), [str(i % 8) for i in range(60)]
-    found = statistics.interval(values, names)
-    assert found == statistics.interval(values, names)
-    moved = statistics.interval(3 * values + 10, names)
+    found = confidence.interval(values, names)
+    assert found == confidence.interval(values, names)
+    moved = confidence.interval(3 * values + 10, names)
     for key in ("mean", "low", "high"):
         assert moved[key] == pytest.approx(3 * found[key] + 10)
 
 
 def test_sequences_that_agree_fall_back_to_student():
     """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
-    found = statistics.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
+    found = confidence.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
     assert (found["method"], found["resamples"]) == ("student_t", 0)
     low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
     assert (found["low"], found["high"]) == pytest.approx((low, high))
     # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
     lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
     names = [name for name, length in lengths.items() for _ in range(length)]
-    assert statistics.interval([0.1] * 37 + [0.5] * 4, names)["method"] == "student_t"
-    same = statistics.interval([0.25] * 16, [name for name in "abcdefgh" for _ in range(2)])
+    assert confidence.interval([0.1] * 37 + [0.5] * 4, names)["method"] == "student_t"
+    same = confidence.interval([0.25] * 16, [name for name in "abcdefgh" for _ in range(2)])
     assert (same["low"], same["mean"], same["high"]) == (0.25, 0.25, 0.25)
 
 
@@ -118,11 +118,11 @@ def test_intervals_cover_the_truth(effects, count, least):
 
 def test_gain_over_the_identity():
     images = make_images([("a", 21.0), ("b", 19.5), ("c", 22.0)])
-    gain = statistics.gain_over_identity(images)
+    gain = confidence.gain_over_identity(images)
     assert gain["mean"] == pytest.approx(2.5 / 3)
     assert (gain["images_better"], gain["images"], gain["sequences"]) == (4, 6, 3)
     for metric in ("ssim", "mae", "mse"):  # less is better by the last two; a gain is better all the same
-        assert statistics.gain_over_identity(images, metric) == pytest.approx(gain)
+        assert confidence.gain_over_identity(images, metric) == pytest.approx(gain)
 
 
 def test_runs_are_compared_image_by_image():
@@ -132,18 +132,18 @@ def test_runs_are_compared_image_by_image():
     theirs = [{**image, "psnr": image["psnr"] - 0.1 - 0.1 * (image["frame"] == "1")} for image in ours]
     theirs[0]["psnr"] = ours[0]["psnr"] + 0.05
     random.Random(0).shuffle(theirs)
-    gain = statistics.gain_over_run(ours, theirs)
+    gain = confidence.gain_over_run(ours, theirs)
     assert gain["mean"] == pytest.approx((5 * 0.1 + 6 * 0.2 - 0.05) / 12)
     assert 0 < gain["low"] < gain["high"] < 0.2
     assert gain["images_better"] == 11
-    back = statistics.gain_over_run(theirs, ours)
+    back = confidence.gain_over_run(theirs, ours)
     assert (back["mean"], back["images_better"]) == (pytest.approx(-gain["mean"]), 1)
 
 
 def test_runs_over_other_images_are_not_compared():
     ours, theirs = make_images([("a", 21.0), ("b", 22.0)]), make_images([("b", 22.0), ("c", 23.0)])
     with pytest.raises(InputError) as error:
-        statistics.gain_over_run(ours, theirs, names=("runs/x", "runs/y"))
+        confidence.gain_over_run(ours, theirs, names=("runs/x", "runs/y"))
     for line in (
         "a/0: missing in runs/y",
         "a/1: missing in runs/y",
@@ -153,22 +153,22 @@ def test_runs_over_other_images_are_not_compared():
         assert line in str(error.value)
     assert "b/" not in str(error.value)
     with pytest.raises(InputError, match=r"2 image\(s\) twice in runs/y"):
-        statistics.gain_over_run(ours, [*ours, *ours[:2]], names=("runs/x", "runs/y"))
+        confidence.gain_over_run(ours, [*ours, *ours[:2]], names=("runs/x", "runs/y"))
 
 
 def test_a_metric_that_an_image_lacks_is_named():
     images = make_images([("a", 21.0), ("b", 22.0)])
     images[2]["ssim"] = None
     with pytest.raises(InputError, match=r"1 image\(s\) without ssim:\n  - b/0\n"):
-        statistics.gain_over_identity(images, "ssim")
+        confidence.gain_over_identity(images, "ssim")
     with pytest.raises(InputError, match=r"4 image\(s\) without vif"):
-        statistics.gain_over_identity(images, "vif")
-    assert statistics.per_sequence(images)[1]["ssim"] is None
+        confidence.gain_over_identity(images, "vif")
+    assert confidence.per_sequence(images)[1]["ssim"] is None
 
 
 def test_table_of_sequences():
     images = make_images([("b", 21.0), ("a", 19.0)]) + make_images([("b", 24.0)], frames=1)
-    rows = statistics.per_sequence(images)
+    rows = confidence.per_sequence(images)
     assert [row["sequence"] for row in rows] == ["b", "a"]
     assert [row["images"] for row in rows] == [3, 2]
     assert [row["gain_psnr"] for row in rows] == pytest.approx([2.0, -1.0])
@@ -197,5 +197,5 @@ def test_table_of_sequences():
 )
 def test_a_gain_whose_interval_includes_zero_is_not_called_one(low, high, words, called_gain):
     gain = {"mean": 0.2, "low": low, "high": high, "images": 9, "images_better": 6, "sequences": 3}
-    assert words in statistics.describe_gain(gain, subject="Ours", rival="the input")
-    assert statistics.is_gain(gain) is called_gain
+    assert words in confidence.describe_gain(gain, subject="Ours", rival="the input")
+    assert confidence.is_gain(gain) is called_gain

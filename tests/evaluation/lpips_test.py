@@ -7,7 +7,7 @@ from random_weights import random_image, random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.lpips import LEAST_SIDE, SHAPES, lpips, read_lpips
+from jaxdeblur.evaluation.lpips import LEAST_SIDE, SHAPES, lpips, read_lpips
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 
 # Shapes of the published files, by their names.

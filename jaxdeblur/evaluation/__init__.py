@@ -1,0 +1,1 @@
+"""Scores: protocols, metrics and how certain they are."""
