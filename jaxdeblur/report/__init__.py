@@ -5,6 +5,6 @@ other modules show them. No jax is imported. PSNR is in dB, images are uint8 RGB
 """
 
 from jaxdeblur.report.compare import compare_runs
-from jaxdeblur.report.write import write_report
+from jaxdeblur.report.render import write_report
 
 __all__ = ["compare_runs", "write_report"]

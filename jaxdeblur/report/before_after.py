@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxdeblur.evaluation.metrics import psnr_from_mse
-from jaxdeblur.report.pictures import Picture, Strip, make_strip
-from jaxdeblur.report.write import environment, strip_style
+from jaxdeblur.report.image_strips import Picture, Strip, make_strip
+from jaxdeblur.report.render import environment, strip_style
 
 
 @dataclasses.dataclass(frozen=True)

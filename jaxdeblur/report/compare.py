@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.report.collect import Entry, compare
-from jaxdeblur.report.records import Evaluation, Run, read_runs
-from jaxdeblur.report.words import METHODS, differences, say_pair, say_resolution
+from jaxdeblur.report.grouping import Entry, compare
+from jaxdeblur.report.loading import Evaluation, Run, read_runs
+from jaxdeblur.report.sentences import METHODS, differences, say_pair, say_resolution
 
 
 def compare_runs(folders: Sequence[Path], protocol: str = "") -> str:

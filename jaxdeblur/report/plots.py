@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxdeblur.report.collect import Group
-from jaxdeblur.report.records import Run
+from jaxdeblur.report.grouping import Group
+from jaxdeblur.report.loading import Run
 
 # Colours that are replaced by the page's: of text and lines, of the grid, of the runs.
 _INK, _GRID = "#010203", "#040506"

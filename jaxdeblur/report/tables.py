@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from jaxdeblur.report.collect import Group
-from jaxdeblur.report.records import Run
-from jaxdeblur.report.words import METHODS, differences, say_protocol
+from jaxdeblur.report.grouping import Group
+from jaxdeblur.report.loading import Run
+from jaxdeblur.report.sentences import METHODS, differences, say_protocol
 
 # Key in a summary, name with unit, decimals.
 METRICS = (

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdeblur.report.collect import Entry, Group
-from jaxdeblur.report.records import Run
+from jaxdeblur.report.grouping import Entry, Group
+from jaxdeblur.report.loading import Run
+from jaxdeblur.report.sentences import say_resolution, say_test_history
 from jaxdeblur.report.tables import NONE, Table
-from jaxdeblur.report.words import say_resolution, say_test_history
 
 _VERSIONS = ("code_version", "python", "jax", "flax", "optax")
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdeblur.evaluation import confidence
-from jaxdeblur.report.collect import Group, Pair
-from jaxdeblur.report.records import PROTOCOL, Evaluation, Run
+from jaxdeblur.report.grouping import Group, Pair
+from jaxdeblur.report.loading import PROTOCOL, Evaluation, Run
 
 METHODS = {
     "bootstrap_t": "bootstrap-t over sequences",

@@ -16,8 +16,8 @@ import pytest
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import write_report
+from jaxdeblur.report.sentences import METHODS
 from jaxdeblur.report.tables import NONE
-from jaxdeblur.report.words import METHODS
 from tests.helpers.report_records import WHY, add_scoring, draw, image_record, write_evaluation, write_facts
 
 NASTY = 'Straße "1" <script>alert(1)</script> | `x` [y](z) $a$ {{ 1 }} & _b'

@@ -13,7 +13,7 @@ import pytest
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import compare_runs
-from jaxdeblur.report.records import name_runs, read_runs
+from jaxdeblur.report.loading import name_runs, read_runs
 from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 PICTURE = {("a", "1"): (("spread",), *[np.zeros((8, 8, 3), np.uint8)] * 3)}

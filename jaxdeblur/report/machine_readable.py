@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxdeblur.evaluation.metrics import IMAGE_METRICS
-from jaxdeblur.report.collect import Group
-from jaxdeblur.report.facts import run_facts, scoring_facts
-from jaxdeblur.report.records import PROTOCOL, Run
+from jaxdeblur.report.grouping import Group
+from jaxdeblur.report.loading import PROTOCOL, Run
+from jaxdeblur.report.run_facts import run_facts, scoring_facts
+from jaxdeblur.report.sentences import test_warning, verdicts
 from jaxdeblur.report.tables import METRICS
-from jaxdeblur.report.words import test_warning, verdicts
 
 COLUMNS = ("table", *PROTOCOL, "run", "against", "sequence", "metric", "value", "low", "high", "method")
 INPUT = "blurred input"

@@ -9,9 +9,9 @@ import jinja2
 
 from jaxdeblur.file_names import printable
 from jaxdeblur.files import write_json
-from jaxdeblur.report import facts, numbers, pictures, plots, tables, words
-from jaxdeblur.report.collect import Group, group_runs
-from jaxdeblur.report.records import Run, read_runs
+from jaxdeblur.report import image_strips, machine_readable, plots, run_facts, sentences, tables
+from jaxdeblur.report.grouping import Group, group_runs
+from jaxdeblur.report.loading import Run, read_runs
 
 
 def write_report(runs: Sequence[Path], output: Path) -> Path:
@@ -25,9 +25,9 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
     shared = _parts(records, groups, published)
     page = environment().get_template("page.html.jinja").render(**shared, **_pictures(records, groups))
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "report.json", numbers.to_json(records, groups, published))
+    write_json(output / "report.json", machine_readable.to_json(records, groups, published))
     markdown = environment().get_template("page.md.jinja").render(**shared)
-    texts = {"report.csv": numbers.to_csv(groups, published), "report.md": markdown, "report.html": page}
+    texts = {"report.csv": machine_readable.to_csv(groups, published), "report.md": markdown, "report.html": page}
     for name, text in texts.items():
         (output / name).write_text(printable(text), encoding="utf-8")  # names of folders need not be UTF-8
     return output / "report.html"
@@ -42,25 +42,25 @@ def _parts(runs: list[Run], groups: list[Group], published: dict[str, Any]) -> d
                 "name": run.name,
                 "summary": f"{run.facts['network']}, {run.facts['parameters']:,} parameters; "
                 f"initial weights: {run.facts['initial_weights']}",
-                "verdicts": words.verdicts(run),
-                "warning": words.test_warning(run),
+                "verdicts": sentences.verdicts(run),
+                "warning": sentences.test_warning(run),
                 "config": json.dumps(run.config, indent=1, ensure_ascii=False) if run.config else "",
                 "checkpoints": tables.checkpoints_table(run) if run.checkpoints else None,
             }
             for run in runs
         ],
         "pair_verdicts": [
-            f"{words.say_title(group.protocol)}: {words.say_pair(pair)}"
+            f"{sentences.say_title(group.protocol)}: {sentences.say_pair(pair)}"
             for group in _most_telling(groups)
             for pair in group.pairs
         ],
-        "comparable": words.say_groups(groups),
+        "comparable": sentences.say_groups(groups),
         "original": tables.original_tables(groups, published),
         "field": tables.field_table(published),
         "groups": [
             {
-                "title": words.say_title(group.protocol),
-                "protocol": words.say_protocol(group.protocol),
+                "title": sentences.say_title(group.protocol),
+                "protocol": sentences.say_protocol(group.protocol),
                 "names": [entry.run.name for entry in group.entries],
                 "tables": [
                     tables.metrics_table(group),
@@ -71,8 +71,8 @@ def _parts(runs: list[Run], groups: list[Group], published: dict[str, Any]) -> d
             }
             for group in groups
         ],
-        "facts": [facts.facts_table(runs), facts.scorings_table(groups)],
-        "losses": words.say_losses([run for run in runs if run.trained]),
+        "facts": [run_facts.facts_table(runs), run_facts.scorings_table(groups)],
+        "losses": sentences.say_losses([run for run in runs if run.trained]),
         "with_log": [run.name for run in runs if run.trained],
         "without_log": [run.name for run in runs if not run.trained],
     }
@@ -89,9 +89,9 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
         "gain_plots": [plots.gain_plots(group, places, f"gain{i}") for i, group in enumerate(groups)],
         "picture_groups": [
             {
-                "title": words.say_title(group.protocol),
-                "common": pictures.common_strips(group),
-                "extremes": [(entry.run.name, pictures.extreme_strips(entry)) for entry in group.entries],
+                "title": sentences.say_title(group.protocol),
+                "common": image_strips.common_strips(group),
+                "extremes": [(entry.run.name, image_strips.extreme_strips(entry)) for entry in group.entries],
             }
             for group in _most_telling(groups)
         ],
@@ -102,8 +102,8 @@ def _pictures(runs: list[Run], groups: list[Group]) -> dict[str, Any]:
 def strip_style() -> dict[str, Any]:
     """Return what the template of strips needs besides a strip."""
     return {
-        "color_bar": pictures.color_bar(),
-        "jpeg": {"side": pictures.SHOWN_SIDE, "quality": pictures.JPEG_QUALITY},
+        "color_bar": image_strips.color_bar(),
+        "jpeg": {"side": image_strips.SHOWN_SIDE, "quality": image_strips.JPEG_QUALITY},
     }
 
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.report import pictures, plots
-from jaxdeblur.report.collect import group_runs
-from jaxdeblur.report.records import read_runs
+from jaxdeblur.report import image_strips, plots
+from jaxdeblur.report.grouping import group_runs
+from jaxdeblur.report.loading import read_runs
 from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 SIZE = (80, 120)  # height, width; crops have a fifth of the shorter side
@@ -46,7 +46,7 @@ def decode(url):
 
 def test_a_strip_shows_the_files_and_the_places_that_differ_most(tmp_path):
     group = make_group(tmp_path, [image(_50_30=200), image(_90_60=40)])
-    [strip] = pictures.common_strips(group)
+    [strip] = image_strips.common_strips(group)
     assert (strip.size, strip.reduced, strip.sequence, strip.frame) == ((120, 80), False, "s", "1")
     # The networks differ by 200 levels at (50, 30); the input differs from the sharp image at (0, 0).
     assert strip.windows == [(50, 30, 16), (0, 0, 16)]
@@ -60,20 +60,20 @@ def test_a_strip_shows_the_files_and_the_places_that_differ_most(tmp_path):
 
 
 def test_one_networks_crop_is_where_it_changed_its_input_most(tmp_path):
-    [strip] = pictures.common_strips(make_group(tmp_path, [image(_0_0=100, _90_60=40)]))
+    [strip] = image_strips.common_strips(make_group(tmp_path, [image(_0_0=100, _90_60=40)]))
     # It changed (90, 60) alone; the input is wrong at (0, 0).
     assert strip.windows == [(90, 60, 16), (0, 0, 16)]
 
 
 def test_windows_do_not_overlap(tmp_path):
-    [strip] = pictures.common_strips(make_group(tmp_path, [image()]))
+    [strip] = image_strips.common_strips(make_group(tmp_path, [image()]))
     (left, top, side), (other_left, other_top, _) = strip.windows
     assert (left, top, side) == (0, 0, 16)
     assert other_left >= side or other_top >= side
 
 
 def test_an_error_map_has_the_colours_of_its_scale(tmp_path):
-    [strip] = pictures.common_strips(make_group(tmp_path, [image(_0_0=50)]))
+    [strip] = image_strips.common_strips(make_group(tmp_path, [image(_0_0=50)]))
     assert strip.scale == 100  # levels of 100 in 256 of 9600 pixels, which is more than 1%
     blur, prediction = (decode(column.error) for column in strip.columns[:2])
     assert strip.columns[2].error is None
@@ -83,13 +83,13 @@ def test_an_error_map_has_the_colours_of_its_scale(tmp_path):
     middle = tuple(prediction[0, 0])
     assert middle not in inferno.values()
     assert inferno[0] < middle < inferno[255]
-    assert "rgb(0 0 4)" in pictures.color_bar()
+    assert "rgb(0 0 4)" in image_strips.color_bar()
 
 
 def test_large_images_are_reduced_but_their_crops_are_not(tmp_path):
     size = (360, 1280)
     group = make_group(tmp_path, [image(size, _700_200=250)], size=size)
-    [strip] = pictures.common_strips(group)
+    [strip] = image_strips.common_strips(group)
     assert strip.reduced
     assert strip.columns[1].whole.startswith("data:image/jpeg;")
     assert decode(strip.columns[1].whole).shape == (180, 640, 3)
@@ -102,15 +102,15 @@ def test_large_images_are_reduced_but_their_crops_are_not(tmp_path):
 
 def test_only_samples_of_all_runs_are_side_by_side(tmp_path):
     group = make_group(tmp_path, [image(), image()], names=(("1", "2"), ("2", "3")))
-    assert [strip.frame for strip in pictures.common_strips(group)] == ["2"]
-    assert [strip.frame for strip in pictures.extreme_strips(group.entries[0])] == []
+    assert [strip.frame for strip in image_strips.common_strips(group)] == ["2"]
+    assert [strip.frame for strip in image_strips.extreme_strips(group.entries[0])] == []
 
 
 def test_best_median_and_worst_are_those_of_the_record(tmp_path):
     group = make_group(tmp_path, [image()], why=("worst", "best"))
-    strips = pictures.extreme_strips(group.entries[0])
+    strips = image_strips.extreme_strips(group.entries[0])
     assert [(strip.why, len(strip.columns)) for strip in strips] == [("best", 3), ("worst", 3)]
-    assert pictures.common_strips(group) == []
+    assert image_strips.common_strips(group) == []
 
 
 def test_an_image_that_is_missing_or_of_another_size_is_named(tmp_path):
@@ -118,10 +118,10 @@ def test_an_image_that_is_missing_or_of_another_size_is_named(tmp_path):
     path = tmp_path / "run0" / "eval" / "test-256" / "000-sharp.png"
     Image.new("RGB", (120, 79)).save(path)
     with pytest.raises(InputError, match=r"s/1 differ in size \(120x80, 120x80, 120x79\)"):
-        pictures.common_strips(group)
+        image_strips.common_strips(group)
     path.unlink()
     with pytest.raises(InputError, match=rf"{re.escape(str(path))}: cannot be read"):
-        pictures.common_strips(group)
+        image_strips.common_strips(group)
 
 
 def lines(svg, color, *, dashed=""):

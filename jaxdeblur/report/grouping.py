@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation import confidence
-from jaxdeblur.report.records import PROTOCOL, Evaluation, Run
+from jaxdeblur.report.loading import PROTOCOL, Evaluation, Run
 
 # PSNR of one blurred image in two runs: more than rounding of float64 means that the images were not the same.
 IDENTITY_TOLERANCE = 1e-6

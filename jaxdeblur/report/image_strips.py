@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.report.collect import Entry, Group
-from jaxdeblur.report.records import SCORE_AGAIN
+from jaxdeblur.report.grouping import Entry, Group
+from jaxdeblur.report.loading import SCORE_AGAIN
 
 # An image whose longer side is greater is shown reduced to it, as JPEG: a whole page of 1280x720 PNGs is too large.
 SHOWN_SIDE = 640
