@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Import the public API on first use: reports, for instance, need no jax."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from jaxdeblur import restoration
+    from jaxdeblur.restoration import restorer
 
-    return getattr(restoration, name)
+    return getattr(restorer, name)

@@ -190,7 +190,7 @@ def serve(options: argparse.Namespace) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # Gradio asks itself whether it has started
     require("gradio", "The page")
-    from jaxdeblur.restoration import load_restorer
+    from jaxdeblur.restoration.restorer import load_restorer
     from jaxdeblur.runtime.compilation import use_compilation_cache
 
     use_compilation_cache("")

@@ -23,8 +23,8 @@ from pathlib import Path
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.photo import MAX_MEGAPIXELS
 from jaxdeblur.images.save import FILE_FORMATS
-from jaxdeblur.predict_plan import make_plan
-from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
+from jaxdeblur.restoration.jobs import make_plan
+from jaxdeblur.restoration.tiling import MULTIPLE, OVERLAP, TILE, check_tiles
 from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP
 
 PROG = "python -m jaxdeblur.predict"
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
         check_options(options)
         plan = make_plan(names, options.output, options.format)
         # Imported here, so that --help and mistakes on the command line answer at once.
-        from jaxdeblur.predict_run import run_plan
+        from jaxdeblur.restoration.photo_run import run_plan
 
         status = run_plan(plan, options)
     except (InputError, OSError) as error:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.tiles import MULTIPLE, OVERLAP, TILE, check_tiles
-from jaxdeblur.video_encoding import CONTAINERS
-from jaxdeblur.video_plan import VideoPlan, plan_videos
+from jaxdeblur.restoration.tiling import MULTIPLE, OVERLAP, TILE, check_tiles
+from jaxdeblur.restoration.video.encoding import CONTAINERS
+from jaxdeblur.restoration.video.jobs import VideoPlan, plan_videos
 from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP
 
 PROG = "python -m jaxdeblur.video"
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
         plan = plan_videos(options.input, options.output)
         check_options(options, plan)
         # Imported here, so that --help and mistakes on the command line answer at once.
-        from jaxdeblur.video_run import run_videos
+        from jaxdeblur.restoration.video.video_run import run_videos
 
         status = run_videos(plan, options)
     except (InputError, OSError) as error:

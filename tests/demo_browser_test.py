@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from random_weights import random_tensor
 
 from jaxdeblur.models import build_model
-from jaxdeblur.restoration import load_restorer
+from jaxdeblur.restoration.restorer import load_restorer
 from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import write_weights
 

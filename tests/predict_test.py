@@ -17,11 +17,11 @@ from PIL import ExifTags, Image
 import jaxdeblur
 from jaxdeblur import predict
 from jaxdeblur.models import build_model
-from jaxdeblur.restoration import Restorer
+from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import save_noise
-from tests.restoration_test import SMALL, random_network
+from tests.restoration.restorer_test import SMALL, random_network
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 
 from jaxdeblur import video
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration import Restorer
-from jaxdeblur.video_plan import plan_videos
-from jaxdeblur.video_progress import progress_folder
+from jaxdeblur.restoration.restorer import Restorer
+from jaxdeblur.restoration.video.jobs import plan_videos
+from jaxdeblur.restoration.video.segments import progress_folder
 from jaxdeblur.weights.safetensors import write_weights
-from tests.clips_test import blocks, gray, read_clip, write_clip
-from tests.restoration_test import random_network, smooth_image
+from tests.restoration.restorer_test import random_network, smooth_image
+from tests.restoration.video.restore_test import blocks, gray, read_clip, write_clip
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

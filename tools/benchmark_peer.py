@@ -46,8 +46,8 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     import jax.numpy as jnp
 
     from jaxdeblur.config import to_plain
-    from jaxdeblur.inference import make_forward
     from jaxdeblur.models import build_model, trains_by_products
+    from jaxdeblur.restoration.forward import make_forward
     from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
     from jaxdeblur.runtime.malloc import keep_freed_memory

@@ -45,7 +45,7 @@ def write_page(output: Path, weights: str | None) -> str:
     Raises:
         InputError: there are no such weights.
     """
-    from jaxdeblur.restoration import load_restorer
+    from jaxdeblur.restoration.restorer import load_restorer
 
     path = resolve_weights(weights)
     network = path.stem if path.is_file() else path.name

@@ -20,7 +20,7 @@ from jaxdeblur.evaluation.lpips import read_lpips
 from jaxdeblur.evaluation.scoring import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.models import PLACED
-from jaxdeblur.predictor import Predictor
+from jaxdeblur.restoration.predictor import Predictor
 from jaxdeblur.runs.lock import wait_for_lock
 from jaxdeblur.runtime import processes
 from jaxdeblur.train_step import create_mesh, replicated

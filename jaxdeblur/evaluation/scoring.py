@@ -17,7 +17,7 @@ from PIL import Image
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import code_version, write_json
-from jaxdeblur.inference import to_uint8
+from jaxdeblur.restoration.forward import to_uint8
 
 Predict = Callable[[Any, np.ndarray], np.ndarray]
 PICTURES = ("blur", "prediction", "sharp")

@@ -22,7 +22,7 @@ from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
 from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
 from jaxdeblur.weights.tensors import fingerprint, shapes_of
-from tests.restoration_test import SMALL, smooth_image
+from tests.restoration.restorer_test import SMALL, smooth_image
 
 MEGABYTES_AT_MOST = 10
 

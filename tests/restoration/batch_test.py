@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur import batch_restoration
-from jaxdeblur.batch_restoration import Batch, Progress, Result, Treatment, resize_bicubic
 from jaxdeblur.console import StopRequest
-from jaxdeblur.outputs import Job, Record
+from jaxdeblur.restoration import batch as batch_restoration
+from jaxdeblur.restoration.batch import Batch, Progress, Result, Treatment, resize_bicubic
+from jaxdeblur.restoration.resume_record import Job, Record
 from tests.helpers.images import save_noise
 
 PLAIN = Treatment(resize=0, side_by_side=False, quality=95, max_megapixels=1.0)

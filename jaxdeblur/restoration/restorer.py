@@ -20,8 +20,8 @@ from jaxdeblur.images.metadata import info_of
 from jaxdeblur.images.photo import photo_from_image
 from jaxdeblur.images.save import to_image
 from jaxdeblur.models import PLACED
-from jaxdeblur.tiled_network import TiledNetwork
-from jaxdeblur.tiles import OVERLAP
+from jaxdeblur.restoration.tiled_network import TiledNetwork
+from jaxdeblur.restoration.tiling import OVERLAP
 from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint

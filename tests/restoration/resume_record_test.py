@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.outputs import RECORD, Job, Record, plan_jobs, refuse_danger, stamp_of
+from jaxdeblur.restoration.resume_record import RECORD, Job, Record, plan_jobs, refuse_danger, stamp_of
 
 
 def names(*files, file_format=None):

@@ -11,7 +11,7 @@ from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.raw import RAW_SUFFIXES
-from jaxdeblur.outputs import KnownResults
+from jaxdeblur.restoration.resume_record import KnownResults
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.inputs import find_inputs
-from jaxdeblur.outputs import RECORD
+from jaxdeblur.restoration.find_photos import find_inputs
+from jaxdeblur.restoration.resume_record import RECORD
 
 
 def find(tmp_path, *names, output="out"):

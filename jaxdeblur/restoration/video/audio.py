@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_encoding import CONTAINERS
-from jaxdeblur.video_source import Clip, open_container, require_pyav, unreadable
+from jaxdeblur.restoration.video.encoding import CONTAINERS
+from jaxdeblur.restoration.video.source import Clip, open_container, require_pyav, unreadable
 
 BITS_PER_CHANNEL = 128_000  # per second, of sound that is re-encoded with loss
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of files that only count their channels

@@ -13,11 +13,12 @@ import pytest
 from flax import traverse_util
 from PIL import Image
 
-from jaxdeblur import restoration, tiles
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
 from jaxdeblur.models import PLACED, build_model, layers
-from jaxdeblur.restoration import Restorer
+from jaxdeblur.restoration import restorer as restoration
+from jaxdeblur.restoration import tiling
+from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import TrainState, init_variables
 from jaxdeblur.weights.initial import network_shapes
@@ -77,12 +78,12 @@ def test_a_part_that_knows_its_place_is_interpolated_as_in_the_whole():
     ("length", "tile", "overlap"), [(1024, 1024, 160), (1056, 256, 64), (4000, 1024, 160), (320, 288, 8)]
 )
 def test_weights_of_all_tiles_sum_to_one_without_a_jump(length, tile, overlap):
-    starts = tiles._starts(length, tile, overlap)
+    starts = tiling._starts(length, tile, overlap)
     assert starts[0] == 0
     assert starts[-1] == length - tile
-    assert all(start % tiles.MULTIPLE == 0 for start in starts)
+    assert all(start % tiling.MULTIPLE == 0 for start in starts)
     total = np.zeros(length)
-    for start, weight in zip(starts, tiles.blending_weights(length, tile, starts, overlap), strict=True):
+    for start, weight in zip(starts, tiling.blending_weights(length, tile, starts, overlap), strict=True):
         total[start : start + tile] += weight
         assert np.abs(np.diff(weight)).max() < 4 / max(overlap // 4, 2)
         if start > 0:
@@ -95,16 +96,16 @@ def test_weights_of_all_tiles_sum_to_one_without_a_jump(length, tile, overlap):
 def test_few_programs_serve_many_sizes():
     """And the most common sizes of photographs cost little more than their own pixels."""
     sizes = RNG.integers(1, 3000, (2000, 2))
-    shapes = {tiles.cut_image(*size, tile=None, overlap=tiles.OVERLAP).shape for size in sizes.tolist()}
+    shapes = {tiling.cut_image(*size, tile=None, overlap=tiling.OVERLAP).shape for size in sizes.tolist()}
     assert len(shapes) <= 48
     for height, width in ((720, 1280), (480, 640), (768, 1024), (256, 256), (800, 600)):
-        shape = tiles.cut_image(height, width, tile=None, overlap=tiles.OVERLAP).shape
+        shape = tiling.cut_image(height, width, tile=None, overlap=tiling.OVERLAP).shape
         assert height * width <= np.prod(shape) <= 1.7 * height * width
 
 
 def test_every_pixel_is_in_a_tile():
     for height, width in ((1, 1), (1, 5000), (2000, 40), (1030, 1030), (5000, 3333)):
-        cut = tiles.cut_image(height, width, tile=None, overlap=tiles.OVERLAP)
+        cut = tiling.cut_image(height, width, tile=None, overlap=tiling.OVERLAP)
         for starts, side, padded, length in zip(
             (cut.tops, cut.lefts), cut.shape, cut.padded, (height, width), strict=True
         ):
@@ -296,7 +297,7 @@ def test_several_images_at_once_are_each_restored(unet, self_ensemble):
 def test_tiles_that_cannot_be_cut_are_refused(tile, overlap):
     for size in ((40, 56), (1400, 1400)):
         with pytest.raises(InputError) as error:
-            tiles.cut_image(*size, tile=tile, overlap=overlap)
+            tiling.cut_image(*size, tile=tile, overlap=overlap)
         assert error.value.code == "tiles"
     with pytest.raises(InputError) as error:
         Restorer(Identity(), {}, placed=False, tile=tile, overlap=overlap)
@@ -310,10 +311,10 @@ def test_any_good_tile_and_overlap_cover_every_pixel_once(seed):
     overlap = int(rng.choice([0, 32, 64, 128, tile - 32, rng.integers(0, tile - 31)]))
     overlap = min(overlap, tile - 32)
     for height, width in (rng.integers(1, 3000, 2).tolist(), (40, 2000), (2000, 100)):
-        cut = tiles.cut_image(height, width, tile=tile, overlap=overlap)
+        cut = tiling.cut_image(height, width, tile=tile, overlap=overlap)
         for starts, side, padded in zip((cut.tops, cut.lefts), cut.shape, cut.padded, strict=True):
             total = np.zeros(padded)
-            weights = tiles.blending_weights(padded, side, starts, overlap)
+            weights = tiling.blending_weights(padded, side, starts, overlap)
             for start, weight in zip(starts, weights, strict=True):
                 total[start : start + side] += weight
             np.testing.assert_allclose(total, 1, atol=1e-5)

@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 
 from jaxdeblur import __version__
-from jaxdeblur.clips import ClipJob, plan_clip, restore_clip
 from jaxdeblur.console import ProgressBar, StopRequest, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.outputs import Job, Record, refuse_danger, stamp_of
-from jaxdeblur.restoration import Restorer, load_model
+from jaxdeblur.restoration.restorer import Restorer, load_model
+from jaxdeblur.restoration.resume_record import Job, Record, refuse_danger, stamp_of
+from jaxdeblur.restoration.video.jobs import VideoPlan
+from jaxdeblur.restoration.video.restore import ClipJob, plan_clip, restore_clip
+from jaxdeblur.restoration.video.source import require_pyav
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
-from jaxdeblur.video_plan import VideoPlan
-from jaxdeblur.video_source import require_pyav
 from jaxdeblur.weights.tensors import fingerprint
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal

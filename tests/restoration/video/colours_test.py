@@ -10,10 +10,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxdeblur import video_colours
-from jaxdeblur.clips import plan_clip
 from jaxdeblur.errors import InputError
-from tests.clips_test import restore
+from jaxdeblur.restoration.video import colours as video_colours
+from jaxdeblur.restoration.video.restore import plan_clip
+from tests.restoration.video.restore_test import restore
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeblur.video_colours import BT709, RGB, Colours, apply_tags, from_rgb
-from jaxdeblur.video_source import Clip, require_pyav
+from jaxdeblur.restoration.video.colours import BT709, RGB, Colours, apply_tags, from_rgb
+from jaxdeblur.restoration.video.source import Clip, require_pyav
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.file_names import shortened
 from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
-from jaxdeblur.inputs import find_inputs
-from jaxdeblur.outputs import RECORD, Job, plan_jobs
+from jaxdeblur.restoration.find_photos import find_inputs
+from jaxdeblur.restoration.resume_record import RECORD, Job, plan_jobs
 
 MARK = "_restored"  # ends the names of results that lie next to their photographs
 WRITTEN_SUFFIXES = [suffix for kind in FILE_FORMATS.values() for suffix in kind.suffixes]

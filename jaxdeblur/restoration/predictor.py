@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxdeblur.tiled_network import TiledNetwork
-from jaxdeblur.tiles import OVERLAP
+from jaxdeblur.restoration.tiled_network import TiledNetwork
+from jaxdeblur.restoration.tiling import OVERLAP
 
 # Most splits have one size or two; each takes two programs, see `TiledNetwork.predict`.
 OWN_SHAPES = 4

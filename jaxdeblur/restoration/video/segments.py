@@ -21,8 +21,8 @@ from safetensors.numpy import save
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.outputs import Stamp, stamp_of
-from jaxdeblur.video_encoding import Segment
+from jaxdeblur.restoration.resume_record import Stamp, stamp_of
+from jaxdeblur.restoration.video.encoding import Segment
 
 _JOB = "job.json"
 

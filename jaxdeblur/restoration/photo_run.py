@@ -8,12 +8,12 @@ from collections import Counter
 import jax
 
 from jaxdeblur import __version__
-from jaxdeblur.batch_restoration import Batch, Progress, Treatment
 from jaxdeblur.console import ProgressBar, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.outputs import Record, refuse_danger
-from jaxdeblur.predict_plan import Plan
-from jaxdeblur.restoration import Restorer, load_model
+from jaxdeblur.restoration.batch import Batch, Progress, Treatment
+from jaxdeblur.restoration.jobs import Plan
+from jaxdeblur.restoration.restorer import Restorer, load_model
+from jaxdeblur.restoration.resume_record import Record, refuse_danger
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
 from jaxdeblur.weights.tensors import fingerprint

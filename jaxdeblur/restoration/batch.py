@@ -16,8 +16,8 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
 from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
 from jaxdeblur.images.save import with_pixels, write_photo
-from jaxdeblur.outputs import Job, Record, Stamp, stamp_of
-from jaxdeblur.restoration import Restorer
+from jaxdeblur.restoration.restorer import Restorer
+from jaxdeblur.restoration.resume_record import Job, Record, Stamp, stamp_of
 
 # Of the photographs that one device reads, restores and writes at the same time, at 7 to 20 bytes a pixel; a larger one
 # is in memory alone. Each device has its own budget, so that none waits for the photographs of another.

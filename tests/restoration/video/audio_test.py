@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxdeblur.clips import plan_clip, restore_clip
 from jaxdeblur.errors import InputError
-from tests.clips_test import gray, read_clip, restore
+from jaxdeblur.restoration.video.restore import plan_clip, restore_clip
+from tests.restoration.video.restore_test import gray, read_clip, restore
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 RATE = 48000

@@ -17,11 +17,11 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.arrays import to_float
-from jaxdeblur.inference import make_forward, make_part_forward
 from jaxdeblur.models import sees_whole_image
 from jaxdeblur.models.layers import Place
+from jaxdeblur.restoration.forward import make_forward, make_part_forward
+from jaxdeblur.restoration.tiling import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.runtime.compilation import Program, compile_program
-from jaxdeblur.tiles import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 
 
 class TiledNetwork:

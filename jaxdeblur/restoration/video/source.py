@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_colours import MATRICES, RGB, Colours, colours_of, to_rgb
-from jaxdeblur.video_deinterlacing import deinterlace
-from jaxdeblur.video_orientation import Orientation, orientation_of
+from jaxdeblur.restoration.video.colours import MATRICES, RGB, Colours, colours_of, to_rgb
+from jaxdeblur.restoration.video.deinterlacing import deinterlace
+from jaxdeblur.restoration.video.orientation import Orientation, orientation_of
 
 MAX_STEP_BACK = 0.5  # seconds between two frames; less is a recorder's inaccuracy
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_audio import AudioTrack, AudioWriter, copy_tags, lost_tags, plan_audio
-from jaxdeblur.video_encoding import (
+from jaxdeblur.restoration.video.audio import AudioTrack, AudioWriter, copy_tags, lost_tags, plan_audio
+from jaxdeblur.restoration.video.encoding import (
     CONTAINERS,
     Encoding,
     SegmentEncoder,
@@ -26,8 +26,15 @@ from jaxdeblur.video_encoding import (
     decoding_times,
     plan_encoding,
 )
-from jaxdeblur.video_progress import SegmentStore, open_progress
-from jaxdeblur.video_source import Clip, find_video_stream, open_clip, open_container, read_pictures, require_pyav
+from jaxdeblur.restoration.video.segments import SegmentStore, open_progress
+from jaxdeblur.restoration.video.source import (
+    Clip,
+    find_video_stream,
+    open_clip,
+    open_container,
+    read_pictures,
+    require_pyav,
+)
 
 # The frames of a segment: what a stopped run loses at most. Many batch sizes divide it, so that they are filled.
 SEGMENT_FRAMES = 48

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
-from jaxdeblur.inputs import find_inputs
-from jaxdeblur.outputs import RECORD, Job
+from jaxdeblur.restoration.find_photos import find_inputs
+from jaxdeblur.restoration.resume_record import RECORD, Job
+from jaxdeblur.restoration.video.encoding import CONTAINERS
 from jaxdeblur.synthesis.scenes import VIDEOS
-from jaxdeblur.video_encoding import CONTAINERS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from jaxdeblur.clips import plan_clip
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_source import open_clip
-from tests.clips_test import gray, read_clip, restore, write_clip
+from jaxdeblur.restoration.video.restore import plan_clip
+from jaxdeblur.restoration.video.source import open_clip
+from tests.restoration.video.restore_test import gray, read_clip, restore, write_clip
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdeblur import clips
-from jaxdeblur.clips import SEGMENT_FRAMES, plan_clip, restore_clip
 from jaxdeblur.errors import InputError
-from jaxdeblur.video_encoding import decoding_times
-from jaxdeblur.video_progress import open_progress, progress_folder
+from jaxdeblur.restoration.video import restore as clips
+from jaxdeblur.restoration.video.encoding import decoding_times
+from jaxdeblur.restoration.video.restore import SEGMENT_FRAMES, plan_clip, restore_clip
+from jaxdeblur.restoration.video.segments import open_progress, progress_folder
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 STARTS = (0, 1, 2, 5, 6, 9, 10)  # of frames, in 1/25 s: not evenly spaced
@@ -186,7 +186,7 @@ def test_a_killed_run_resumes_and_gives_the_same_file(tmp_path):
     program = f"""
         import time
         from pathlib import Path
-        from jaxdeblur.clips import plan_clip, restore_clip
+        from jaxdeblur.restoration.video.restore import plan_clip, restore_clip
         job = plan_clip(Path({str(source)!r}), Path({str(tmp_path / "out.mp4")!r}), 0)
         def restore(frames):
             time.sleep(0.05)

@@ -7,15 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdeblur import tiles
 from jaxdeblur.evaluation.scoring import Measures, evaluate
 from jaxdeblur.models import PLACED, build_model
-from jaxdeblur.predictor import OWN_SHAPES, Predictor
-from jaxdeblur.restoration import Restorer
+from jaxdeblur.restoration import tiling
+from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
+from jaxdeblur.restoration.restorer import Restorer
+from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.tiled_network import TiledNetwork
 from jaxdeblur.train_step import create_mesh
-from tests.restoration_test import SMALL, random_network, smooth_image
+from tests.restoration.restorer_test import SMALL, random_network, smooth_image
 
 RNG = np.random.default_rng(0)
 
@@ -52,7 +52,7 @@ def test_an_evaluated_image_is_the_networks_own(name):
     model, variables = random_network(name)
     mesh = create_mesh(jax.local_devices())
     network = TiledNetwork(
-        model, placed=name in PLACED, tile=None, overlap=tiles.OVERLAP, devices=mesh, own_shapes=OWN_SHAPES
+        model, placed=name in PLACED, tile=None, overlap=tiling.OVERLAP, devices=mesh, own_shapes=OWN_SHAPES
     )
     variables, images = network.put(variables), np.stack([smooth_image(45, 70) for _ in range(3)])
     found = network.predict(variables, images, batch_size=2)
@@ -120,7 +120,7 @@ def test_many_sizes_take_few_programs_and_few_more_pixels():
     sizes = [(int(height), int(width)) for height, width in RNG.integers(100, 300, (60, 2))]
     network, _ = score(sizes, batch_size=8, devices=2)
     assert len(set(sizes)) > 50
-    possible = sum(max(shape) <= 384 for shape in tiles.WHOLE_SHAPES)
+    possible = sum(max(shape) <= 384 for shape in tiling.WHOLE_SHAPES)
     assert network.num_programs <= OWN_SHAPES + possible < 20
     assert network.pixels < 2.5 * sum(height * width for height, width in sizes)
 
@@ -129,4 +129,4 @@ def test_full_frames_are_not_in_memory_at_once():
     network, _ = score([(720, 1280)] * 3, batch_size=3)
     assert [shape for _, shape, _ in network._programs] == [(1, 720, 1280, 3)]
     network, _ = score([(1100, 1300)], batch_size=3)
-    assert all(np.prod(shape[:3]) <= tiles.WHOLE_PIXELS for _, shape, _ in network._programs)
+    assert all(np.prod(shape[:3]) <= tiling.WHOLE_PIXELS for _, shape, _ in network._programs)

@@ -1,0 +1,1 @@
+"""Restoring photographs and videos of any size, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Restoring videos frame by frame."""
