@@ -13,11 +13,11 @@ from jaxdeblur.data.folder_layout import BLUR_VARIANTS
 from jaxdeblur.data.sources import SPLITS
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.decode import RESIZE_FILTERS
-from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import COMPUTE_DTYPES, ENCODERS, MODELS
 from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
-from jaxdeblur.optimizer import OPTIMIZERS, SCHEDULES, Unit
+from jaxdeblur.training.losses import LOSSES
+from jaxdeblur.training.optimizer import OPTIMIZERS, SCHEDULES, Unit
 
 Check = Callable[[Any], str | None]
 

@@ -20,8 +20,8 @@ from jaxdeblur.runs.metric_log import MetricLog
 from jaxdeblur.runs.train_state import count_parameters
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.train import needs_validation, restore_or_create, train
-from jaxdeblur.train_step import replicated
+from jaxdeblur.training.loop import needs_validation, restore_or_create, train
+from jaxdeblur.training.step import replicated
 from jaxdeblur.weights.initial import load_network, network_shapes
 from jaxdeblur.weights.tensors import check_fit
 

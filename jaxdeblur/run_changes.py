@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxdeblur.config import flatten
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.optimizer import create_schedule
+from jaxdeblur.training.optimizer import create_schedule
 
 # They do not change what is learned. The data's folder may move; the training pairs in it may not (`data_sha256` in
 # run.json).

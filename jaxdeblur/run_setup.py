@@ -37,7 +37,7 @@ from jaxdeblur.runs.metric_log import MetricLog
 from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.train_step import Stage, abstract, create_mesh, plan_stages
+from jaxdeblur.training.step import Stage, abstract, create_mesh, plan_stages
 from jaxdeblur.weights.initial import InitialWeights, network_shapes, read_initial_weights
 
 

@@ -25,7 +25,7 @@ import sys
 import jax, numpy as np
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.train_state import create_train_state
-from jaxdeblur.train_step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated, to_devices
+from jaxdeblur.training.step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated, to_devices
 
 constant, sgd = {"name": "constant", "learning_rate": 1.0}, {"name": "sgd", "momentum": 0.0}
 stage = {"epochs": 1, "crop": 0, "loss": "mse", "optimizer": sgd, "schedule": constant}

@@ -11,10 +11,10 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.losses import LOSSES
 from jaxdeblur.models import build_model
 from jaxdeblur.run_facts import network_facts
 from jaxdeblur.runs.train_state import init_variables
+from jaxdeblur.training.losses import LOSSES
 from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.safetensors import write_weights

@@ -7,7 +7,7 @@ import pytest
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.runs.train_state import create_train_state, init_variables
-from jaxdeblur.train_step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages
+from jaxdeblur.training.step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages
 
 ORIGINAL = {
     "epochs": 2,

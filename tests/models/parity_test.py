@@ -16,11 +16,11 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.losses import mse
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
-from jaxdeblur.optimizer import create_optimizer, create_schedule
 from jaxdeblur.runtime.compilation import compile_program
+from jaxdeblur.training.losses import mse
+from jaxdeblur.training.optimizer import create_optimizer, create_schedule
 from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import read_weights
 from jaxdeblur.weights.tensors import fingerprint

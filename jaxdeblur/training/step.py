@@ -15,11 +15,11 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.histograms import Counts, count_values
 from jaxdeblur.images.arrays import to_float
-from jaxdeblur.losses import LOSSES
-from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
 from jaxdeblur.runs.train_state import TrainState, average
+from jaxdeblur.training.losses import LOSSES
+from jaxdeblur.training.optimizer import Encoder, create_optimizer, create_schedule
+from jaxdeblur.training.tensor_histograms import Counts, count_values
 
 TrainStep = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, jax.Array, Counts]]
 

@@ -13,7 +13,6 @@ import pytest
 from jax.sharding import AxisType
 
 from jaxdeblur import run_setup
-from jaxdeblur import train as train_module
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json
@@ -24,8 +23,9 @@ from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runs.metric_log import MetricLog, read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
-from jaxdeblur.train import needs_validation, restore_or_create, train
-from jaxdeblur.train_step import abstract, batch_sharding, make_train_step, plan_stages, replicated
+from jaxdeblur.training import loop as train_module
+from jaxdeblur.training.loop import needs_validation, restore_or_create, train
+from jaxdeblur.training.step import abstract, batch_sharding, make_train_step, plan_stages, replicated
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.images import replace_unseen, write_pairs

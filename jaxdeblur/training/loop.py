@@ -14,14 +14,14 @@ import numpy as np
 
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
 from jaxdeblur.errors import InputError
-from jaxdeblur.finite import check_finite, fetch_losses
 from jaxdeblur.models import trains_by_products
 from jaxdeblur.run_setup import Run
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import Program, StepTrace, compile_program, speeds
-from jaxdeblur.train_log import log_histograms, log_training, log_validation
-from jaxdeblur.train_step import (
+from jaxdeblur.training.nan_checks import check_finite, fetch_losses
+from jaxdeblur.training.progress_log import log_histograms, log_training, log_validation
+from jaxdeblur.training.step import (
     Stage,
     TrainStep,
     abstract,

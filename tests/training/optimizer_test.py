@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.optimizer import Encoder, create_optimizer, create_schedule
+from jaxdeblur.training.optimizer import Encoder, create_optimizer, create_schedule
 
 SGD = {"name": "sgd", "momentum": 0.0}
 CONSTANT = create_schedule({"name": "constant", "learning_rate": 0.1}, 100, 10)

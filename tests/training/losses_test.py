@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from jaxdeblur.losses import LOSSES
+from jaxdeblur.training.losses import LOSSES
 
 PREDICTION, SHARP = jnp.array([[0.5, 0.0], [1.0, 0.25]]), jnp.array([[0.25, 0.0], [0.5, 0.0]])
 

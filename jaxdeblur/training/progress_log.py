@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxdeblur.console import ProgressBar, SpeedMeter, say
 from jaxdeblur.evaluation import scoring
-from jaxdeblur.finite import not_finite
-from jaxdeblur.histograms import Counts, name_histograms
 from jaxdeblur.run_setup import Run
-from jaxdeblur.train_step import Stage
+from jaxdeblur.training.nan_checks import not_finite
+from jaxdeblur.training.step import Stage
+from jaxdeblur.training.tensor_histograms import Counts, name_histograms
 
 
 def log_training(

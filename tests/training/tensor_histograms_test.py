@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdeblur.histograms import MOST_VALUES, count_values, name_histograms
 from jaxdeblur.runs.metric_log import NUM_BINS
+from jaxdeblur.training.tensor_histograms import MOST_VALUES, count_values, name_histograms
 
 RNG = np.random.default_rng(0)
 

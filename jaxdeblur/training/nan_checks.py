@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.runs.train_state import TrainState
-from jaxdeblur.train_step import Stage
+from jaxdeblur.training.step import Stage
 
 
 @jax.jit

@@ -1,0 +1,1 @@
+"""Training: stages, optimizer, the compiled step and the loop."""
