@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.export import FORMATS
+from jaxdeblur.export.stablehlo import FORMATS
 from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 from jaxdeblur.weights.tensors import fingerprint

@@ -15,12 +15,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from jaxdeblur import __version__
+from jaxdeblur.export.onnx_graph import Graph
 from jaxdeblur.models.heads import CORRECTION
 from jaxdeblur.models.nafnet import NAFNet
 from jaxdeblur.models.resnetencdec import ENCODER, ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
-from jaxdeblur.onnx_graph import Graph
 
 OPSET = 20  # the first with Gelu
 ROWS_AND_COLUMNS = np.array([2, 3])  # of NCHW

@@ -48,7 +48,7 @@ def to_onnx(network: TrainedNetwork) -> bytes:
     """
     require("onnx", "Writing ONNX")
     require("onnxruntime", "Writing ONNX")
-    from jaxdeblur import onnx_networks
+    from jaxdeblur.export import onnx_networks
 
     facts = {
         "network": network.name,
