@@ -35,19 +35,19 @@ def _web(arguments: Sequence[str], *, prog: str) -> None:
 
 
 def _train(arguments: Sequence[str], *, prog: str) -> None:
-    from jaxdeblur.recipes import train
+    from jaxdeblur.config.recipes import train
 
     train(arguments, prog=prog)
 
 
 def _evaluate(arguments: Sequence[str], *, prog: str) -> None:
-    from jaxdeblur.recipes import evaluate
+    from jaxdeblur.config.recipes import evaluate
 
     evaluate(arguments, prog=prog)
 
 
 def _config(arguments: Sequence[str], *, prog: str) -> None:
-    from jaxdeblur.recipes import show_config
+    from jaxdeblur.config.recipes import show_config
 
     show_config(arguments, prog=prog)
 

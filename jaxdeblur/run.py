@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxdeblur.config import check_config, to_plain
+from jaxdeblur.config.fields import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import Judge, Weights, judge_weights, open_judge

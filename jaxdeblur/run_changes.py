@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jaxdeblur.config import flatten
+from jaxdeblur.config.fields import flatten
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.training.optimizer import create_schedule
 

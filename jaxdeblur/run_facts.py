@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdeblur.config import flatten, to_plain
+from jaxdeblur.config.fields import flatten, to_plain
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.files import code_version

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxdeblur.config import check_config, to_plain
+from jaxdeblur.config.fields import check_config, to_plain
 from jaxdeblur.data.array_records import PreparedSource
 from jaxdeblur.data.image_cache import ImageMemory
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part

@@ -10,10 +10,11 @@ import pytest
 from flax import traverse_util
 from PIL import Image
 
-from jaxdeblur import cli, demo, predict, recipes, video
+from jaxdeblur import cli, demo, predict, video
+from jaxdeblur.config import recipes
+from jaxdeblur.config.recipes import find_recipe, recipe_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
-from jaxdeblur.recipes import find_recipe, recipe_folder
 from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED
 from jaxdeblur.weights.pretrained.listing import describe

@@ -14,7 +14,7 @@ from jaxdeblur.models import build_model, options_of
 from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED, find_shipped
 from jaxdeblur.weights.safetensors import options_in, read_metadata, write_weights
-from tests.config_test import CONFIGS, load
+from tests.config.fields_test import CONFIGS, load
 from tests.helpers.images import save_noise
 
 NAFNET, DEMO = (next(path for path in CONFIGS if path.stem == name) for name in ("nafnet", "demo"))

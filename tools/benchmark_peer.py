@@ -45,7 +45,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     import jax
     import jax.numpy as jnp
 
-    from jaxdeblur.config import to_plain
+    from jaxdeblur.config.fields import to_plain
     from jaxdeblur.models import build_model, trains_by_products
     from jaxdeblur.restoration.forward import make_forward
     from jaxdeblur.runs.train_state import create_train_state, init_variables

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdeblur.config import to_plain
+from jaxdeblur.config.fields import to_plain
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json

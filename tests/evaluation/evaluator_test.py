@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.config import to_plain
+from jaxdeblur.config.fields import to_plain
+from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import open_judge
 from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.models import build_model
 from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
-from jaxdeblur.run_config import get_config
 from jaxdeblur.training.step import replicated
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.safetensors import write_weights

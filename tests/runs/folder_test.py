@@ -5,9 +5,9 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
+from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.run_config import get_config
 from jaxdeblur.runs.folder import claim_run_folder, open_run_folder
 from jaxdeblur.runs.lock import RunLock
 

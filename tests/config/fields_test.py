@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from jaxdeblur.config import check_config
+from jaxdeblur.config.fields import check_config
 from jaxdeblur.errors import InputError
 from tests.helpers.paths import ROOT
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
-from jaxdeblur.config_data import check_factors, check_mixture, check_rescaling
+from jaxdeblur.config.data_fields import check_factors, check_mixture, check_rescaling
 from jaxdeblur.data.folder_layout import BLUR_VARIANTS
 from jaxdeblur.data.sources import SPLITS
 from jaxdeblur.errors import InputError, list_problems

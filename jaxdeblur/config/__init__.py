@@ -1,0 +1,1 @@
+"""What a config must hold, and where recipes are found."""
