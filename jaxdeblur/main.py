@@ -140,7 +140,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs whole tracebacks; its exceptions reach us anyway
     # Imported here, so that --help and mistakes on the command line answer at once.
     from jaxdeblur.console import speak_no_more
-    from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
+    from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
     from jaxdeblur.runtime import processes
     from jaxdeblur.runtime.malloc import keep_freed_memory
     from jaxdeblur.weights.pretrained.catalogue import resolve_weights

@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from jaxdeblur.config.fields import to_plain
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.config_changes import check_changes, describe_extension
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.run_changes import check_changes, describe_extension
 from jaxdeblur.runs.environment import describe_environment, environment_changes
 from jaxdeblur.runs.lock import NAME as LOCK_NAME
 from jaxdeblur.runs.lock import RunLock

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.setup import Run
 from jaxdeblur.models import trains_by_products
-from jaxdeblur.run_setup import Run
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import Program, StepTrace, compile_program, speeds

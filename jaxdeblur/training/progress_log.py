@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdeblur.console import ProgressBar, SpeedMeter, say
 from jaxdeblur.evaluation import scoring
-from jaxdeblur.run_setup import Run
+from jaxdeblur.experiment.setup import Run
 from jaxdeblur.training.nan_checks import not_finite
 from jaxdeblur.training.step import Stage
 from jaxdeblur.training.tensor_histograms import Counts, name_histograms

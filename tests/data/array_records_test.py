@@ -15,8 +15,8 @@ from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.images.decode import resize_image
-from jaxdeblur.run_setup import open_run
 
 SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds
 

@@ -14,8 +14,8 @@ from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import open_judge
 from jaxdeblur.evaluation.metrics import image_metrics
+from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.models import build_model
-from jaxdeblur.run import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.training.step import replicated
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.safetensors import write_weights

@@ -11,8 +11,8 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.run_identity import network_facts
 from jaxdeblur.models import build_model
-from jaxdeblur.run_facts import network_facts
 from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.training.losses import LOSSES
 from jaxdeblur.weights.initial import network_shapes

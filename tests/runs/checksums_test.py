@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.run import evaluate_run
+from jaxdeblur.experiment.workflows import evaluate_run
 from jaxdeblur.runs.checkpoint_files import set_damaged_aside
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage

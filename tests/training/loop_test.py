@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from jaxdeblur import run_setup
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment import setup
+from jaxdeblur.experiment.setup import ScoredRun, open_run
+from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.files import read_json
 from jaxdeblur.models import build_model
-from jaxdeblur.run import train_and_evaluate
-from jaxdeblur.run_setup import ScoredRun, open_run
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runs.metric_log import MetricLog, read_metrics
@@ -170,8 +170,8 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
     """Each apart: the weights before any step, and the seed that the batches are drawn with."""
     seen = []
-    make = run_setup.make_train_batches
-    monkeypatch.setattr(run_setup, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
+    make = setup.make_train_batches
+    monkeypatch.setattr(setup, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)

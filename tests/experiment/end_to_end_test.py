@@ -15,7 +15,7 @@ from PIL import Image
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.evaluation.metrics import image_metrics
-from jaxdeblur.run_setup import open_run
+from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.end_to_end_test import assert_clear_error, command, run, tiny
+from tests.experiment.end_to_end_test import assert_clear_error, command, run, tiny
+from tests.experiment.kill_test import being_written, everything_saved, judged, newest, without_clock
 from tests.helpers.paths import ROOT
-from tests.kill_test import being_written, everything_saved, judged, newest, without_clock
 
 FLAGS = ["--config.stages[0].epochs=5", "--config.stages[1].epochs=5"]
 

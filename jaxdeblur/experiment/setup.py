@@ -24,11 +24,11 @@ from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluation.evaluator import Judge, open_data, open_judge
 from jaxdeblur.evaluation.scoring import Evaluation
+from jaxdeblur.experiment.config_changes import check_scoring
+from jaxdeblur.experiment.run_identity import agree, claim_folder, data_facts, network_facts
 from jaxdeblur.file_names import require_utf8
 from jaxdeblur.files import read_json
 from jaxdeblur.models import ENCODERS, build_model
-from jaxdeblur.run_changes import check_scoring
-from jaxdeblur.run_facts import agree, claim_folder, data_facts, network_facts
 from jaxdeblur.runs.checkpoint_files import set_damaged_aside
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.folder import is_under_way

@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from jaxdeblur.config.fields import flatten, to_plain
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.sources import PairSource
+from jaxdeblur.experiment.config_changes import ROOTS
 from jaxdeblur.files import code_version
-from jaxdeblur.run_changes import ROOTS
 from jaxdeblur.runs.folder import claim_run_folder
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runtime import processes

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.models import build_model
-from jaxdeblur.run import train_and_evaluate
 from jaxdeblur.runtime.compilation import compile_program
 from jaxdeblur.weights.initial import network_shapes
 from tests.runs.metric_log_test import read_events

@@ -10,10 +10,10 @@ from jaxdeblur.config.fields import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import Judge, Weights, judge_weights, open_judge
+from jaxdeblur.experiment.run_identity import claim_folder, data_facts, network_facts
+from jaxdeblur.experiment.setup import Run, ScoredRun, open_run, open_scored_run
 from jaxdeblur.files import write_json
 from jaxdeblur.models import build_model
-from jaxdeblur.run_facts import claim_folder, data_facts, network_facts
-from jaxdeblur.run_setup import Run, ScoredRun, open_run, open_scored_run
 from jaxdeblur.runs.checkpoint_files import check_disk_space
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runs.metric_log import MetricLog

@@ -12,7 +12,7 @@ import pytest
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights.tensors import fingerprint
-from tests.end_to_end_test import command, run, tiny
+from tests.experiment.end_to_end_test import command, run, tiny
 from tests.helpers.paths import ROOT
 
 KILLS = 21
