@@ -25,7 +25,7 @@ data/made: | .venv/ready
 
 # Most programs of tests run once, so that optimising them costs more than it saves; OPTIMISED are tests of the kernels.
 FAST := -n 2 --dist loadfile -m "not slow and not parity"
-OPTIMISED := $(addprefix tests/,convolutions_test.py programs_test.py train_step_test.py)
+OPTIMISED := $(addprefix tests/,models/cpu_convolutions_test.py runtime/compilation_test.py training/step_test.py)
 test: .venv/ready
 	XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" \
 		$(RUN) -m pytest $(FAST) $(addprefix --ignore=,$(OPTIMISED))

@@ -96,44 +96,6 @@ class ProgressBar:
         self._bar.close()
 
 
-class SpeedMeter:
-    """Speed of training alone: `restart` after validation or a line of the log."""
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self.restart()
-
-    def restart(self) -> None:
-        """Start counting anew."""
-        self._start, self._steps, self._waited = time.monotonic(), 0, 0.0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count what passes inside as waiting for data."""
-        start = time.monotonic()
-        yield
-        self._waited += time.monotonic() - start
-
-    def count(self) -> None:
-        """Count one step."""
-        self._steps += 1
-
-    @property
-    def images_per_second(self) -> float:
-        """Since the last restart."""
-        return self.steps_per_second * self._batch_size
-
-    @property
-    def steps_per_second(self) -> float:
-        """Since the last restart."""
-        return self._steps / max(time.monotonic() - self._start, 1e-9)
-
-    @property
-    def data_wait(self) -> float:
-        """Seconds per step, since the last restart."""
-        return self._waited / max(self._steps, 1)
-
-
 def say(text: str) -> None:
     """Print a line to standard error, above the bar if there is one."""
     if not _listening:

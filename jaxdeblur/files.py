@@ -6,11 +6,9 @@ import hashlib
 import json
 import os
 import secrets
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from jaxdeblur import __version__
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 
@@ -84,24 +82,38 @@ def _say_that_nothing_is_kept(reason: str) -> None:
     say(f"No home folder to keep a cache in ({reason}): going on without one. XDG_CACHE_HOME may name another.")
 
 
-def code_version() -> str:
-    """Return this package's version, with the git commit when it runs from its own checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        # A package installed below somebody else's checkout must not report that one's commit.
-        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
-            return __version__
-        return f"{__version__}+{_git(root, 'describe', '--always', '--dirty', '--abbrev=12')}"
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+NAME_BYTES = 255  # of the longest name on Linux and macOS
+
+
+def printable(name: str) -> str:
+    r"""Return a name as text that can be written everywhere: bytes that are no UTF-8 as \xff."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def require_utf8(folder: Path, option: str) -> None:
+    """Refuse a folder whose path is no UTF-8.
+
+    Raises:
+        InputError: names it (code "name-not-utf8").
+    """
+    path = str(folder.absolute())
+    if printable(path) != path:
+        raise InputError(
+            f"{option} {printable(path)}: its path is no UTF-8, and checkpoints cannot be kept there. Choose a folder "
+            "with another name.",
+            code="name-not-utf8",
+        )
+
+
+def shortened(stem: str, ending: str) -> str:
+    """Return a file's name of `stem` and `ending`, whose stem is cut where the name would be too long."""
+    encoded = os.fsencode(stem)
+    room = NAME_BYTES - len(os.fsencode(ending))
+    # A character that is cut in two is dropped.
+    return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + ending

@@ -121,7 +121,7 @@ def _with_config_of_run(arguments: list[str]) -> list[str]:
             left_out = True
         elif not argument.startswith(("--config=", "-config=")):
             rest.append(argument)
-    loader = Path(__file__).with_name("run_config.py")
+    loader = Path(__file__).parent / "config" / "saved_run.py"
     return [rest[0], f"--config={loader}:{workdir}", f"--workdir={workdir}", *rest[1:]]
 
 

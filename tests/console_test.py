@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from jaxdeblur.console import SpeedMeter, stop_on_signal
+from jaxdeblur.console import stop_on_signal
+from jaxdeblur.training.profiling import SpeedMeter
 
 PROGRAM = """
 import sys, time

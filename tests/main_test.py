@@ -13,7 +13,7 @@ from jaxdeblur.errors import InputError
 def test_evaluation_reads_the_config_of_the_run(tmp_path, capsys):
     """In place of a recipe, which may have changed or be gone; fields that are set stay set."""
     (tmp_path / "config.json").write_text("{}")
-    loader = f"--config={Path(main.__file__).with_name('run_config.py')}:{tmp_path}"
+    loader = f"--config={Path(main.__file__).parent / 'config' / 'saved_run.py'}:{tmp_path}"
     fields = ["--config.data.root=elsewhere", "--checkpoints", "all"]
     for recipe in ([], ["--config", "configs/gone.py"], ["--config=configs/gone.py:smoke"]):
         given = ["main.py", "--mode", "evaluate", *recipe, "--workdir", str(tmp_path), *fields]

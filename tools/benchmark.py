@@ -23,7 +23,8 @@ import numpy as np
 from benchmark_peer import NETWORKS
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import code_version, write_json
+from jaxdeblur.files import write_json
+from jaxdeblur.runs.environment import code_version
 from jaxdeblur.runtime.optional_packages import require
 
 

@@ -51,7 +51,9 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
     from jaxdeblur.runtime.malloc import keep_freed_memory
-    from jaxdeblur.training.step import batch_sharding, create_mesh, make_train_step, plan_stages, to_devices
+    from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, to_devices
+    from jaxdeblur.training.stages import plan_stages
+    from jaxdeblur.training.step import make_train_step
 
     keep_freed_memory()
     use_compilation_cache("")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.file_names import printable
+from jaxdeblur.files import printable
 from jaxdeblur.report import compare_runs, write_report
 
 

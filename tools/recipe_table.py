@@ -6,8 +6,8 @@
 `add` takes what runs wrote themselves, of the named splits only, into docs/recipes.json; a run that is there already
 is replaced. `write` puts each table between its marks in docs/recipes.md. A row is a recipe, from all its runs: other
 seeds, or other sequences held out. Gains are in dB of PSNR over the blurred input, the mean over sequences, each first
-averaged over its images and over seeds, with the 95% interval over sequences (`jaxdeblur/evaluation/confidence.py`) and the
-gain of each sequence, in the order of their names.
+averaged over its images and over seeds, with the 95% interval over sequences (jaxdeblur/evaluation/confidence.py) and
+the gain of each sequence, in the order of their names.
 """
 
 import argparse

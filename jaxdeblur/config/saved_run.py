@@ -1,4 +1,4 @@
-"""The config of an existing run as a config file: `--config=.../run_config.py:<run's folder>`.
+"""The config of an existing run as a config file: `--config=.../saved_run.py:<run's folder>`.
 
 `--mode evaluate` reads a run's config this way, so that `--config.data.root=PATH` and the like set single fields of it
 and neither the recipe nor the command line of the training is needed.

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from jaxdeblur.file_names import printable
+from jaxdeblur.files import printable
 from jaxdeblur.images.decode import SUFFIXES
 
 BLUR_VARIANTS = ("blur", "blur_gamma")

@@ -15,7 +15,7 @@ from jaxdeblur.data.gopro.archive import NUM_PAIRS
 from jaxdeblur.data.gopro.storage import DATA_SET
 from jaxdeblur.data.paired_folders import FolderSource, open_folder
 from jaxdeblur.errors import InputError
-from jaxdeblur.file_names import printable
+from jaxdeblur.files import printable
 
 PairSource = FolderSource | PreparedSource
 

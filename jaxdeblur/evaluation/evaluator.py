@@ -23,7 +23,7 @@ from jaxdeblur.models import PLACED
 from jaxdeblur.restoration.predictor import Predictor
 from jaxdeblur.runs.lock import wait_for_lock
 from jaxdeblur.runtime import processes
-from jaxdeblur.training.step import create_mesh, replicated
+from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.weights.tensors import fingerprint
 
 SCORED_SPLITS = ("validation", "test")

@@ -16,8 +16,9 @@ from PIL import Image
 
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.evaluation import confidence, metrics
-from jaxdeblur.files import code_version, write_json
+from jaxdeblur.files import write_json
 from jaxdeblur.restoration.forward import to_uint8
+from jaxdeblur.runs.environment import code_version
 
 Predict = Callable[[Any, np.ndarray], np.ndarray]
 PICTURES = ("blur", "prediction", "sharp")

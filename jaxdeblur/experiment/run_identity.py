@@ -11,8 +11,8 @@ from jaxdeblur.config.fields import flatten, to_plain
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.experiment.config_changes import ROOTS
-from jaxdeblur.files import code_version
-from jaxdeblur.runs.folder import claim_run_folder
+from jaxdeblur.experiment.run_folder import claim_run_folder
+from jaxdeblur.runs.environment import code_version
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runtime import processes
 from jaxdeblur.weights.tensors import Shapes

@@ -4,14 +4,12 @@ Batches are uint8 NHWC RGB; PSNR is in dB.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from jaxdeblur.config.fields import check_config, to_plain
@@ -19,94 +17,24 @@ from jaxdeblur.data.array_records import PreparedSource
 from jaxdeblur.data.image_cache import ImageMemory
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
 from jaxdeblur.data.paired_folders import FolderSource
-from jaxdeblur.data.pipeline import InputOptions, check_sizes, make_train_batches, steps_per_epoch
+from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
-from jaxdeblur.evaluation.evaluator import Judge, open_data, open_judge
-from jaxdeblur.evaluation.scoring import Evaluation
+from jaxdeblur.evaluation.evaluator import open_data, open_judge
 from jaxdeblur.experiment.config_changes import check_scoring
 from jaxdeblur.experiment.run_identity import agree, claim_folder, data_facts, network_facts
-from jaxdeblur.file_names import require_utf8
-from jaxdeblur.files import read_json
+from jaxdeblur.files import read_json, require_utf8
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.runs.checkpoint_files import set_damaged_aside
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.folder import is_under_way
 from jaxdeblur.runs.lock import RunLock
-from jaxdeblur.runs.metric_log import MetricLog
-from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.training.step import Stage, abstract, create_mesh, plan_stages
+from jaxdeblur.runtime.sharding import create_mesh
+from jaxdeblur.training.run import Run, ScoredRun
+from jaxdeblur.training.stages import Stage, plan_stages
 from jaxdeblur.weights.initial import InitialWeights, network_shapes, read_initial_weights
-
-
-@dataclasses.dataclass
-class ScoredRun:
-    """What scoring a run's checkpoints needs."""
-
-    model: nn.Module
-    mesh: jax.sharding.Mesh
-    judge: Judge
-    checkpoints: Checkpoints
-
-    def abstract_variables(self) -> Any:
-        """Return stand-ins for the network's variables, with their place on the devices."""
-        return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
-
-    def validate(self, variables: Any) -> Evaluation:
-        """Score the validation split by the first protocol, with what is measured quickly."""
-        return self.judge.score(self.judge.protocols[0], "validation", variables, quick=True)
-
-
-@dataclasses.dataclass
-class Run(ScoredRun):
-    """All that training and scoring need, checked and made once; it owns its folder until `release`."""
-
-    stages: list[Stage]
-    source: PairSource  # training pairs
-    dtype: str  # that the network computes in
-    options: InputOptions
-    mixture: tuple[Part, ...]  # further training pairs
-    seed: int
-    batch_size: int
-    num_threads: int
-    log_every_steps: int
-    profile_steps: int
-    initial: InitialWeights | None  # None: the run goes on from a checkpoint
-    lock: RunLock | None  # the primary's alone
-    initial_words: str = ""  # what the run started from, as its checkpoints say
-    log: MetricLog | None = None  # the primary's alone
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the training images."""
-        return self.stages[0].steps_per_epoch
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return self.stages[-1].end_step
-
-    def release(self) -> None:
-        """Let another process own the run."""
-        if self.lock:
-            self.lock.release()
-
-    def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Return this process's part of the batches of a stage, from the one of `first_step` on."""
-        return make_train_batches(
-            self.source,
-            self.options,
-            crop=stage.crop,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            first_step=first_step,
-            num_threads=self.num_threads,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            mixture=self.mixture,
-        )
 
 
 def open_run(config: ConfigDict, workdir: Path) -> Run:

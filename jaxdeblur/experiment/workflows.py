@@ -11,7 +11,7 @@ from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import Judge, Weights, judge_weights, open_judge
 from jaxdeblur.experiment.run_identity import claim_folder, data_facts, network_facts
-from jaxdeblur.experiment.setup import Run, ScoredRun, open_run, open_scored_run
+from jaxdeblur.experiment.setup import open_run, open_scored_run
 from jaxdeblur.files import write_json
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.checkpoint_files import check_disk_space
@@ -20,8 +20,9 @@ from jaxdeblur.runs.metric_log import MetricLog
 from jaxdeblur.runs.train_state import count_parameters
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
+from jaxdeblur.runtime.sharding import replicated
 from jaxdeblur.training.loop import needs_validation, restore_or_create, train
-from jaxdeblur.training.step import replicated
+from jaxdeblur.training.run import Run, ScoredRun
 from jaxdeblur.weights.initial import load_network, network_shapes
 from jaxdeblur.weights.tensors import check_fit
 

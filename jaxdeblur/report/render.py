@@ -7,8 +7,7 @@ from typing import Any
 
 import jinja2
 
-from jaxdeblur.file_names import printable
-from jaxdeblur.files import write_json
+from jaxdeblur.files import printable, write_json
 from jaxdeblur.report import image_strips, machine_readable, plots, run_facts, sentences, tables
 from jaxdeblur.report.grouping import Group, group_runs
 from jaxdeblur.report.loading import Run, read_runs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
-from jaxdeblur.file_names import shortened
+from jaxdeblur.files import shortened
 from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 from jaxdeblur.restoration.find_photos import find_inputs

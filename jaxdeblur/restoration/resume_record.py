@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.file_names import shortened
+from jaxdeblur.files import shortened
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 
 RECORD = "restored.jsonl"

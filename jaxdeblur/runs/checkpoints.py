@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.file_names import require_utf8
+from jaxdeblur.files import require_utf8
 from jaxdeblur.runs.checkpoint_files import check_disk_space, explain_failed_write, inspect, read_score, write_score
 from jaxdeblur.runs.checksums import write_manifest
 from jaxdeblur.runs.train_state import TrainState

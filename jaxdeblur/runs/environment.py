@@ -1,6 +1,7 @@
 """What a start of a run ran on: code, libraries and devices, and what changed since the start before."""
 
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -9,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxdeblur.files import code_version
+from jaxdeblur import __version__
 
 # Distributions whose version can change what a run computes: kernels, optimizer, order and augmentation of the images
 # (NumPy promises no stability of its random streams, nor Pillow of its resizing), and what a checkpoint restores to.
@@ -64,3 +65,20 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
         for name, version in before["versions"].items()
         if versions.get(name) != version
     ]
+
+
+def code_version() -> str:
+    """Return this package's version, with the git commit when it runs from its own checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        # A package installed below somebody else's checkout must not report that one's commit.
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return __version__
+        return f"{__version__}+{_git(root, 'describe', '--always', '--dirty', '--abbrev=12')}"
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

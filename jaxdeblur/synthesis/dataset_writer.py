@@ -15,7 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import code_version, write_json
+from jaxdeblur.files import write_json
+from jaxdeblur.runs.environment import code_version
 from jaxdeblur.synthesis.scenes import SPLITS, Scene
 
 Facts = dict[str, float | str | list]

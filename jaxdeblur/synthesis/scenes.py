@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.file_names import printable
+from jaxdeblur.files import printable
 from jaxdeblur.images.decode import SUFFIXES
 from jaxdeblur.images.png_chunks import readable
 

@@ -12,24 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdeblur.console import ProgressBar, SpeedMeter, StopRequest
+from jaxdeblur.console import ProgressBar, StopRequest
 from jaxdeblur.errors import InputError
-from jaxdeblur.experiment.setup import Run
 from jaxdeblur.models import trains_by_products
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.runtime import processes
-from jaxdeblur.runtime.compilation import Program, StepTrace, compile_program, speeds
+from jaxdeblur.runtime.compilation import Program, compile_program
+from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated, to_devices
 from jaxdeblur.training.nan_checks import check_finite, fetch_losses
+from jaxdeblur.training.profiling import SpeedMeter, StepTrace, speeds
 from jaxdeblur.training.progress_log import log_histograms, log_training, log_validation
-from jaxdeblur.training.step import (
-    Stage,
-    TrainStep,
-    abstract,
-    batch_sharding,
-    make_train_step,
-    replicated,
-    to_devices,
-)
+from jaxdeblur.training.run import Run
+from jaxdeblur.training.stages import Stage
+from jaxdeblur.training.step import TrainStep, make_train_step
 from jaxdeblur.weights.initial import fill
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.runs.train_state import TrainState
-from jaxdeblur.training.step import Stage
+from jaxdeblur.training.stages import Stage
 
 
 @jax.jit

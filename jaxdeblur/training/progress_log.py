@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeblur.console import ProgressBar, SpeedMeter, say
+from jaxdeblur.console import ProgressBar, say
 from jaxdeblur.evaluation import scoring
-from jaxdeblur.experiment.setup import Run
 from jaxdeblur.training.nan_checks import not_finite
-from jaxdeblur.training.step import Stage
+from jaxdeblur.training.profiling import SpeedMeter
+from jaxdeblur.training.run import Run
+from jaxdeblur.training.stages import Stage
 from jaxdeblur.training.tensor_histograms import Counts, name_histograms
 
 

@@ -16,7 +16,7 @@ from jaxdeblur.evaluation.evaluator import open_judge
 from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.models import build_model
-from jaxdeblur.training.step import replicated
+from jaxdeblur.runtime.sharding import replicated
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.configs import make_tiny_config

@@ -7,7 +7,9 @@ import pytest
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.runs.train_state import create_train_state, init_variables
-from jaxdeblur.training.step import abstract, batch_sharding, create_mesh, make_train_step, plan_stages
+from jaxdeblur.runtime.sharding import abstract, batch_sharding, create_mesh
+from jaxdeblur.training.stages import plan_stages
+from jaxdeblur.training.step import make_train_step
 
 ORIGINAL = {
     "epochs": 2,

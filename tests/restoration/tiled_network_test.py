@@ -14,7 +14,7 @@ from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.runs.train_state import init_variables
-from jaxdeblur.training.step import create_mesh
+from jaxdeblur.runtime.sharding import create_mesh
 from tests.restoration.restorer_test import SMALL, random_network, smooth_image
 
 RNG = np.random.default_rng(0)

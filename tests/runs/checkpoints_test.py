@@ -15,8 +15,8 @@ from jaxdeblur.runs.checkpoint_files import SCORE_FILE, explain_failed_write, se
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runs.train_state import TrainState
+from jaxdeblur.runtime.sharding import abstract, create_mesh
 from jaxdeblur.training.optimizer import Encoder, create_optimizer
-from jaxdeblur.training.step import abstract, create_mesh
 
 
 def make_state(step, size=3):

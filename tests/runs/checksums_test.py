@@ -9,7 +9,7 @@ from jaxdeblur.experiment.workflows import evaluate_run
 from jaxdeblur.runs.checkpoint_files import set_damaged_aside
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
-from jaxdeblur.training.step import abstract, create_mesh
+from jaxdeblur.runtime.sharding import abstract, create_mesh
 from tests.runs.checkpoints_test import make_state, saved
 from tests.training.loop_test import log_without_clock, start
 

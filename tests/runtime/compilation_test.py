@@ -13,16 +13,8 @@ import numpy as np
 import pytest
 
 from jaxdeblur.runtime import compilation
-from jaxdeblur.runtime.compilation import (
-    PEAK_FLOPS,
-    Program,
-    StepTrace,
-    compile_program,
-    memory_in_use,
-    peak_flops,
-    speeds,
-    use_compilation_cache,
-)
+from jaxdeblur.runtime.compilation import Program, compile_program, use_compilation_cache
+from jaxdeblur.training.profiling import PEAK_FLOPS, StepTrace, memory_in_use, peak_flops, speeds
 from tests.helpers.images import save_noise
 
 

@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment import setup
-from jaxdeblur.experiment.setup import ScoredRun, open_run
+from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.files import read_json
 from jaxdeblur.models import build_model
@@ -23,9 +23,12 @@ from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runs.metric_log import MetricLog, read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
+from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated
 from jaxdeblur.training import loop as train_module
 from jaxdeblur.training.loop import needs_validation, restore_or_create, train
-from jaxdeblur.training.step import abstract, batch_sharding, make_train_step, plan_stages, replicated
+from jaxdeblur.training.run import ScoredRun
+from jaxdeblur.training.stages import plan_stages
+from jaxdeblur.training.step import make_train_step
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.images import replace_unseen, write_pairs

@@ -12,7 +12,9 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.models.layers import BatchNorm, conv
 from jaxdeblur.runs.train_state import create_train_state, enter_stage, init_variables
-from jaxdeblur.training.step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated
+from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated
+from jaxdeblur.training.stages import plan_stages
+from jaxdeblur.training.step import make_train_step
 
 STAGE = {
     "epochs": 1,

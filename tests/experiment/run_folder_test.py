@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.run_folder import claim_run_folder, open_run_folder
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.runs.folder import claim_run_folder, open_run_folder
 from jaxdeblur.runs.lock import RunLock
 
 FACTS = {

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from jaxdeblur import demo
 from jaxdeblur.errors import InputError
+from jaxdeblur.restoration import web_app
 from tests.helpers.images import save_noise
 
 
@@ -20,7 +21,7 @@ def invert(pixels):
 
 def restore(path, folder, **options):
     folder.mkdir(exist_ok=True)
-    return demo.restore_upload(path, invert, folder, **{"max_megapixels": 1.0, **options})
+    return web_app.restore_upload(path, invert, folder, **{"max_megapixels": 1.0, **options})
 
 
 def test_a_photograph_is_shown_and_saved_upright(tmp_path):
@@ -98,13 +99,13 @@ def test_what_cannot_be_restored_is_refused_by_its_name_alone(name, content, wor
 def test_a_full_disk_and_a_lack_of_memory_are_said(tmp_path, small_disk):
     save_noise(tmp_path / "photo.png", (1000, 800))
     with pytest.raises(InputError, match=r"photo.png: cannot be restored \(No space left on device\)"):
-        demo.restore_upload(tmp_path / "photo.png", invert, small_disk, max_megapixels=1.0)
+        web_app.restore_upload(tmp_path / "photo.png", invert, small_disk, max_megapixels=1.0)
 
     def exhaust(pixels):
         raise MemoryError
 
     with pytest.raises(InputError, match=r"photo.png: cannot be restored \(there is not enough memory\)"):
-        demo.restore_upload(tmp_path / "photo.png", exhaust, tmp_path, max_megapixels=1.0)
+        web_app.restore_upload(tmp_path / "photo.png", exhaust, tmp_path, max_megapixels=1.0)
 
 
 def test_old_results_are_removed(tmp_path):
@@ -112,7 +113,7 @@ def test_old_results_are_removed(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file.png").touch()
         os.utime(tmp_path / name, (10_000 - age,) * 2)
-    demo.remove_old(tmp_path, now=10_000)
+    web_app.remove_old(tmp_path, now=10_000)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

@@ -1,0 +1,36 @@
+"""Devices: the mesh, and how batches and states are placed on it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def create_mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """Return a mesh of these devices, or of all, of every process, with the one axis `data`."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Return the sharding of a batch: its first axis over all devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Return the sharding of the state: whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def abstract(create: Callable[[], Any], mesh: jax.sharding.Mesh) -> Any:
+    """Return stand-ins, replicated over the mesh, for what `create` would return."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), jax.eval_shape(create)
+    )
+
+
+def to_devices(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+    """Return the global batch on the devices, of which each process brings its part."""
+    return {key: jax.make_array_from_process_local_data(sharding, part) for key, part in batch.items()}
