@@ -13,7 +13,7 @@ from tqdm import tqdm
 _listening = True
 
 
-def speak_no_more() -> None:
+def silence() -> None:
     """Print neither lines nor bars from now on, as in all processes of a run but one; errors are still printed."""
     global _listening
     _listening = False

@@ -139,7 +139,7 @@ def main(arguments: Sequence[str]) -> None:
     logging.getLogger("jax").setLevel(logging.WARNING)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax logs whole tracebacks; its exceptions reach us anyway
     # Imported here, so that --help and mistakes on the command line answer at once.
-    from jaxdeblur.console import speak_no_more
+    from jaxdeblur.console import silence
     from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
     from jaxdeblur.runtime import processes
     from jaxdeblur.runtime.malloc import keep_freed_memory
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str]) -> None:
             place = (_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)
             processes.join(*place, heartbeat_timeout=_HEARTBEAT_TIMEOUT.value)
             if not processes.is_primary():
-                speak_no_more()
+                silence()
         if _MODE.value == "train":
             train_and_evaluate(_CONFIG.value, workdir)
         elif _WEIGHTS.value:

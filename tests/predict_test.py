@@ -43,7 +43,7 @@ def identity(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def restorer():
-    return Restorer(*random_network("unet"), placed=False)
+    return Restorer(*random_network("unet"))
 
 
 def run(weights, *arguments, expected=0):
@@ -151,7 +151,7 @@ def test_options_reach_the_network(tmp_path, weights, options):
     save_noise(tmp_path / "a.png", (150, 90))
     flags = [word for name, value in options.items() for word in (f"--{name}", value) if word is not True]
     run(weights, "--input", tmp_path / "a.png", "--output", tmp_path / "out", *flags)
-    expected = Restorer(*random_network("unet"), placed=False, **options)(pixels(tmp_path / "a.png"))
+    expected = Restorer(*random_network("unet"), **options)(pixels(tmp_path / "a.png"))
     np.testing.assert_array_equal(pixels(tmp_path / "out/a.png"), expected)
 
 

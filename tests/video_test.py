@@ -44,7 +44,7 @@ def test_frames_are_restored_by_the_network(weights, tmp_path, capsys):
     assert run(weights, [source], tmp_path / "out.mp4", "--quality=0", "--batch_size=2") == 0
     stored, times, sound = read_clip(source)
     frames, own_times, own_sound = read_clip(tmp_path / "out.mp4")
-    expected = Restorer(*random_network("unet"), placed=False)(stored)
+    expected = Restorer(*random_network("unet"))(stored)
     assert np.abs(expected.astype(int) - stored).max() > 20
     assert np.abs(frames.astype(int) - expected).mean() < 2
     assert (own_times, len(own_sound)) == (times, len(sound))

@@ -64,14 +64,14 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     facts = {"device": jax.local_devices()[0].device_kind}
     if task == "restore":
         variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
-        restore = compile_program(make_forward(model), variables, jnp.asarray(images["blur"]), newer_products=False)
+        restore = compile_program(make_forward(model), variables, jnp.asarray(images["blur"]), use_ynnpack_matmul=False)
         flops = make_forward(plain_model).lower(variables, jnp.asarray(images["blur"])).cost_analysis()["flops"]
         facts |= {"compile_s": restore.compile_seconds, "flops": flops}
         return lambda: np.asarray(restore.call(variables, jnp.asarray(images["blur"]))), facts
     stage = plan_stages(plain["stages"], steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
-    program = compile_program(make_train_step(stage, mesh), state, batch, newer_products=trains_by_products(model))
+    program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=trains_by_products(model))
     plain_state = state.replace(apply_fn=plain_model.apply)
     flops = make_train_step(stage, mesh).lower(plain_state, batch).cost_analysis()["flops"]
 

@@ -23,7 +23,7 @@ Window = tuple[slice, slice]
 WHOLE: Window = np.s_[:, :]
 
 
-class PreparedSource:
+class ArrayRecordSource:
     """Random access to pairs: `source[i]` is a dict with uint8 `blur` and `sharp`, and `sequence` and `frame`.
 
     Images may be views of a record's bytes, and read-only.
@@ -85,7 +85,7 @@ class PreparedSource:
         """SHA-256 of the files that each pair was made from, blurred and sharp."""
         return self._select("blur_sha256", "sharp_sha256")
 
-    def select(self, keep: Callable[[str, str], bool]) -> "PreparedSource":
+    def select(self, keep: Callable[[str, str], bool]) -> "ArrayRecordSource":
         """Return a source of the pairs for whose sequence and frame `keep` is true."""
         chosen = [i for i, name in zip(self._indices, self.names, strict=True) if keep(*name)]
         return type(self)(self._folder, self._split, self._records, self._metadata, chosen)
@@ -99,7 +99,7 @@ class PreparedSource:
         return [tuple(column[i] for column in columns) for i in self._indices]
 
 
-class TiledSource(PreparedSource):
+class TiledSource(ArrayRecordSource):
     """Pairs stored as tiles: a window costs the tiles that it touches."""
 
     @cached_property
@@ -141,7 +141,7 @@ def is_prepared(root: Path) -> bool:
 
 def open_prepared(
     root: Path, *, blur: str, resize: int, resize_filter: str, full_frames: bool = False, section: str = "data"
-) -> dict[str, PreparedSource]:
+) -> dict[str, ArrayRecordSource]:
     """Return the prepared `train` and `test` in the fastest form that fits: frames resized as asked for, or full ones.
 
     Args:
@@ -176,7 +176,7 @@ def open_prepared(
     return open_folder_of_records(found[name])
 
 
-def open_folder_of_records(folder: Path) -> dict[str, PreparedSource]:
+def open_folder_of_records(folder: Path) -> dict[str, ArrayRecordSource]:
     """Return the `train` and `test` that one folder, `<root>/gopro_large/<config>/<version>`, holds.
 
     Raises:
@@ -189,7 +189,7 @@ def open_folder_of_records(folder: Path) -> dict[str, PreparedSource]:
         builder = tfds.builder_from_directory(folder)
         if (builder.builder_config.name, str(builder.version)) != (folder.parent.name, folder.name):
             raise ValueError(f"holds {builder.builder_config.name}, version {builder.version}")
-        kind = TiledSource if builder.builder_config.name.endswith("tiles") else PreparedSource
+        kind = TiledSource if builder.builder_config.name.endswith("tiles") else ArrayRecordSource
         for split in ("train", "test"):
             metadata, records = builder.info.metadata, _open_records(builder, split, tiled=kind is TiledSource)
             source = kind(folder, split, records, metadata, range(len(metadata["pairs"][split]["frame"])))

@@ -8,7 +8,7 @@ import numpy as np
 from jaxdeblur.images.decode import read_image
 
 
-class ImageMemory:
+class ImageCache:
     """Reads image files and keeps the first of them, as many as fit.
 
     None makes room for another: training reads all images equally often, so any that are kept spare as much.

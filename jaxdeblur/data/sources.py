@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxdeblur.console import say
-from jaxdeblur.data.array_records import PreparedSource, is_prepared, open_prepared
+from jaxdeblur.data.array_records import ArrayRecordSource, is_prepared, open_prepared
 from jaxdeblur.data.gopro.archive import NUM_PAIRS
 from jaxdeblur.data.gopro.storage import DATA_SET
 from jaxdeblur.data.paired_folders import FolderSource, open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import printable
 
-PairSource = FolderSource | PreparedSource
+PairSource = FolderSource | ArrayRecordSource
 
 SPLITS = ("official", "original", "drawn", "auto", "none")
 LAYOUT = "prepared data, or the folder that holds `train` and `test`"
@@ -176,7 +176,7 @@ def _check_held_out(source: PairSource, sequences: Sequence[str]) -> list[str]:
 
 def name_data_set(root: Path, source: PairSource) -> str:
     """Return what reports call the data."""
-    if isinstance(source, PreparedSource):
+    if isinstance(source, ArrayRecordSource):
         return f"{DATA_SET}{' (a part)' if source.missing else ''}"
     return printable(root.resolve().name)
 

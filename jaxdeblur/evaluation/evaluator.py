@@ -19,7 +19,6 @@ from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
 from jaxdeblur.evaluation.scoring import Evaluation, Measures
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.models import PLACED
 from jaxdeblur.restoration.predictor import Predictor
 from jaxdeblur.runs.lock import wait_for_lock
 from jaxdeblur.runtime import processes
@@ -58,7 +57,7 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """All that scoring needs. The first protocol is that of validation while training."""
 
     protocols: tuple[Protocol, ...]
@@ -81,7 +80,7 @@ class Judge:
         first, end = processes.share(len(source))
         own = processes.local_copy(variables, replicated(self.local_mesh))
         self.predict.restart()
-        parts = processes.exchange(
+        parts = processes.gather_results(
             lambda: scoring.evaluate(
                 self.predict,
                 own,
@@ -134,7 +133,7 @@ class Judge:
         )
 
 
-def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dict[str, PairSource]]) -> Judge:
+def open_evaluator(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dict[str, PairSource]]) -> Evaluator:
     """Open the data of all protocols of a config; `opened` is what is open already, by the side frames are resized to.
 
     Raises:
@@ -153,12 +152,11 @@ def open_judge(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dic
         for side in sides
     )
     local_mesh = create_mesh(jax.local_devices())
-    return Judge(
+    return Evaluator(
         protocols=protocols,
         predict=Predictor(
             model,
             local_mesh,
-            placed=plain["model"]["name"] in PLACED,
             batch_size=evaluation["batch_size"] // jax.process_count(),
         ),
         local_mesh=local_mesh,
@@ -198,20 +196,20 @@ def _data_options(data: dict[str, Any]) -> DataOptions:
     return DataOptions(Path(data["root"]).expanduser(), **fields)
 
 
-def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:
+def evaluate_network(evaluator: Evaluator, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:
     """Score weights on all splits by all protocols and write the records; what is scored already stays unless `again`.
 
     Args:
-        judge: what to score on.
+        evaluator: what to score on.
         folder: where the records go.
         chosen: the weights.
         history: file that each scoring of the test split is noted in.
         again: score anew what the records hold already.
     """
     sha256 = fingerprint(jax.device_get(chosen.variables))
-    for protocol in judge.protocols:
+    for protocol in evaluator.protocols:
         for split in protocol.sources:
-            record = judge.protocol_record(protocol, split, chosen, sha256)
+            record = evaluator.protocol_record(protocol, split, chosen, sha256)
             path = scoring.evaluation_path(folder, record)
             if not again and processes.on_primary(lambda: _is_scored(path, sha256)):  # noqa: B023 -- called at once
                 continue
@@ -219,10 +217,10 @@ def judge_weights(judge: Judge, folder: Path, chosen: Weights, *, history: Path,
             say(f"Scoring {chosen.words} on {images}, protocol {protocol.name}.")
             if split == "test":
                 processes.on_primary(lambda: _note_test(history, record))  # noqa: B023 -- called at once
-            result = judge.score(protocol, split, chosen.variables)
-            speed = judge.predict.speed
+            result = evaluator.score(protocol, split, chosen.variables)
+            speed = evaluator.predict.speed
             if processes.is_primary():
-                judge.add_extremes(protocol, split, chosen.variables, result)
+                evaluator.add_extremes(protocol, split, chosen.variables, result)
                 scoring.write_evaluation(path, record, result, speed)
 
 

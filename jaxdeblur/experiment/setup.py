@@ -13,14 +13,14 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxdeblur.config.fields import check_config, to_plain
-from jaxdeblur.data.array_records import PreparedSource
-from jaxdeblur.data.image_cache import ImageMemory
+from jaxdeblur.data.array_records import ArrayRecordSource
+from jaxdeblur.data.image_cache import ImageCache
 from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
 from jaxdeblur.data.paired_folders import FolderSource
 from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
 from jaxdeblur.data.sources import PairSource
 from jaxdeblur.errors import InputError, raise_together
-from jaxdeblur.evaluation.evaluator import open_data, open_judge
+from jaxdeblur.evaluation.evaluator import open_data, open_evaluator
 from jaxdeblur.experiment.config_changes import check_scoring
 from jaxdeblur.experiment.run_identity import agree, claim_folder, data_facts, network_facts
 from jaxdeblur.files import read_json, require_utf8
@@ -53,10 +53,10 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     sources, mixture = open_training_data(plain["data"], options, max(crops))
     source = sources["train"]
     # Where training reads windows of frames, scoring may read frames that were resized beforehand, much faster.
-    apart = options.rescales and isinstance(source, PreparedSource)
-    judge = open_judge(plain, model, opened={} if apart else {options.resize: sources})
+    apart = options.rescales and isinstance(source, ArrayRecordSource)
+    evaluator = open_evaluator(plain, model, opened={} if apart else {options.resize: sources})
     _, stages = raise_together(lambda: check_sizes(source, options, crops, mixture), lambda: fit_stages(plain, source))
-    facts = {**data_facts(judge.data_set, sources, mixture), "steps_per_epoch": stages[0].steps_per_epoch}
+    facts = {**data_facts(evaluator.data_set, sources, mixture), "steps_per_epoch": stages[0].steps_per_epoch}
     initial, lock = open_start(config, workdir, model, facts)
     try:
         checkpoints = open_checkpoints(workdir, config.checkpoint.keep_latest)
@@ -77,7 +77,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
         log_every_steps=config.log.every_steps,
         profile_steps=config.profile_steps,
         mesh=create_mesh(),
-        judge=judge,
+        evaluator=evaluator,
         initial=initial,
         lock=lock,
         checkpoints=checkpoints,
@@ -111,10 +111,10 @@ def open_scored_run(config: ConfigDict, workdir: Path) -> ScoredRun:
     check_scoring(workdir, read_json(workdir / "config.json"), plain)
     use_compilation_cache(config.compilation_cache)
     model = build_model(**plain["model"], **plain["compute"])
-    judge = open_judge(plain, model, opened={})
-    agree(workdir, config, data_facts(judge.data_set, judge.protocols[0].sources))
+    evaluator = open_evaluator(plain, model, opened={})
+    agree(workdir, config, data_facts(evaluator.data_set, evaluator.protocols[0].sources))
     checkpoints = Checkpoints(workdir / "checkpoints", keep_latest=config.checkpoint.keep_latest, read_only=True)
-    return ScoredRun(model=model, mesh=create_mesh(), judge=judge, checkpoints=checkpoints)
+    return ScoredRun(model=model, mesh=create_mesh(), evaluator=evaluator, checkpoints=checkpoints)
 
 
 def open_training_data(
@@ -135,7 +135,7 @@ def open_training_data(
         raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
     scored = [source for split, source in sources.items() if split != "train"]
     parts = raise_together(*(partial(leave_out_scored, part, scored) for part in parts))
-    memory = ImageMemory(int(data["keep_gib"] * 2**30))
+    memory = ImageCache(int(data["keep_gib"] * 2**30))
 
     def keep(source: PairSource) -> PairSource:
         return source.reading_by(memory.read) if isinstance(source, FolderSource) else source

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from jaxdeblur.config.fields import check_config, to_plain
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.evaluator import Judge, Weights, judge_weights, open_judge
+from jaxdeblur.evaluation.evaluator import Evaluator, Weights, evaluate_network, open_evaluator
 from jaxdeblur.experiment.run_identity import claim_folder, data_facts, network_facts
 from jaxdeblur.experiment.setup import open_run, open_scored_run
 from jaxdeblur.files import write_json
@@ -35,10 +35,10 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     Raises:
         InputError: something that the user can fix is wrong.
     """
-    run = processes.together(lambda: open_run(config, workdir))
+    run = processes.run_on_all(lambda: open_run(config, workdir))
     try:
         if train_run(run, config, workdir):
-            judge_best(run, workdir, again=False)
+            evaluate_best(run, workdir, again=False)
             report_run(workdir)
         else:
             say(f"Stopped; all is saved in {workdir}. Start the same command again to go on.")
@@ -51,7 +51,7 @@ def train_run(run: Run, config: ConfigDict, workdir: Path) -> bool:
     """Train from where the run is; return False if a stop was asked for, also during the last validation."""
     state, progress = restore_or_create(run)
     processes.on_primary(lambda: check_disk_space(workdir, state.variables, state.training))
-    sources = {"train": run.source, **run.judge.protocols[0].sources}
+    sources = {"train": run.source, **run.evaluator.protocols[0].sources}
     sources |= {part.field: part.source for part in run.mixture}
     sizes = ", ".join(f"{len(source)} {split}" for split, source in sources.items())
     say(f"{config.model.name}, {count_parameters(state.params):,} parameters; pairs: {sizes}; devices: {jax.devices()}")
@@ -70,7 +70,7 @@ def train_run(run: Run, config: ConfigDict, workdir: Path) -> bool:
             if run.log:
                 run.log.close()
     # Asked now that no signal is received any more: one of them may have come during the last validation.
-    stopped, _ = processes.vote(stop, False)()
+    stopped, _ = processes.sync_stop_flags(stop, False)()
     return finished and not stopped
 
 
@@ -90,12 +90,12 @@ def evaluate_run(config: ConfigDict, workdir: Path, checkpoints: str) -> None:
         raise InputError(
             f"--workdir: {workdir} holds no run (no config.json). Train one first with --mode train.", code="no-run"
         )
-    run = processes.together(lambda: open_scored_run(config, workdir))
+    run = processes.run_on_all(lambda: open_scored_run(config, workdir))
     if checkpoints == "best":
-        judge_best(run, workdir, again=True)
+        evaluate_best(run, workdir, again=True)
     else:
-        step = judge_all(run, workdir) if checkpoints == "all" else int(checkpoints)
-        judge_checkpoint(run, workdir, step, restore(run, workdir, step), again=True)
+        step = evaluate_all_checkpoints(run, workdir) if checkpoints == "all" else int(checkpoints)
+        evaluate_checkpoint(run, workdir, step, restore(run, workdir, step), again=True)
     report_run(workdir)
     run.checkpoints.close()
 
@@ -106,16 +106,18 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
     Raises:
         InputError: something that the user can mend is wrong; for one, that the weights are another network's.
     """
-    judge, chosen, lock = processes.together(lambda: open_weights(config, workdir, path))
+    evaluator, chosen, lock = processes.run_on_all(lambda: open_weights(config, workdir, path))
     try:
-        judge_weights(judge, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=True)
+        evaluate_network(
+            evaluator, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=True
+        )
         report_run(workdir)
     finally:
         if lock:
             lock.release()
 
 
-def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, Weights, RunLock | None]:
+def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluator, Weights, RunLock | None]:
     """Check config, weights, data and folder; return the folder's lock too, in the primary.
 
     Raises:
@@ -131,8 +133,8 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, 
     model = build_model(**plain["model"], **plain["compute"])
     shapes, (variables, _, origin) = network_shapes(model), load_network(path)
     check_fit(path, variables, shapes)
-    judge = open_judge(plain, model, opened={})
-    data = data_facts(judge.data_set, judge.protocols[0].sources)
+    evaluator = open_evaluator(plain, model, opened={})
+    data = data_facts(evaluator.data_set, evaluator.protocols[0].sources)
     facts = {
         **network_facts(config, shapes),
         "trained": False,
@@ -140,7 +142,7 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Judge, 
         **data,
     }
     lock = claim_folder(workdir, config, facts, has_checkpoint=False)
-    return judge, Weights(jax.device_put(variables, replicated(judge.local_mesh)), origin, step=None), lock
+    return evaluator, Weights(jax.device_put(variables, replicated(evaluator.local_mesh)), origin, step=None), lock
 
 
 def report_run(workdir: Path) -> None:
@@ -150,7 +152,7 @@ def report_run(workdir: Path) -> None:
     say(f"Report: {processes.on_primary(lambda: write_report([workdir], workdir / 'report'))}")
 
 
-def judge_best(run: ScoredRun, workdir: Path, *, again: bool) -> None:
+def evaluate_best(run: ScoredRun, workdir: Path, *, again: bool) -> None:
     """Score the checkpoint that was best on validation while training; see `judge_checkpoint`.
 
     Raises:
@@ -161,22 +163,24 @@ def judge_best(run: ScoredRun, workdir: Path, *, again: bool) -> None:
         words = "has no validated checkpoint. Train it first, for an epoch at least."
         raise InputError(f"--workdir: {workdir} {words}", code="no-validated-checkpoint")
     step, variables = best
-    judge_checkpoint(run, workdir, step, variables, again=again)
+    evaluate_checkpoint(run, workdir, step, variables, again=again)
 
 
-def judge_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any, *, again: bool) -> None:
+def evaluate_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any, *, again: bool) -> None:
     """Score a checkpoint's weights on all splits and write `eval/`; what is scored already stays unless `again`."""
     chosen = Weights(variables, f"run {workdir.absolute().name}, step {step}", step)
-    judge_weights(run.judge, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=again)
+    evaluate_network(
+        run.evaluator, workdir / "eval", chosen, history=workdir / "eval" / "test_history.json", again=again
+    )
 
 
-def judge_all(run: ScoredRun, workdir: Path) -> int:
+def evaluate_all_checkpoints(run: ScoredRun, workdir: Path) -> int:
     """Score all checkpoints on validation by the first protocol and return the best step; `eval/checkpoints.json`.
 
     Raises:
         InputError: there is no checkpoint, one is damaged, or there are no validation pairs.
     """
-    protocol, rows = run.judge.protocols[0], []
+    protocol, rows = run.evaluator.protocols[0], []
     if "validation" not in protocol.sources:
         words = "--checkpoints: 'all' chooses by the validation split, which the data lacks. Choose 'best' or a step."
         raise InputError(words, code="no-validation-pairs")
@@ -195,7 +199,7 @@ def judge_all(run: ScoredRun, workdir: Path) -> int:
         raise InputError(f"--workdir: {workdir} has no checkpoint. Train it first.", code="no-validated-checkpoint")
     best = max(rows, key=lambda row: (row["psnr"], row["step"]))["step"]
     words = Weights(None, "all checkpoints", None)
-    record = run.judge.protocol_record(protocol, "validation", words, sha256="")
+    record = run.evaluator.protocol_record(protocol, "validation", words, sha256="")
     path = workdir / "eval" / "checkpoints.json"
     content = {"protocol": record, "checkpoints": rows, "best_step": best}
     processes.on_primary(lambda: write_record(path, content))

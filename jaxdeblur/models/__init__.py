@@ -16,8 +16,6 @@ MODELS = {"nafnet": NAFNet, "resnetencdec": ResnetEncDec, "transformnet": Transf
 # Of networks that have an encoder, which can be filled, frozen and trained at a rate of its own: its name among the
 # variables, as in params/backbone/conv1/kernel.
 ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
-# Networks that take `place`, where a part of an image lies in the whole; others do the same everywhere.
-PLACED = ("resnetencdec",)
 COMPUTE_DTYPES = ("float32", "bfloat16")
 # Attributes that say how a network computes, not what it is; `parent` and `name` are flax's own.
 _NOT_OPTIONS = ("dtype", "remat", "fast", "parent", "name")
@@ -29,6 +27,11 @@ def sees_whole_image(model: nn.Module) -> bool:
     What any network makes of a pixel depends on its surroundings, so far as its layers reach; this has no such bound.
     """
     return getattr(model, "attention", "none") == "global"
+
+
+def needs_position(model: nn.Module) -> bool:
+    """Return whether the network must be told where a tile lies in the image; most compute the same everywhere."""
+    return getattr(model, "needs_position", False)
 
 
 def trains_by_products(model: nn.Module) -> bool:

@@ -109,7 +109,7 @@ def _scale(x: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
     return (x * factor + shift).astype(x.dtype)
 
 
-class Place(NamedTuple):
+class TilePosition(NamedTuple):
     """Where a part of an image lies: its first row and column, and the sides of the whole, in pixels."""
 
     top: jax.Array | int
@@ -117,9 +117,9 @@ class Place(NamedTuple):
     height: jax.Array | int
     width: jax.Array | int
 
-    def shrunk(self, factor: int) -> "Place":
+    def shrunk(self, factor: int) -> "TilePosition":
         """Return the place at a resolution that is `factor` times lower; all four are multiples of it."""
-        return Place(*(number // factor for number in self))
+        return TilePosition(*(number // factor for number in self))
 
 
 def rematerialised(block: type[nn.Module]) -> type[nn.Module]:
@@ -175,14 +175,14 @@ class ConvTranspose2x(nn.Module):
         return x
 
 
-def upsample_bilinear_2x(x: jax.Array, place: Place | None = None) -> jax.Array:
+def upsample_bilinear_2x(x: jax.Array, place: TilePosition | None = None) -> jax.Array:
     """Double both sides bilinearly, corners aligned: PyTorch's Upsample(scale_factor=2, align_corners=True).
 
     `jax.image.resize` aligns pixel edges instead. Aligned corners make what a pixel gets depend on its place in the
     whole image: a part of one has to know its own.
     """
     height, width = x.shape[1:3]
-    place = place or Place(0, 0, height, width)
+    place = place or TilePosition(0, 0, height, width)
     return _double(_double(x, 1, place.top, place.height), 2, place.left, place.width)
 
 
@@ -213,7 +213,7 @@ def fit_to(x: jax.Array, height: int, width: int) -> jax.Array:
     return jax.lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def fit_part(x: jax.Array, place: Place, factor: int) -> jax.Array:
+def fit_part(x: jax.Array, place: TilePosition, factor: int) -> jax.Array:
     """Move what `fit_to` left in place in a part of an image to where `fit_to` puts it in the whole.
 
     There a side that was halved with rounding up and doubled again may be one longer than before, and loses its first

@@ -4,6 +4,7 @@ Images go to the encoder as they are, without ImageNet's mean and standard devia
 """
 
 from functools import partial
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,7 @@ from jaxdeblur.models.heads import Norm, he_normal, lecun_normal_transposed, mak
 from jaxdeblur.models.layers import (
     PYTORCH_INIT,
     ConvTranspose2x,
-    Place,
+    TilePosition,
     at_multiple_of,
     conv,
     fit_part,
@@ -58,7 +59,7 @@ class UpWithSkip(nn.Module):
     norm: Norm = "batch"
 
     @nn.compact
-    def __call__(self, x: jax.Array, skip: jax.Array, place: Place | None, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, skip: jax.Array, place: TilePosition | None, train: bool) -> jax.Array:
         init = None if self.norm == "batch" else lecun_normal_transposed
         x = ConvTranspose2x(x.shape[-1] // 2, 2, use_bias=True, dtype=self.dtype, kernel_init=init, name="up")(x)
         x = fit_to(x, *skip.shape[1:3])
@@ -75,7 +76,7 @@ class UpBilinear(nn.Module):
     norm: Norm = "batch"
 
     @nn.compact
-    def __call__(self, x: jax.Array, place: Place | None, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, place: TilePosition | None, train: bool) -> jax.Array:
         return DoubleConv(self.features, self.dtype, self.norm, name="conv")(upsample_bilinear_2x(x, place), train)
 
 
@@ -93,6 +94,8 @@ class ResnetEncDec(nn.Module):
         fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
     """
 
+    needs_position: ClassVar[bool] = True  # its bilinear upsampling is over the whole image (align_corners)
+
     width: int = 64
     stage_sizes: tuple[int, int, int, int] = (3, 4, 6, 3)
     residual: bool = False
@@ -107,7 +110,7 @@ class ResnetEncDec(nn.Module):
         return 4
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, place: Place | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, place: TilePosition | None = None) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics.
 
         A part of an image whose `place` is given becomes what it does in the whole image, except near the part's
@@ -116,7 +119,7 @@ class ResnetEncDec(nn.Module):
         with convolutions.forms(fast=self.fast):
             return at_multiple_of(self.multiple, partial(self._forward, train=train, place=place), x)
 
-    def _forward(self, image: jax.Array, train: bool, place: Place | None) -> jax.Array:
+    def _forward(self, image: jax.Array, train: bool, place: TilePosition | None) -> jax.Array:
         with_skip, bilinear = (
             partial(rematerialised(block) if self.remat else block, dtype=self.dtype, norm=self.norm)
             for block in (UpWithSkip, UpBilinear)

@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from jaxdeblur.images.arrays import to_float
+from jaxdeblur.models import needs_position
 from jaxdeblur.models.borders import image_within
-from jaxdeblur.models.layers import Place
+from jaxdeblur.models.layers import TilePosition
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -29,19 +30,18 @@ def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
     return jax.jit(forward)
 
 
-def make_part_forward(model: nn.Module, *, placed: bool) -> Callable[[Any, jax.Array, Place], jax.Array]:
+def make_part_forward(model: nn.Module) -> Callable[[Any, jax.Array, TilePosition], jax.Array]:
     """Return the compiled function from (variables, parts (B, h, w, 3), their place in the whole) to predictions.
 
     Where a part reaches beyond the lower or right border of the whole, the network sees what it sees at the borders of
     an image. All sides and places are multiples of 32, except those of the whole: multiples of the network's own.
 
-    Args:
-        model: the network.
-        placed: the network takes the `place` itself, too.
     """
 
-    def forward(variables: Any, parts: jax.Array, place: Place) -> jax.Array:
-        options = {"place": place} if placed else {}
+    takes_position = needs_position(model)
+
+    def forward(variables: Any, parts: jax.Array, place: TilePosition) -> jax.Array:
+        options = {"place": place} if takes_position else {}
         with image_within(place.height - place.top, place.width - place.left, parts.shape[1:3]):
             return model.apply(variables, to_float(parts), train=False, **options)
 

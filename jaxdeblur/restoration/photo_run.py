@@ -30,7 +30,7 @@ def run_plan(plan: Plan, options: argparse.Namespace) -> int:
     """
     keep_freed_memory()
     use_compilation_cache("")
-    model, variables, placed = load_model(options.weights, dtype=options.dtype)
+    model, variables = load_model(options.weights, dtype=options.dtype)
     # All that decides what a result looks like, but for its format, which its name says.
     settings = {"version": __version__, "weights": fingerprint(variables)}
     record = Record(plan.output, settings | {name: getattr(options, name) for name in SETTINGS})
@@ -47,7 +47,7 @@ def run_plan(plan: Plan, options: argparse.Namespace) -> int:
             raise InputError(f"--output {folder}: cannot be written to ({error.strerror}).") from error
     cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
     devices = jax.local_devices()[: len(left)]
-    restorers = [Restorer(model, variables, placed=placed, device=device, **cut) for device in devices]
+    restorers = [Restorer(model, variables, device=device, **cut) for device in devices]
     treatment = Treatment(options.resize, options.side_by_side, options.quality, options.max_megapixels)
     batch = Batch(left, restorers, treatment, record if plan.keeps_record else None)
     return _follow(batch, plan, done)

@@ -17,18 +17,15 @@ OWN_SHAPES = 4
 class Predictor:
     """A network on the devices of a mesh, and its speed."""
 
-    def __init__(self, model: nn.Module, mesh: jax.sharding.Mesh, *, placed: bool, batch_size: int):
+    def __init__(self, model: nn.Module, mesh: jax.sharding.Mesh, *, batch_size: int):
         """Prepare a network.
 
         Args:
             model: the network.
             mesh: devices of this process.
-            placed: the network takes the place of a part in the whole image.
             batch_size: images of a batch on all of them.
         """
-        self._network = TiledNetwork(
-            model, placed=placed, tile=None, overlap=OVERLAP, devices=mesh, own_shapes=OWN_SHAPES
-        )
+        self._network = TiledNetwork(model, tile=None, overlap=OVERLAP, devices=mesh, own_shapes=OWN_SHAPES)
         self._mesh, self._batch_size = mesh, batch_size
         self.restart()
 

@@ -19,7 +19,6 @@ from jaxdeblur.images.arrays import check_image, from_float
 from jaxdeblur.images.metadata import info_of
 from jaxdeblur.images.photo import photo_from_image
 from jaxdeblur.images.save import to_image
-from jaxdeblur.models import PLACED
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
 from jaxdeblur.weights.load import read_network
@@ -41,7 +40,6 @@ class Restorer:
         model: nn.Module,
         variables: Any,
         *,
-        placed: bool,
         tile: int | None = None,
         overlap: int = OVERLAP,
         self_ensemble: bool = False,
@@ -52,7 +50,6 @@ class Restorer:
         Args:
             model: the network.
             variables: its weights.
-            placed: the network takes the place of a part in the whole image.
             tile: side of tiles in pixels, a multiple of 32; 0 never cuts an image; None decides by its size.
             overlap: of neighbouring tiles in pixels.
             self_ensemble: restore all eight flips and turns and return their mean (Timofte et al. 2016, CVPR): eight
@@ -63,7 +60,7 @@ class Restorer:
             InputError: the tiles that are asked for are none, or the network sees the whole image (code "tiles").
         """
         self._self_ensemble, self._device = self_ensemble, device or jax.local_devices()[0]
-        self._network = TiledNetwork(model, placed=placed, tile=tile, overlap=overlap, devices=self._device)
+        self._network = TiledNetwork(model, tile=tile, overlap=overlap, devices=self._device)
         self._variables = self._network.put(variables)
 
     def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
@@ -108,8 +105,8 @@ class Restorer:
         return from_float(total / 8.0, images.dtype)
 
 
-def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any, bool]:
-    """Return a trained network, its weights, and whether it takes the place of a part, as `Restorer` does.
+def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any]:
+    """Return a trained network and its weights, as `Restorer` takes them.
 
     Args:
         weights: a shipped network's name, a run's folder or a `.safetensors`; None for the default shipped network.
@@ -119,7 +116,7 @@ def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> 
         InputError: there are no such weights, they are damaged, or no network's that restores images.
     """
     network = read_network(resolve_weights(weights))
-    return network.model.clone(dtype=dtype), network.variables, network.name in PLACED
+    return network.model.clone(dtype=dtype), network.variables
 
 
 def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:
@@ -128,8 +125,8 @@ def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", 
     Raises:
         InputError: see `load_model`.
     """
-    model, variables, placed = load_model(weights, dtype=dtype)
-    return Restorer(model, variables, placed=placed, **options)
+    model, variables = load_model(weights, dtype=dtype)
+    return Restorer(model, variables, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,11 +147,11 @@ def _restorer_of(path: Path) -> Restorer:
     global _last
     stamp = _stamp_of(path)
     if not _last or (_last.path, _last.stamp) != (path, stamp):
-        model, variables, placed = load_model(path)
+        model, variables = load_model(path)
         found = fingerprint(variables)
         # A run that goes on has new checkpoints, but the best one may be the same.
         known = _last and (_last.path, _last.fingerprint) == (path, found)
-        restorer = _last.restorer if known else Restorer(model, variables, placed=placed)
+        restorer = _last.restorer if known else Restorer(model, variables)
         _last = _Remembered(path, stamp, found, restorer)
     return _last.restorer
 

@@ -17,8 +17,8 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.arrays import to_float
-from jaxdeblur.models import sees_whole_image
-from jaxdeblur.models.layers import Place
+from jaxdeblur.models import needs_position, sees_whole_image
+from jaxdeblur.models.layers import TilePosition
 from jaxdeblur.restoration.forward import make_forward, make_part_forward
 from jaxdeblur.restoration.tiling import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.runtime.compilation import Program, compile_program
@@ -37,7 +37,6 @@ class TiledNetwork:
         self,
         model: nn.Module,
         *,
-        placed: bool,
         tile: int | None,
         overlap: int,
         devices: jax.Device | jax.sharding.Mesh,
@@ -47,7 +46,6 @@ class TiledNetwork:
 
         Args:
             model: the network.
-            placed: the network takes the place of a part in the whole image.
             tile: see `cut_image`.
             overlap: see `cut_image`.
             devices: one, or a mesh whose first axis is that of batches.
@@ -66,7 +64,8 @@ class TiledNetwork:
                     code="tiles",
                 )
             tile = 0
-        self._tile, self._overlap, self._placed, self._multiple = tile, overlap, placed, getattr(model, "multiple", 1)
+        self._tile, self._overlap, self._multiple = tile, overlap, getattr(model, "multiple", 1)
+        self._needs_position = needs_position(model)
         if isinstance(devices, jax.Device):
             self.num_devices = 1
             self._shared = self._replicated = SingleDeviceSharding(devices)
@@ -74,7 +73,7 @@ class TiledNetwork:
             self.num_devices = devices.size
             self._shared = NamedSharding(devices, PartitionSpec(devices.axis_names[0]))
             self._replicated = NamedSharding(devices, PartitionSpec())
-        self._whole, self._part = make_forward(model), make_part_forward(model, placed=placed)
+        self._whole, self._part = make_forward(model), make_part_forward(model)
         self._programs: dict[tuple, Program] = {}
         self._num_own, self._own = own_shapes, set()
         self.flops, self.compile_seconds, self.pixels = 0.0, 0.0, 0
@@ -172,13 +171,13 @@ class TiledNetwork:
         shared = len(tiles) % self.num_devices == 0
         arguments = [variables, jax.device_put(tiles, self._shared if shared else self._replicated)]
         # Where nothing lies beyond the image and no part needs to know its place, the plain network will do.
-        alone = cut.padded == padded and (not self._placed or cut.shape == padded)
+        alone = cut.padded == padded and (not self._needs_position or cut.shape == padded)
         if not alone:
-            arguments.append(Place(*(np.int32(number) for number in (top, left, *padded))))
+            arguments.append(TilePosition(*(np.int32(number) for number in (top, left, *padded))))
         key = (alone, tiles.shape, tiles.dtype)
         if key not in self._programs:
             forward = self._whole if alone else self._part
-            self._programs[key] = compile_program(forward, *arguments, newer_products=False)
+            self._programs[key] = compile_program(forward, *arguments, use_ynnpack_matmul=False)
             self.compile_seconds += self._programs[key].compile_seconds
         program = self._programs[key]
         self.flops += program.flops * (self.num_devices if shared else 1)

@@ -88,19 +88,21 @@ def trim_cache(folder: Path, max_bytes: int) -> None:
         total -= size
 
 
-def compile_program(function: Any, *arguments: Any, newer_products: bool, without_loop: Any | None = None) -> Program:
+def compile_program(
+    function: Any, *arguments: Any, use_ynnpack_matmul: bool, without_loop: Any | None = None
+) -> Program:
     """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them.
 
     Args:
         function: what to compile.
         arguments: of the function.
-        newer_products: whether on CPUs XLA's newer kernels make its products of matrices.
+        use_ynnpack_matmul: whether on CPUs XLA's newer kernels make its products of matrices.
         without_loop: a jitted function of the same arguments that does the same work without a loop, by which FLOPs are
             counted; it is traced, not compiled. None: `function` has no loop.
     """
     start = time.perf_counter()
     lowered = function.lower(*arguments)
-    compiled = lowered.compile(_cpu_options(newer_products) if jax.default_backend() == "cpu" else None)
+    compiled = lowered.compile(_cpu_options(use_ynnpack_matmul) if jax.default_backend() == "cpu" else None)
     seconds = time.perf_counter() - start
     return_freed_memory()
     flops = _count_flops(compiled)
@@ -117,10 +119,10 @@ def _count_flops(stage: jax.stages.Lowered | jax.stages.Compiled) -> float:
 
 
 @functools.cache
-def _cpu_options(newer_products: bool) -> dict[str, str]:
+def _cpu_options(use_ynnpack_matmul: bool) -> dict[str, str]:
     """Return those of the options that this jaxlib has; it says which it lacks."""
     known = {}
-    for name, value in (_CPU_ORDER | _CPU_KERNELS[newer_products]).items():
+    for name, value in (_CPU_ORDER | _CPU_KERNELS[use_ynnpack_matmul]).items():
         try:
             _lower_constant().compile({name: value})
         except jax.errors.JaxRuntimeError:

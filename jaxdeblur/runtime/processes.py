@@ -41,7 +41,7 @@ def join(
     Raises:
         InputError: the others cannot be reached, or JAX finds no cluster.
     """
-    # Its handler would swallow SIGTERM before training starts; the stop is agreed on by `vote` instead.
+    # Its handler would swallow SIGTERM before training starts; the stop is agreed on by `sync_stop_flags` instead.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -66,7 +66,7 @@ def share(count: int) -> tuple[int, int]:
     return count * index // processes, count * (index + 1) // processes
 
 
-def exchange(action: Callable[[], T]) -> list[T]:
+def gather_results(action: Callable[[], T]) -> list[T]:
     """Run an action in every process and return all results, in the order of processes; they are pickled.
 
     Raises:
@@ -89,14 +89,14 @@ def exchange(action: Callable[[], T]) -> list[T]:
     return [result for result, _, _ in parts]
 
 
-def together(action: Callable[[], T]) -> T:
+def run_on_all(action: Callable[[], T]) -> T:
     """Run an action in every process and return this one's result, which is not sent.
 
     Raises:
         InputError: of any process, in all of them.
     """
     results: list[T] = []
-    exchange(lambda: results.append(action()))
+    gather_results(lambda: results.append(action()))
     return results[0]
 
 
@@ -106,7 +106,7 @@ def on_primary(action: Callable[[], T]) -> T:
     Raises:
         InputError: the primary's, in all processes.
     """
-    return exchange(action if is_primary() else lambda: None)[0]
+    return gather_results(action if is_primary() else lambda: None)[0]
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
@@ -115,7 +115,7 @@ def check_agreement(facts: dict[str, Any]) -> None:
     Raises:
         InputError: lists the facts that differ.
     """
-    parts = exchange(lambda: facts)
+    parts = gather_results(lambda: facts)
     problems = [
         f"{key}: {parts[0].get(key, 'absent')!r} in process 0, {part.get(key, 'absent')!r} in process {i}"
         for i, part in enumerate(parts)
@@ -127,7 +127,7 @@ def check_agreement(facts: dict[str, Any]) -> None:
         raise SharedError(list_problems("The processes of this run differ:", problems, remedy))
 
 
-def vote(stop: Any, failed: bool) -> Callable[[], tuple[bool, bool]]:
+def sync_stop_flags(stop: Any, failed: bool) -> Callable[[], tuple[bool, bool]]:
     """Ask all processes whether any of them wants to stop, and whether any of them failed.
 
     Call it before a training step is queued and the result after: the answer is then ready when the step before has

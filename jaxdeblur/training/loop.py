@@ -106,7 +106,7 @@ def train_stage(
     meter, program = SpeedMeter(run.batch_size), None
     pending: list[jax.Array] = []  # at most one step in flight, so that fetching its loss never stalls the device
     batch, error = next_batch(batches)
-    _, failed = processes.vote(False, error is not None)()
+    _, failed = processes.sync_stop_flags(False, error is not None)()
     for step in range(first_step + 1, stage.end_step + 1):
         if failed:
             save(run, stage, state, losses + fetch_losses(pending, stage, step - 1))
@@ -115,7 +115,7 @@ def train_stage(
         if step < stage.end_step:
             with meter.waiting():
                 batch, error = next_batch(batches)
-        verdict = processes.vote(stop, error is not None)
+        verdict = processes.sync_stop_flags(stop, error is not None)
         if program is None:
             program = compile_step(run, stage, train_step, state, placed)
             meter.restart()
@@ -150,7 +150,9 @@ def train_stage(
 def compile_step(run: Run, stage: Stage, train_step: TrainStep, state: TrainState, batch: dict[str, Any]) -> Program:
     """Compile the training step; the FLOPs of all its micro-batches are counted."""
     at_once = make_train_step(dataclasses.replace(stage, accumulate=1), run.mesh) if stage.accumulate > 1 else None
-    return compile_program(train_step, state, batch, newer_products=trains_by_products(run.model), without_loop=at_once)
+    return compile_program(
+        train_step, state, batch, use_ynnpack_matmul=trains_by_products(run.model), without_loop=at_once
+    )
 
 
 def next_batch(batches: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray] | None, InputError | None]:

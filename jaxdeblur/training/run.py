@@ -11,7 +11,7 @@ import numpy as np
 from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.pipeline import InputOptions, make_train_batches
 from jaxdeblur.data.sources import PairSource
-from jaxdeblur.evaluation.evaluator import Judge
+from jaxdeblur.evaluation.evaluator import Evaluator
 from jaxdeblur.evaluation.scoring import Evaluation
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.lock import RunLock
@@ -28,7 +28,7 @@ class ScoredRun:
 
     model: nn.Module
     mesh: jax.sharding.Mesh
-    judge: Judge
+    evaluator: Evaluator
     checkpoints: Checkpoints
 
     def abstract_variables(self) -> Any:
@@ -37,7 +37,7 @@ class ScoredRun:
 
     def validate(self, variables: Any) -> Evaluation:
         """Score the validation split by the first protocol, with what is measured quickly."""
-        return self.judge.score(self.judge.protocols[0], "validation", variables, quick=True)
+        return self.evaluator.score(self.evaluator.protocols[0], "validation", variables, quick=True)
 
 
 @dataclasses.dataclass

@@ -170,7 +170,7 @@ def test_windows_are_read_from_full_frames_and_validation_from_resized_ones(prep
         run = open_run(tiny_config, tmp_path / "run")
         run.release()
         assert run.source.name == f"gopro_large/blur_{form}"
-        assert {source.name for source in run.judge.protocols[0].sources.values()} == {"gopro_large/blur_256"}
+        assert {source.name for source in run.evaluator.protocols[0].sources.values()} == {"gopro_large/blur_256"}
 
 
 def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.image_cache import ImageMemory
+from jaxdeblur.data.image_cache import ImageCache
 from jaxdeblur.errors import InputError
 
 
@@ -19,7 +19,7 @@ def files(tmp_path):
 
 def test_what_fits_is_read_once_and_the_rest_every_time(files):
     pixels = [np.asarray(Image.open(path)) for path in files]
-    memory = ImageMemory(2 * 4 * 5 * 3 + 1)  # bytes: two images and one more
+    memory = ImageCache(2 * 4 * 5 * 3 + 1)  # bytes: two images and one more
     for _ in range(2):
         for path, expected in zip(files, pixels, strict=True):
             np.testing.assert_array_equal(memory.read(path), expected)
@@ -32,6 +32,6 @@ def test_what_fits_is_read_once_and_the_rest_every_time(files):
 
 
 def test_what_is_kept_cannot_be_changed_by_its_readers(files):
-    memory = ImageMemory(1000)
+    memory = ImageCache(1000)
     with pytest.raises(ValueError, match="read-only"):
         memory.read(files[0])[:] = 0

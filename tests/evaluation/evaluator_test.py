@@ -12,7 +12,7 @@ from PIL import Image
 from jaxdeblur.config.fields import to_plain
 from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.evaluator import open_judge
+from jaxdeblur.evaluation.evaluator import open_evaluator
 from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.models import build_model
@@ -212,9 +212,9 @@ def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, bat
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:devices])
     plain = to_plain(config)
     plain["evaluation"]["batch_size"] = batch_size
-    judge = open_judge(plain, build_model(**plain["model"], **plain["compute"]), opened={})
-    variables = jax.device_put(load_network(run)[0], replicated(judge.local_mesh))
-    images = judge.score(judge.protocols[1], "test", variables).images
+    evaluator = open_evaluator(plain, build_model(**plain["model"], **plain["compute"]), opened={})
+    variables = jax.device_put(load_network(run)[0], replicated(evaluator.local_mesh))
+    images = evaluator.score(evaluator.protocols[1], "test", variables).images
     for ours, theirs in zip(images, read(run, "test-full.json")["images"], strict=True):
         assert ours["identity"] == theirs["identity"]
         assert {key: ours[key] for key in ("psnr", "ssim", "mse")} == pytest.approx(

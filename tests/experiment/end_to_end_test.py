@@ -202,7 +202,7 @@ def test_gopro_own_pairs_and_made_blur_differ_in_one_field(tiny_config, tmp_path
     for data_set, root in roots.items():
         tiny_config.data.root = str(root)
         opened = open_run(tiny_config, tmp_path / "runs" / data_set)
-        splits = opened.judge.protocols[0].sources
+        splits = opened.evaluator.protocols[0].sources
         assert [len(opened.source), *map(len, splits.values())] == [3, 3, 3]
-        assert opened.judge.data_set == data_set
+        assert opened.evaluator.data_set == data_set
         assert next(opened.train_batches(opened.stages[0], first_step=0))["sharp"].shape == (2, 16, 16, 3)

@@ -32,8 +32,10 @@ class Compiled(logging.Handler):
 @pytest.fixture
 def compiled():
     # Which compiler options there are is found once a process, by compiling nothing under each of them.
-    for newer_products in (False, True):
-        compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), newer_products=newer_products)
+    for use_ynnpack_matmul in (False, True):
+        compile_program(
+            jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), use_ynnpack_matmul=use_ynnpack_matmul
+        )
     handler, logger = Compiled(), logging.getLogger("jax")
     logger.addHandler(handler)
     jax.clear_caches()

@@ -53,7 +53,7 @@ def as_shipped(function):
     """Return the function compiled as predictions are: plain jit would choose other kernels."""
 
     def call(variables, x):
-        return compile_program(jax.jit(function), variables, x, newer_products=False).call(variables, x)
+        return compile_program(jax.jit(function), variables, x, use_ynnpack_matmul=False).call(variables, x)
 
     return call
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,8 @@ from PIL import Image
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
-from jaxdeblur.models import PLACED, build_model, layers
+from jaxdeblur.models import build_model, layers, options_of
+from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.restoration import restorer as restoration
 from jaxdeblur.restoration import tiling
 from jaxdeblur.restoration.restorer import Restorer
@@ -57,8 +59,8 @@ def test_tiles_equal_the_whole_image(name):
     """The overlap's outer three eighths, 72 pixels, cover what these small networks see."""
     model, variables = random_network(name)
     image = smooth_image(270, 420, np.float32)
-    whole = Restorer(model, variables, placed=name in PLACED, tile=0)(image)
-    tiled = Restorer(model, variables, placed=name in PLACED, tile=256, overlap=192)(image)
+    whole = Restorer(model, variables, tile=0)(image)
+    tiled = Restorer(model, variables, tile=256, overlap=192)(image)
     assert whole.std() > 0.01
     np.testing.assert_allclose(tiled, whole, atol=1e-6)
 
@@ -66,11 +68,11 @@ def test_tiles_equal_the_whole_image(name):
 def test_a_part_that_knows_its_place_is_interpolated_as_in_the_whole():
     x = RNG.normal(size=(1, 40, 24, 2)).astype(np.float32)
     whole = layers.upsample_bilinear_2x(jnp.asarray(x))
-    place = layers.Place(*map(np.int32, (8, 4, 40, 24)))
+    place = layers.TilePosition(*map(np.int32, (8, 4, 40, 24)))
     part = layers.upsample_bilinear_2x(jnp.asarray(x[:, 8:32, 4:20]), place)
     # Without the ends, whose neighbours the part does not hold.
     np.testing.assert_allclose(part[:, 2:-1, 2:-1], whole[:, 18:63, 10:39], atol=1e-5)
-    everything = layers.upsample_bilinear_2x(jnp.asarray(x), layers.Place(*map(np.int32, (0, 0, 40, 24))))
+    everything = layers.upsample_bilinear_2x(jnp.asarray(x), layers.TilePosition(*map(np.int32, (0, 0, 40, 24))))
     np.testing.assert_allclose(everything, whole, atol=1e-5)
 
 
@@ -122,7 +124,7 @@ def unet():
 @pytest.mark.parametrize("size", [(1, 1), (3, 70), (33, 65)])
 def test_size_and_type_stay(unet, size, dtype):
     image = smooth_image(*size, dtype)
-    found = Restorer(*unet, placed=False)(image)
+    found = Restorer(*unet)(image)
     assert (found.shape, found.dtype) == (image.shape, dtype)
 
 
@@ -133,7 +135,7 @@ def test_an_untouched_network_gives_the_image_back():
     for dtype in (np.uint8, np.uint16):
         image = smooth_image(150, 210, dtype)
         for options in ({}, {"tile": 64, "overlap": 32}, {"tile": 0}, {"self_ensemble": True}):
-            np.testing.assert_array_equal(Restorer(model, variables, placed=False, **options)(image), image)
+            np.testing.assert_array_equal(Restorer(model, variables, **options)(image), image)
 
 
 def test_values_are_rounded_and_clipped():
@@ -145,20 +147,27 @@ def test_self_ensemble_is_the_mean_of_all_turns_and_mirrors(unet):
     """By hand, with the network itself; the image is not square and its sides are multiples of the network's."""
     model, variables = unet
     image = smooth_image(64, 96, np.float32)
-    found = Restorer(model, variables, placed=False, tile=0, self_ensemble=True)(image)
+    found = Restorer(model, variables, tile=0, self_ensemble=True)(image)
     total = 0
     for turns in range(4):
         for mirror in (1, -1):
             turned = jnp.rot90(image, turns)[:, ::mirror]
             total += np.rot90(model.apply(variables, turned[None], train=False)[0][:, ::mirror], -turns)
     np.testing.assert_allclose(found, np.clip(total / 8, 0, 1), atol=1e-6)
-    assert np.abs(found - Restorer(model, variables, placed=False, tile=0)(image)).max() > 1e-3
+    assert np.abs(found - Restorer(model, variables, tile=0)(image)).max() > 1e-3
+
+
+class Unpositioned(ResnetEncDec):
+    """ResnetEncDec that treats every tile as a whole image."""
+
+    needs_position: ClassVar[bool] = False
 
 
 def test_a_network_that_is_not_told_its_place_restores_another_image():
     model, variables = random_network("resnetencdec")
     image = smooth_image(270, 420, np.float32)
-    told, lost = (Restorer(model, variables, placed=placed, tile=256, overlap=192)(image) for placed in (True, False))
+    lost_model = Unpositioned(**options_of(model))
+    told, lost = (Restorer(network, variables, tile=256, overlap=192)(image) for network in (model, lost_model))
     assert np.abs(told - lost).max() > 1e-5  # told, tiles differ from the whole image by less than 1e-6
 
 
@@ -174,10 +183,10 @@ def test_a_network_that_sees_the_whole_image_is_never_cut():
             return x
 
     noting = Noting(**options)
-    assert Restorer(noting, {}, placed=False)(np.zeros((40, 1400, 3), np.uint8)).shape == (40, 1400, 3)
+    assert Restorer(noting, {})(np.zeros((40, 1400, 3), np.uint8)).shape == (40, 1400, 3)
     assert seen == [(1, 64, 1408, 3)]
     with pytest.raises(InputError, match="--tile: 256, but this network weighs its channels by means over the whole"):
-        Restorer(model, {}, placed=False, tile=256)
+        Restorer(model, {}, tile=256)
 
 
 class Identity(nn.Module):
@@ -206,14 +215,14 @@ class Identity(nn.Module):
 )
 def test_other_arrays_are_refused(bad, code):
     with pytest.raises(InputError) as error:
-        Restorer(Identity(), {}, placed=False)(bad)
+        Restorer(Identity(), {})(bad)
     assert error.value.code == code
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_arrays_of_jax_are_restored_as_numpy_arrays(dtype):
     image = RNG.random((4, 4, 3)).astype(dtype)
-    found = Restorer(Identity(), {}, placed=False)(jnp.asarray(image))
+    found = Restorer(Identity(), {})(jnp.asarray(image))
     assert isinstance(found, np.ndarray)
     np.testing.assert_allclose(found, image, atol=1e-3 if dtype == np.float16 else 1e-7)
 
@@ -221,14 +230,14 @@ def test_arrays_of_jax_are_restored_as_numpy_arrays(dtype):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_that_were_rounded_are_restored(dtype):
     image = np.linspace(-1e-3, 1 + 1e-3, 48, dtype=dtype).reshape(4, 4, 3)
-    found = Restorer(Identity(), {}, placed=False)(image)
+    found = Restorer(Identity(), {})(image)
     assert found.dtype == dtype
     np.testing.assert_allclose(found, np.clip(image, 0, 1), atol=1e-3 if dtype == np.float16 else 1e-7)
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "HSV", "YCbCr", "LAB", "RGBX", "CMYK"])
 def test_modes_of_pillow_without_one_reading_are_refused(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
+    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}))
     with pytest.raises(InputError, match=r"\w+") as error:
         restoration.restore(Image.new(mode, (4, 4)), tmp_path)
     assert error.value.code == ("cmyk-without-profile" if mode == "CMYK" else "image-kind")
@@ -237,7 +246,7 @@ def test_modes_of_pillow_without_one_reading_are_refused(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_modes_of_pillow_that_are_restored(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}, placed=False))
+    monkeypatch.setattr(restoration, "_restorer_of", lambda path: Restorer(Identity(), {}))
     image = Image.new(mode, (4, 4), 1)
     found = restoration.restore(image, tmp_path)
     np.testing.assert_array_equal(np.asarray(found.convert("RGB")), np.asarray(image.convert("RGB")))
@@ -284,7 +293,7 @@ def test_restore_follows_the_best_checkpoint_of_a_run(tmp_path):
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_several_images_at_once_are_each_restored(unet, self_ensemble):
     images = np.stack([smooth_image(40, 56), smooth_image(40, 56)[::-1]])
-    restorer = Restorer(*unet, placed=False, tile=32, overlap=0, self_ensemble=self_ensemble)
+    restorer = Restorer(*unet, tile=32, overlap=0, self_ensemble=self_ensemble)
     found = restorer(images)
     assert (found[0] != found[1]).any()
     for image, result in zip(images, found, strict=True):
@@ -300,7 +309,7 @@ def test_tiles_that_cannot_be_cut_are_refused(tile, overlap):
             tiling.cut_image(*size, tile=tile, overlap=overlap)
         assert error.value.code == "tiles"
     with pytest.raises(InputError) as error:
-        Restorer(Identity(), {}, placed=False, tile=tile, overlap=overlap)
+        Restorer(Identity(), {}, tile=tile, overlap=overlap)
     assert error.value.code == "tiles"
 
 

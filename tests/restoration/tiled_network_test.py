@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.evaluation.scoring import Measures, evaluate
-from jaxdeblur.models import PLACED, build_model
+from jaxdeblur.models import build_model
 from jaxdeblur.restoration import tiling
 from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration.restorer import Restorer
@@ -33,7 +33,7 @@ def test_a_restored_image_is_the_networks_own(name, size):
     image = smooth_image(*size, np.float32)
     expected = np.clip(apply(model, variables, image[None])[0], 0, 1)
     assert expected.std() > 0.01
-    found = Restorer(model, variables, placed=name in PLACED)(image)
+    found = Restorer(model, variables)(image)
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
 
@@ -42,7 +42,7 @@ def test_tiles_of_an_image_of_any_size_are_the_networks_own(name):
     """ResnetEncDec moves its maps by a row at these sides, which tiles of even sides do not by themselves."""
     model, variables = random_network(name)
     image = smooth_image(270, 420, np.float32)
-    found = Restorer(model, variables, placed=name in PLACED, tile=256, overlap=192)(image)
+    found = Restorer(model, variables, tile=256, overlap=192)(image)
     np.testing.assert_allclose(found, np.clip(apply(model, variables, image[None])[0], 0, 1), atol=1e-6)
 
 
@@ -51,9 +51,7 @@ def test_an_evaluated_image_is_the_networks_own(name):
     """Bit by bit where its size has programs of its own, beyond that to rounding; two devices, an odd batch."""
     model, variables = random_network(name)
     mesh = create_mesh(jax.local_devices())
-    network = TiledNetwork(
-        model, placed=name in PLACED, tile=None, overlap=tiling.OVERLAP, devices=mesh, own_shapes=OWN_SHAPES
-    )
+    network = TiledNetwork(model, tile=None, overlap=tiling.OVERLAP, devices=mesh, own_shapes=OWN_SHAPES)
     variables, images = network.put(variables), np.stack([smooth_image(45, 70) for _ in range(3)])
     found = network.predict(variables, images, batch_size=2)
     np.testing.assert_allclose(found, apply(model, variables, images / np.float32(255)), atol=2e-6)
@@ -68,7 +66,7 @@ def test_a_mean_over_the_whole_image_is_one_over_the_image_alone():
         init_variables(model, jax.random.key(0)),
     )
     image = smooth_image(97, 131, np.float32)
-    restorer = Restorer(model, variables, placed=False)
+    restorer = Restorer(model, variables)
     np.testing.assert_allclose(restorer(image), np.clip(apply(model, variables, image[None])[0], 0, 1), atol=3e-6)
 
 
@@ -84,7 +82,7 @@ class Identity(nn.Module):
 
 def score(sizes, *, batch_size, devices=1):
     """Score black images of these sizes; return the predictor and the records."""
-    predict = Predictor(Identity(), create_mesh(jax.local_devices()[:devices]), placed=False, batch_size=batch_size)
+    predict = Predictor(Identity(), create_mesh(jax.local_devices()[:devices]), batch_size=batch_size)
     pairs = [
         {"blur": RNG.integers(0, 256, (*size, 3), np.uint8), "sequence": "s", "frame": str(i)}
         for i, size in enumerate(sizes)

@@ -20,7 +20,7 @@ from tests.helpers.images import save_noise
 
 def test_a_compiled_program_is_the_function_and_knows_its_operations():
     program = compile_program(
-        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), jnp.float32), jnp.ones((16, 4)), newer_products=False
+        jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), jnp.float32), jnp.ones((16, 4)), use_ynnpack_matmul=False
     )
     left = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
     np.testing.assert_allclose(program.call(left, np.ones((16, 4), np.float32)), left @ np.ones((16, 4)), rtol=1e-5)
@@ -33,7 +33,7 @@ def test_the_flops_of_a_loop_are_those_of_all_its_rounds():
     looped = jax.jit(lambda x, w: jax.lax.scan(lambda total, part: (total + part @ w, None), x[0], x)[0])
     at_once = jax.jit(lambda x, w: (x @ w).sum(0))
     arguments = jax.ShapeDtypeStruct((3, 8, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
-    program = compile_program(looped, *arguments, newer_products=False, without_loop=at_once)
+    program = compile_program(looped, *arguments, use_ynnpack_matmul=False, without_loop=at_once)
     assert program.flops == pytest.approx(3 * 2 * 8 * 16 * 16, rel=0.1)
 
 
@@ -45,7 +45,7 @@ def test_programs_hold_few_arrays_at_a_time():
         parts = [jnp.sin(x @ (x + i)) for i in range(8)]
         return sum((part @ part).sum() for part in parts)
 
-    program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32), newer_products=True)
+    program = compile_program(jax.jit(total), jax.ShapeDtypeStruct((256, 256), jnp.float32), use_ynnpack_matmul=True)
     assert program.call.memory_analysis().temp_size_in_bytes < 4 * 256 * 256 * 4
 
 
@@ -54,7 +54,7 @@ def test_an_option_that_jaxlib_lacks_is_named_and_left_out(monkeypatch, capsys):
     monkeypatch.setattr(compilation, "_CPU_ORDER", {"xla_cpu_no_such_option": "1"})
     compilation._cpu_options.cache_clear()
     try:
-        program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), newer_products=False)
+        program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), use_ynnpack_matmul=False)
     finally:
         compilation._cpu_options.cache_clear()
     np.testing.assert_allclose(program.call(np.zeros(4, np.float32)), np.zeros(4))

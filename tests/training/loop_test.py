@@ -133,7 +133,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     assert facts["pairs"] == {"train": 6, "validation": 3, "test": 5, "data.mixture[0]": 4}
     assert {sequence for sequence, _ in run.mixture[0].source.names} == {"scene_m", "scene_n"}
     assert run.mixture[0].options.flip_and_turn
-    assert {sequence for sequence, _ in run.judge.protocols[0].sources["validation"].names} == {"scene_v"}
+    assert {sequence for sequence, _ in run.evaluator.protocols[0].sources["validation"].names} == {"scene_v"}
     batch = next(run.train_batches(run.stages[0], first_step=3))
     alone = dataclasses.replace(run, mixture=())
     assert (next(alone.train_batches(run.stages[0], first_step=3))["blur"] != batch["blur"]).any()

@@ -180,7 +180,7 @@ def test_a_damaged_file_and_one_of_a_newer_format_are_refused(packed, tmp_path):
 def test_a_packed_network_restores_as_its_source_does(packed):
     path, _, variables = packed
     image = smooth_image(48, 64)
-    exact = jaxdeblur.Restorer(build_model("nafnet", **SMALL["nafnet"]), variables, placed=False)(image)
+    exact = jaxdeblur.Restorer(build_model("nafnet", **SMALL["nafnet"]), variables)(image)
     restored = jaxdeblur.restore(image, path)
     assert not np.array_equal(restored, image)
     difference = np.abs(restored.astype(int) - exact)

@@ -30,9 +30,9 @@ def run_videos(plan: VideoPlan, options: argparse.Namespace) -> int:
     clips, problems = _inspect(plan, options.quality)
     keep_freed_memory()
     use_compilation_cache("")
-    model, variables, placed = load_model(options.weights, dtype=options.dtype)
+    model, variables = load_model(options.weights, dtype=options.dtype)
     cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
-    restorer = Restorer(model, variables, placed=placed, **cut)
+    restorer = Restorer(model, variables, **cut)
     # All that decides how a frame is restored.
     settings = {"version": __version__, "weights": fingerprint(variables)}
     settings |= {name: str(getattr(options, name)) for name in SETTINGS}
