@@ -44,7 +44,9 @@ def get_config(variant: str = "default") -> ConfigDict:
     # memory. Parameters, BatchNorm's statistics, loss, optimizer and output are float32 either way.
     config.compute.dtype = "float32"
     config.compute.remat = False  # True: less memory, more time: most activations are computed anew going backward
-    config.compute.fast = True  # on CPUs, convolutions in faster forms, the same to rounding; False: plain everywhere
+    config.compute.cpu_fast_conv = (
+        True  # on CPUs, convolutions in faster forms, the same to rounding; False: plain everywhere
+    )
 
     # Decay per step of an exponential moving average (EMA) of the parameters, as 0.999; 0.0: none is kept. Where it
     # is, it is what is validated, scored, exported and started from; BatchNorm's statistics are running means anyway.

@@ -60,7 +60,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
     model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])
     # Its program is not run: it tells the FLOPs, where the compiler's count of the faster forms leaves out repeats.
-    plain_model = build_model(**plain["model"], **{**plain["compute"], "fast": False})
+    plain_model = build_model(**plain["model"], **{**plain["compute"], "cpu_fast_conv": False})
     facts = {"device": jax.local_devices()[0].device_kind}
     if task == "restore":
         variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))

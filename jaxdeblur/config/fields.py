@@ -74,7 +74,7 @@ FIELDS: dict[str, Check] = {
     "seed": _number(int, 0),
     "compute.dtype": _one_of(COMPUTE_DTYPES),
     "compute.remat": _type(bool, "True or False"),
-    "compute.fast": _type(bool, "True or False"),
+    "compute.cpu_fast_conv": _type(bool, "True or False"),
     "ema_decay": _number(float, 0, 1),
     "start.network": _type(str, "a shipped network's name, a path, or '' for none"),
     "start.encoder": _type(str, "a path, or '' for none"),
@@ -128,7 +128,7 @@ NAMED_CHECKS = {
     "warmup": _number(int, 0),
 }
 # What these take besides: set by flax, by the place of a stage in the run, and by `compute`.
-NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat", "fast")
+NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat", "cpu_fast_conv")
 
 
 def check_config(config: ConfigDict, *, num_devices: int = 1, training: bool = True) -> None:

@@ -20,7 +20,7 @@ _HARMLESS = (
     "checkpoint.",
     "log.",
 )
-_ROUNDING = ("compute.remat", "compute.fast")  # they change rounding alone
+_ROUNDING = ("compute.remat", "compute.cpu_fast_conv")  # they change rounding alone
 ROOTS = re.compile(r"data\.(mixture\[\d+\]\.)?root")
 _STAGE = re.compile(r"stages\[(\d+)\]\.(.*)")
 

@@ -18,7 +18,7 @@ MODELS = {"nafnet": NAFNet, "resnetencdec": ResnetEncDec, "transformnet": Transf
 ENCODERS = {"resnetencdec": resnetencdec.ENCODER}
 COMPUTE_DTYPES = ("float32", "bfloat16")
 # Attributes that say how a network computes, not what it is; `parent` and `name` are flax's own.
-_NOT_OPTIONS = ("dtype", "remat", "fast", "parent", "name")
+_NOT_OPTIONS = ("dtype", "remat", "cpu_fast_conv", "parent", "name")
 
 
 def sees_whole_image(model: nn.Module) -> bool:
@@ -58,7 +58,7 @@ def build_model(name: str, **options: object) -> nn.Module:
 def options_of(model: nn.Module) -> dict[str, Any]:
     """Return the attributes, such as `width`, with which `build_model` builds this network again.
 
-    `dtype`, `remat` and `fast` are left out: they change neither the weights nor, beyond rounding, the result.
+    `dtype`, `remat` and `cpu_fast_conv` are left out: they change neither the weights nor, beyond rounding, the result.
     """
     return {
         field.name: getattr(model, field.name)

@@ -56,7 +56,7 @@ class NAFNet(nn.Module):
         attention: "global" weighs channels by their means over the whole image, as in the paper; "none" does not.
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside blocks anew in the backward pass.
-        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
+        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
     """
 
     width: int = 32
@@ -67,7 +67,7 @@ class NAFNet(nn.Module):
     attention: Attention = "none"
     dtype: DTypeLike | None = None
     remat: bool = False
-    fast: bool = True
+    cpu_fast_conv: bool = True
 
     @property
     def multiple(self) -> int:
@@ -78,7 +78,7 @@ class NAFNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
         del train
-        with convolutions.forms(fast=self.fast):
+        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:

@@ -91,7 +91,7 @@ class ResnetEncDec(nn.Module):
         norm: "batch" as published, or "none": no BatchNorm, biases instead. ImageNet's encoder then does not fit.
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside bottlenecks and decoder stages anew in the backward pass.
-        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
+        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
     """
 
     needs_position: ClassVar[bool] = True  # its bilinear upsampling is over the whole image (align_corners)
@@ -102,7 +102,7 @@ class ResnetEncDec(nn.Module):
     norm: Norm = "batch"
     dtype: DTypeLike | None = None
     remat: bool = False
-    fast: bool = True
+    cpu_fast_conv: bool = True
 
     @property
     def multiple(self) -> int:
@@ -116,7 +116,7 @@ class ResnetEncDec(nn.Module):
         A part of an image whose `place` is given becomes what it does in the whole image, except near the part's
         borders. Its first row and column and its own sides are multiples of 32, the whole's sides multiples of 4.
         """
-        with convolutions.forms(fast=self.fast):
+        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, partial(self._forward, train=train, place=place), x)
 
     def _forward(self, image: jax.Array, train: bool, place: TilePosition | None) -> jax.Array:

@@ -52,7 +52,7 @@ class TransformNet(nn.Module):
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside residual blocks, and inside the layers before them and after them, anew
             in the backward pass.
-        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
+        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
     """
 
     width: int = 32
@@ -61,7 +61,7 @@ class TransformNet(nn.Module):
     norm: Norm = "batch"
     dtype: DTypeLike | None = None
     remat: bool = False
-    fast: bool = True
+    cpu_fast_conv: bool = True
 
     @property
     def multiple(self) -> int:
@@ -71,7 +71,7 @@ class TransformNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from 4 up; `train` uses the batch's statistics."""
-        with convolutions.forms(fast=self.fast):
+        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, partial(self._forward, train=train), x)
 
     def _forward(self, image: jax.Array, train: bool) -> jax.Array:

@@ -41,7 +41,7 @@ class UNet(nn.Module):
         num_blocks: residual blocks per level on the way down, and again on the way up.
         dtype: what it computes in; None: the images' type, which its output always has.
         remat: compute the activations inside residual blocks anew in the backward pass.
-        fast: on CPUs, convolutions in faster forms of the same numbers; False: plain ones everywhere.
+        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
     """
 
     width: int = 32
@@ -49,7 +49,7 @@ class UNet(nn.Module):
     num_blocks: int = 2
     dtype: DTypeLike | None = None
     remat: bool = False
-    fast: bool = True
+    cpu_fast_conv: bool = True
 
     @property
     def multiple(self) -> int:
@@ -60,7 +60,7 @@ class UNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
         del train
-        with convolutions.forms(fast=self.fast):
+        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:

@@ -180,7 +180,7 @@ def test_other_changes_of_length_are_refused(tiny_config, tmp_path, stage, epoch
 def test_what_changes_rounding_only_may_change(tiny_config, tmp_path, capsys):
     """Micro-batches do so only without BatchNorm."""
     open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
-    tiny_config.compute.remat, tiny_config.compute.fast = True, False
+    tiny_config.compute.remat, tiny_config.compute.cpu_fast_conv = True, False
     reopened(tmp_path / "run", tiny_config, 3)
     assert "compute.remat: False before, True now (changes rounding only)" in capsys.readouterr().err
     tiny_config.stages[0].accumulate = 2

@@ -13,7 +13,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "compilation_cache": "",
             "profile_steps": 0,
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
-            "compute": {"dtype": "float32", "remat": False, "fast": True},
+            "compute": {"dtype": "float32", "remat": False, "cpu_fast_conv": True},
             "ema_decay": 0.0,
             "start": {"network": "", "encoder": ""},
             "data": {

@@ -41,7 +41,7 @@ def both(case, dtype):
 
     def run(fast):
         def convolve(x, kernel):
-            with conv.forms(fast=fast):
+            with conv.use_fast_convolutions(fast):
                 return conv.convolve(x, kernel, stride, padding)
 
         y, gradients = jax.vjp(convolve, x, kernel)
@@ -97,7 +97,7 @@ def test_the_cases_cover_every_form():
 
 def operations(fast, platform, dtype="float32"):
     """Return the lowered text of a training-mode pass of a network and its gradient."""
-    model = build_model("transformnet", width=4, num_blocks=1, dtype=dtype, fast=fast)
+    model = build_model("transformnet", width=4, num_blocks=1, dtype=dtype, cpu_fast_conv=fast)
     images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(images.shape), train=True))
 
@@ -127,6 +127,6 @@ def test_half_precision_is_plain():
 
 def test_the_switch_ends_with_its_block():
     """Also after an error: what is traced later is fast again."""
-    with pytest.raises(RuntimeError), conv.forms(fast=False):
+    with pytest.raises(RuntimeError), conv.use_fast_convolutions(False):
         raise RuntimeError
     assert "concatenate" in operations(True, "cpu")

@@ -1,6 +1,6 @@
 """Convolutions that XLA's CPU backend runs fast: the plain ones' numbers, to rounding, in another order. NHWC.
 
-On other platforms, in half precision, for sizes that are symbols and within `forms(fast=False)` they are the plain
+On other platforms, in half precision, for sizes that are symbols and within `use_fast_convolutions(False)` they are the plain
 ones. What is rewritten, and why, stands in `winograd`, `phases`, `columns` and `convolution_gradients`;
 docs/performance.md has the measurements.
 """
@@ -19,17 +19,17 @@ from jaxdeblur.models.cpu.im2col_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
 # Holds while a network is traced, as jax.default_matmul_precision does: an argument would go through every layer.
-_fast_forms = ContextVar("fast_forms", default=True)
+_fast_enabled = ContextVar("fast_forms", default=True)
 
 
 @contextmanager
-def forms(*, fast: bool) -> Iterator[None]:
+def use_fast_convolutions(enabled: bool) -> Iterator[None]:
     """Trace convolutions within as the fast forms or, on every platform, as the plain ones."""
-    token = _fast_forms.set(fast)
+    token = _fast_enabled.set(enabled)
     try:
         yield
     finally:
-        _fast_forms.reset(token)
+        _fast_enabled.reset(token)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
@@ -44,7 +44,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> 
     if kernel.shape[0] > 1:
         x = clear_outside(x)
     known = all(isinstance(side, int) for side in x.shape)
-    if not (_fast_forms.get() and known and x.dtype in FAST_DTYPES):
+    if not (_fast_enabled.get() and known and x.dtype in FAST_DTYPES):
         return _plain(x, kernel, stride=stride, padding=padding)
     return _convolve(x, kernel, stride, padding)
 
