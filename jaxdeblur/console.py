@@ -1,4 +1,4 @@
-"""What a person at the terminal sees and does: a progress bar, and Ctrl-C."""
+"""Terminal interaction: messages, the progress bar and Ctrl-C."""
 
 import os
 import signal
@@ -10,17 +10,17 @@ from types import FrameType
 
 from tqdm import tqdm
 
-_listening = True
+_enabled = True
 
 
 def silence() -> None:
-    """Print neither lines nor bars from now on, as in all processes of a run but one; errors are still printed."""
-    global _listening
-    _listening = False
+    """Suppress messages and bars, as in all processes of a run but the first; errors are still printed."""
+    global _enabled
+    _enabled = False
 
 
 class StopRequest:
-    """Becomes true, and stays so, when the user asks the run to stop."""
+    """Flag that becomes and stays true when the user asks the run to stop."""
 
     def __init__(self) -> None:
         self.received_at: float | None = None
@@ -30,28 +30,28 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(after: str = "this step", goes_on: str = "from the last checkpoint") -> Iterator[StopRequest]:
-    """Turn SIGINT (Ctrl-C) or SIGTERM into a request to stop; a later one ends the process at once, with status 130.
+def stop_on_signal(after: str = "this step", resume_point: str = "from the last checkpoint") -> Iterator[StopRequest]:
+    """Turn SIGINT (Ctrl-C) or SIGTERM into a stop request; a second signal exits immediately with status 130.
 
-    One that follows within a second counts as the same: a double tap, or a shell that signals the whole group.
+    A signal within a second of the first is ignored: a double tap, or a shell that signals the whole process group.
 
     Args:
-        after: what is finished first, in the words for the user.
-        goes_on: from where the same command goes on after a process that was ended at once.
+        after: what is finished before stopping, as the message names it.
+        resume_point: where the same command resumes after an immediate exit, as the message names it.
     """
     request = StopRequest()
 
-    def receive(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
-        # Only what is safe inside a handler: the process may be in the middle of printing or saving.
+        # Async-signal-safe calls only: the process may be in the middle of printing or saving.
         if request.received_at is None:
             request.received_at = time.monotonic()
-            _write_to_terminal(f"Stopping after {after}; once more to stop at once.\n")
+            _write_to_terminal(f"Stopping after {after}; press Ctrl-C again to stop immediately.\n")
         elif time.monotonic() - request.received_at > 1.0:
-            _write_to_terminal(f"Stopped. The same command goes on {goes_on}.\n")
+            _write_to_terminal(f"Stopped. The same command resumes {resume_point}.\n")
             os._exit(130)
 
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:
@@ -60,31 +60,31 @@ def stop_on_signal(after: str = "this step", goes_on: str = "from the last check
 
 
 def _write_to_terminal(text: str) -> None:
-    # Ctrl-C also ends the `tee` that a run may be piped into.
+    # stderr may be closed: Ctrl-C also kills a `tee` that the run is piped into.
     with suppress(OSError):
         os.write(2, text.encode())
 
 
 class ProgressBar:
-    """A bar of images (or what `unit` says) and time left on a terminal; plain lines where standard error is none."""
+    """Progress bar in images (or `unit`s) with the time left; plain lines where stderr is not a terminal."""
 
     def __init__(self, total_images: int, done_images: int, unit: str = "images"):
-        self.on_terminal = sys.stderr.isatty() and _listening
+        self.on_terminal = sys.stderr.isatty() and _enabled
         self._bar = tqdm(
             total=total_images,
             initial=done_images,
-            # Without tqdm's own rate, which counts compiling and validation in.
+            # Without tqdm's rate, which includes compilation and validation.
             bar_format=f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}} {unit} [{{elapsed}}<{{remaining}}{{postfix}}]",
             dynamic_ncols=True,
             disable=not self.on_terminal,
         )
 
     def advance(self, images: int) -> None:
-        """Count images as done."""
+        """Advance by a number of images."""
         self._bar.update(images)
 
     def show(self, text: str, seconds_left: float) -> None:
-        """Put `text` beside the bar, or print it as a line."""
+        """Show `text` next to the bar, or print it as a line."""
         if self.on_terminal:
             self._bar.set_postfix_str(text)
         else:
@@ -92,14 +92,14 @@ class ProgressBar:
             say(f"{text}, {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left")
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop updating the bar and leave it on screen."""
         self._bar.close()
 
 
 def say(text: str) -> None:
-    """Print a line to standard error, above the bar if there is one."""
-    if not _listening:
+    """Print a line to stderr, above the bar if there is one."""
+    if not _enabled:
         return
-    with suppress(OSError):  # nobody may be listening any more; that is no reason to lose work
+    with suppress(OSError):  # stderr may be closed; that must not end the run
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()

@@ -1,18 +1,18 @@
-"""InputError: a mistake that the user can fix, printed without a traceback."""
+"""InputError: an error caused by user input, printed without a traceback."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 class InputError(Exception):
-    """A mistake in the input: a path, a file, a config field, a full disk.
+    """A wrong path, file, config field or option, or a full disk.
 
-    The message names the file or field, what was found, what was expected and what to do. The command lines print
-    it without a traceback and exit with status 1.
+    The message names the file or field, what was found, what was expected and what to do. Command lines print it
+    without a traceback and exit with status 1.
 
     Attributes:
-        code: short, stable identifier of the kind of mistake, as "run-locked", for callers and tests that must not
-            depend on the wording; "" where none has been assigned.
+        code: short, stable identifier of the error, such as "run-locked", for callers and tests that must not depend
+            on the wording; "" where none is assigned.
     """
 
     def __init__(self, message: str, *, code: str = ""):
@@ -21,7 +21,7 @@ class InputError(Exception):
 
 
 def list_problems(heading: str, problems: list[str], remedy: str, shown: int | None = 20) -> str:
-    """Return one message for many problems: a heading, the first `shown` of them (None: all), and the remedy."""
+    """Format many problems as one message: heading, the first `shown` problems (None: all), remedy."""
     lines = [heading, *(f"  - {problem}" for problem in problems[:shown])]
     if shown is not None and len(problems) > shown:
         lines.append(f"  ... and {len(problems) - shown} more")
@@ -30,10 +30,10 @@ def list_problems(heading: str, problems: list[str], remedy: str, shown: int | N
 
 
 def raise_together(*checks: Callable[[], Any]) -> list[Any]:
-    """Run all checks and return what they return.
+    """Run every check and return their results.
 
     Raises:
-        InputError: with the messages of all checks that failed, and the code of the first.
+        InputError: the messages of all failed checks, with the code of the first.
     """
     results, errors = [], []
     for check in checks:

@@ -1,67 +1,139 @@
-"""Small things about files: JSON read and written whole, and which code is running."""
+"""File primitives: atomic writes, JSON, hashes, change stamps, file names and the cache folder."""
 
 import errno
+import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file of a trained run.") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Restore it, or start again in another --workdir.") from error
+TEMPORARY_SUFFIX = ".tmp"
+MAX_NAME_BYTES = 255  # Linux and macOS
 
 
-def write_json(path: Path, tree: Any) -> None:
-    """Write JSON atomically: readers see the old file or the new one, after a power cut too.
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `path` to write to; sync it and rename it to `path` on success.
 
-    The temporary file's name is unique, so that processes writing the same file do not disturb each other.
+    Readers see the old file or the new one, also after a power cut. On failure the temporary file is deleted and
+    `path` is unchanged. The temporary name is short however long that of `path` is, and locked: no other thread or
+    process writes to it, and what a killed process left behind is overwritten.
 
     Raises:
-        ValueError: `tree` holds NaN or an infinity.
+        OSError: the disk is full, or the folder is not writable.
     """
-    text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    descriptor, temporary = _open_temporary(path)
     try:
-        with temporary.open("x") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        try:
+            yield temporary
+            sync_to_disk(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(descriptor)
+    with suppress(OSError):  # some network file systems cannot sync a folder; the file is complete anyway
+        sync_to_disk(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk: new names and renames then survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _open_temporary(path: Path) -> tuple[int, Path]:
+    """Create and lock an empty temporary file; return its descriptor, which holds the lock, and its path."""
+    stem = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    for number in itertools.count():
+        temporary = path.with_name(f".{stem}-{number}{TEMPORARY_SUFFIX}")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), temporary.stat()):
+                os.ftruncate(descriptor, 0)
+                return descriptor, temporary
+        except (BlockingIOError, FileNotFoundError):  # another writer has it, or has just renamed it
+            pass
+        except OSError:  # a file system without locks: a random name instead
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+            temporary = path.with_name(f".{stem}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+            return os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), temporary
+        os.close(descriptor)
+    raise AssertionError("unreachable")
+
+
+def sync_to_disk(path: Path) -> None:
+    """Flush a file's content, or a folder's entries (new names and renames), to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def user_cache_folder() -> Path | None:
-    """Return where this package may keep what it can make again: `$XDG_CACHE_HOME/jaxdeblur`, or below `~/.cache`.
+def read_json(path: Path) -> Any:
+    """Return the parsed content of a JSON file.
 
-    None, which the user is told once, where there is no home folder to write to, as in some containers.
+    Raises:
+        InputError: it is missing (code "json-unreadable") or corrupt (code "json-corrupt").
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); expected a file of a trained run.", code="json-unreadable"
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{path}: is not valid JSON ({error}). Restore it, or start over in another --workdir.", code="json-corrupt"
+        ) from error
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Write JSON atomically.
+
+    Raises:
+        ValueError: `tree` contains NaN or infinity.
+    """
+    text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FileStamp(NamedTuple):
+    """Size in bytes and modification time in nanoseconds; a file whose stamp is equal is taken as unchanged."""
+
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> "FileStamp":
+        """Return the stamp of a file.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+def user_cache_folder() -> Path | None:
+    """Return this package's cache folder, `$XDG_CACHE_HOME/jaxdeblur` or `~/.cache/jaxdeblur`.
+
+    None, with a message printed once, where no home folder is writable, as in some containers.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):
@@ -72,32 +144,23 @@ def user_cache_folder() -> Path | None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     except (RuntimeError, OSError) as error:
-        _say_that_nothing_is_kept(getattr(error, "strerror", None) or str(error).rstrip("."))
+        _report_no_cache(getattr(error, "strerror", None) or str(error).rstrip("."))
         return None
     return folder
 
 
 @functools.cache
-def _say_that_nothing_is_kept(reason: str) -> None:
-    say(f"No home folder to keep a cache in ({reason}): going on without one. XDG_CACHE_HOME may name another.")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-NAME_BYTES = 255  # of the longest name on Linux and macOS
+def _report_no_cache(reason: str) -> None:
+    say(f"No writable home folder for a cache ({reason}): continuing without one. Set XDG_CACHE_HOME to use another.")
 
 
 def printable(name: str) -> str:
-    r"""Return a name as text that can be written everywhere: bytes that are no UTF-8 as \xff."""
+    r"""Return a file name as valid Unicode text, with bytes that are not UTF-8 escaped as \xff."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def require_utf8(folder: Path, option: str) -> None:
-    """Refuse a folder whose path is no UTF-8.
+    """Refuse a folder whose path is not UTF-8.
 
     Raises:
         InputError: names it (code "name-not-utf8").
@@ -105,15 +168,15 @@ def require_utf8(folder: Path, option: str) -> None:
     path = str(folder.absolute())
     if printable(path) != path:
         raise InputError(
-            f"{option} {printable(path)}: its path is no UTF-8, and checkpoints cannot be kept there. Choose a folder "
+            f"{option} {printable(path)}: the path is not UTF-8, so checkpoints cannot be stored there. Use a folder "
             "with another name.",
             code="name-not-utf8",
         )
 
 
-def shortened(stem: str, ending: str) -> str:
-    """Return a file's name of `stem` and `ending`, whose stem is cut where the name would be too long."""
+def shorten_name(stem: str, ending: str) -> str:
+    """Return the file name `stem` + `ending`, truncating the stem to keep within MAX_NAME_BYTES."""
     encoded = os.fsencode(stem)
-    room = NAME_BYTES - len(os.fsencode(ending))
-    # A character that is cut in two is dropped.
+    room = MAX_NAME_BYTES - len(os.fsencode(ending))
+    # errors="ignore" drops a character that was cut in half.
     return (stem if len(encoded) <= room else encoded[:room].decode(errors="ignore")) + ending

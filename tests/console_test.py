@@ -1,4 +1,4 @@
-"""Signals as a shell and a person send them; what is printed when nobody listens."""
+"""Signal handling in a real process, closed stderr, and the speed meter."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def start(seconds, **options):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_a_double_tap_counts_once(number):
+def test_first_signal_requests_stop_and_double_tap_counts_once(number):
     process = start(0.5, stderr=subprocess.PIPE)
     process.send_signal(number)
     time.sleep(0.2)
@@ -44,18 +44,18 @@ def test_the_first_signal_asks_and_a_double_tap_counts_once(number):
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_a_later_signal_ends_the_process(second):
+def test_later_signal_exits_immediately(second):
     process = start(60, stderr=subprocess.PIPE)
     process.send_signal(signal.SIGINT)
     time.sleep(1.2)
     process.send_signal(second)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
-    assert "goes on from the last checkpoint" in err
+    assert "resumes from the last checkpoint" in err
 
 
-def test_a_listener_that_is_gone_does_no_harm():
-    """As with `2>&1 | tee log`, which the same Ctrl-C ends."""
+def test_closed_stderr_is_ignored():
+    """As with `2>&1 | tee log`, where the same Ctrl-C kills tee."""
     reader, writer = os.pipe()
     process = start(0.1, stderr=writer)
     os.close(writer)
@@ -65,14 +65,14 @@ def test_a_listener_that_is_gone_does_no_harm():
     assert out == "done\n"
 
 
-def test_handlers_are_put_back():
+def test_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signal():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_speed_counts_images_since_the_last_restart(monkeypatch):
+def test_speed_counts_images_since_last_restart(monkeypatch):
     now = iter([100.0, 102.0, 110.0, 111.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     meter = SpeedMeter(8)
@@ -83,7 +83,7 @@ def test_speed_counts_images_since_the_last_restart(monkeypatch):
     assert meter.images_per_second == 8
 
 
-def test_waiting_for_data_is_counted_per_step(monkeypatch):
+def test_data_wait_is_averaged_per_step(monkeypatch):
     now = iter([0.0, 1.0, 1.5, 2.0, 2.25, 4.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     meter = SpeedMeter(8)

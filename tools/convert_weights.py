@@ -12,7 +12,6 @@ LPIPS: torchvision's AlexNet with the layers' weights of --lin.
 import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation import lpips
-from jaxdeblur.files import file_sha256
+from jaxdeblur.files import atomic_write, file_sha256
 from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
 from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.weights.initial import load_network, network_shapes, stored_options
@@ -159,15 +158,11 @@ def convert_to_torch(source: Path, output: Path) -> None:
     if (options := stored_options(source)) is not None:
         metadata["options"] = json.dumps(options)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
-    try:
+    with atomic_write(output) as temporary:
         if output.suffix == ".pth":
             save_with_torch(tensors, temporary)
         else:
             save_file(tensors, temporary, metadata=metadata)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"{output}: {len(tensors)} tensors of {network}, from {origin}")
 
 

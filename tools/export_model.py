@@ -10,12 +10,12 @@ are written.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.export.stablehlo import FORMATS
+from jaxdeblur.files import atomic_write
 from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP, resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
@@ -43,18 +43,13 @@ def export(weights: Path, form: str, output: Path) -> None:
     network = read_network(weights)
     if output.exists() and output.samefile(weights):
         raise InputError(f"--output: {output} is the file of the weights, which it would replace. Choose another name.")
-    temporary = output.with_name(output.name + ".tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()  # what cannot be written is refused before the work
+        with atomic_write(output) as temporary:  # fails before the work where the folder is not writable
+            content = FORMATS[form](network)
+            temporary.write_bytes(content)
     except OSError as error:
         raise InputError(f"--output: {output} cannot be written ({error.strerror}). Choose another folder.") from error
-    try:
-        content = FORMATS[form](network)
-        temporary.write_bytes(content)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
     print(
         f"{output}: {network.name} as {form}, {len(content) / 1e6:.1f} MB, sides from {network.multiple} up, "
         f"weights' SHA-256 {fingerprint(network.variables)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import shortened
+from jaxdeblur.files import shorten_name
 from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 from jaxdeblur.restoration.find_photos import find_inputs
@@ -77,7 +77,7 @@ def _plan_beside(names: Sequence[str], file_format: str | None) -> Plan:
     inputs = find_inputs(names, Path(names[0]), RECORD)
     photographs = _without_marked(inputs.files)
     jobs = [
-        dataclasses.replace(job, target=job.target.with_name(shortened(job.target.stem, MARK + job.target.suffix)))
+        dataclasses.replace(job, target=job.target.with_name(shorten_name(job.target.stem, MARK + job.target.suffix)))
         for job in plan_jobs(photographs, inputs.base, inputs.base, file_format)
     ]
     return Plan(jobs, inputs.base, inputs.problems, False)

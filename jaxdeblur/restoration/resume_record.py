@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import shortened
+from jaxdeblur.files import shorten_name
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
 
 RECORD = "restored.jsonl"
@@ -58,7 +58,7 @@ def plan_jobs(files: Sequence[Path], base: Path, output: Path, file_format: str 
             [(place.name, "")] if not changed else [(place.stem, suffix), (place.name, suffix)],
             ((place.name, f".{number}{suffix}") for number in itertools.count(2)),
         )
-        targets = (place.with_name(shortened(*name)) for name in names)
+        targets = (place.with_name(shorten_name(*name)) for name in names)
         target = next(target for target in targets if _plain(target) not in taken)
         taken.add(_plain(target))
         jobs[path] = Job(path, target, kind)

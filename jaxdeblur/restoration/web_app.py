@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import shortened
+from jaxdeblur.files import shorten_name
 from jaxdeblur.images.metadata import profile_colours
 from jaxdeblur.images.photo import Photo, read_photo
 from jaxdeblur.images.save import write_photo
@@ -61,7 +61,7 @@ def restore_upload(
         start = time.monotonic()
         result = replace(photo, pixels=restorer(photo.pixels))
         seconds = time.monotonic() - start
-        file = Path(tempfile.mkdtemp(dir=folder)) / shortened(path.stem, "_restored.png")
+        file = Path(tempfile.mkdtemp(dir=folder)) / shorten_name(path.stem, "_restored.png")
         lost = write_photo(result, file, "png", quality=100, when_whole=lambda unfinished: None)
     except InputError as error:
         raise InputError(str(error).replace(f"{path.parent}{os.sep}", "")) from error

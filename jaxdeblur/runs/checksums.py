@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import read_json, sync_folder, write_json
+from jaxdeblur.files import read_json, sync_to_disk, write_json
 
 NAME = "sha256.json"
 # What orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from these.
@@ -21,7 +21,7 @@ def write_manifest(folder: Path) -> None:
     files = {name: _size_and_hash(folder / name, sync=True) for name in _list_files(folder)}
     write_json(folder / NAME, files)
     for path in (path for path in folder.rglob("*") if path.is_dir()):
-        sync_folder(path)
+        sync_to_disk(path)
 
 
 def add_to_manifest(folder: Path, name: str) -> None:

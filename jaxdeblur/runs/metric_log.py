@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import atomic_write
 
 
 class _PytorchHidden(importlib.abc.MetaPathFinder):
@@ -78,9 +79,8 @@ class MetricLog:
         kept = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
         if validates_again:
             kept = [line for line in kept if line["step"] < resume_step or "validation/psnr" not in line]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._wall_before = kept[-1]["wall_s"] if kept else 0.0
         self._start = time.monotonic()
         self._file = self.path.open("a")

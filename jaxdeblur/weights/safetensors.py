@@ -7,7 +7,6 @@ before the format had a version, lack the last three.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxdeblur import __version__
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import atomic_write
 from jaxdeblur.weights.tensors import fingerprint
 
 FORMAT = 1  # of the files that `write_weights` writes; raised when older readers would misread them
@@ -51,12 +51,8 @@ def write_weights(
             )
     as_read = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     added = {"format": str(FORMAT), "fingerprint": fingerprint(as_read), "jaxdeblur": __version__}
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={**metadata, **added})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

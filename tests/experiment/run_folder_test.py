@@ -108,7 +108,7 @@ def test_a_run_that_never_got_anywhere_may_change(tiny_config, tmp_path):
 def test_a_damaged_record_is_named(tiny_config, tmp_path):
     open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=False)
     (tmp_path / "run" / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"config.json: is no JSON"):
+    with pytest.raises(InputError, match=r"config.json: is not valid JSON"):
         open_run_folder(tmp_path / "run", tiny_config, FACTS, has_checkpoint=True)
 
 

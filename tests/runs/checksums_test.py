@@ -46,7 +46,7 @@ def delete_the_manifest(folder):
 def cut_the_manifest(folder):
     path = folder / "sha256.json"
     path.write_text(path.read_text()[:100])
-    return r"sha256.json: is no JSON"
+    return r"sha256.json: is not valid JSON"
 
 
 def empty_the_manifest(folder):

@@ -106,7 +106,7 @@ def test_without_a_home_folder_nothing_is_kept_and_that_is_said_once(tmp_path, h
     command = [sys.executable, "-c", WITHOUT_HOME, home, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("No home folder to keep a cache in") == 1
+    assert done.stderr.count("No writable home folder for a cache") == 1
     assert "cannot be kept" not in done.stderr
 
 

@@ -75,7 +75,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     assert "Start the same command again to go on." in said
     assert "2 devices" in said or "CpuDevice(id=0), CpuDevice" in said
     assert [line for line in quiet.splitlines() if "Gloo" not in line] == [
-        "Stopping after this step; once more to stop at once."
+        "Stopping after this step; press Ctrl-C again to stop immediately."
     ]
     stopped_at = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
     again = run(*tiny(tiny_gopro, tmp_path / "run", *more))

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import read_json, write_json
+from jaxdeblur.files import atomic_write, read_json, write_json
 from jaxdeblur.restoration.resume_record import Stamp, stamp_of
 from jaxdeblur.restoration.video.encoding import Segment
 
@@ -60,12 +60,8 @@ class SegmentStore:
             "sizes": np.array([len(packet) for packet in segment.packets], np.int64),
             "packets": np.frombuffer(b"".join(segment.packets), np.uint8),
         }
-        temporary = self.folder / "segment.tmp"
-        with temporary.open("wb") as file:
-            file.write(save(arrays))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path(number))
+        with atomic_write(self._path(number)) as temporary:
+            temporary.write_bytes(save(arrays))
 
     def timing(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `times` and `places` of a segment."""
