@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import user_cache_folder
-from jaxdeblur.images.decode import examine_image
+from jaxdeblur.images.decode import verify_image
 
 # What is a good image depends on these two: results of others are not taken over.
 READER = f"rule 2, Pillow {PIL.__version__}"
@@ -114,7 +114,7 @@ def _scan_file(path: Path) -> FileScan:
         return _bad(f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        pixels, orientation = examine_image(content)
+        pixels, orientation = verify_image(content)
     except InputError as error:
         return _bad(str(error), sha256)
     return FileScan(pixels.shape[:2], orientation, sha256, "")

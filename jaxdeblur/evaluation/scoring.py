@@ -17,7 +17,7 @@ from PIL import Image
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import write_json
-from jaxdeblur.restoration.forward import to_uint8
+from jaxdeblur.images.arrays import to_uint8
 from jaxdeblur.runs.environment import code_version
 
 Predict = Callable[[Any, np.ndarray], np.ndarray]

@@ -1,1 +1,1 @@
-"""Image files and pixels: decoding, photographs with their metadata, and saving."""
+"""Image files and arrays: decoding training images, reading and writing photos with their metadata."""

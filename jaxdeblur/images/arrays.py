@@ -1,26 +1,27 @@
-"""Images as NumPy arrays: which are accepted, and how they become float32 in [0, 1] and come back.
+"""Images as NumPy arrays: validation and conversion between integers and floats.
 
-Images are RGB, (H, W, 3) or (N, H, W, 3), of uint8, uint16, or float in [0, 1].
+Images are RGB, (H, W, 3) or (N, H, W, 3): uint8, uint16, or float in [0, 1]. Two conversions from 16 to 8 bits exist:
+`upper_byte` truncates, the exact inverse of v * 257 that costs no arithmetic; `round_to_uint8` rounds to nearest.
 """
 
 import numpy as np
 
 from jaxdeblur.errors import InputError
 
-# By how much floats may leave [0, 1], as after a conversion to float16 and back.
-ROUNDING = 2e-3
+# Tolerated excess over [0, 1], such as from a conversion to float16 and back.
+RANGE_TOLERANCE = 2e-3
 
 
 def check_image(image: np.ndarray) -> None:
-    """Refuse what is no array of one of these shapes and types.
+    """Validate an image's type, shape, dtype and range.
 
     Raises:
-        InputError: says what was found (code "image-type", "image-shape" or "image-range").
+        InputError: one of them is wrong (code "image-type", "image-shape" or "image-range").
     """
     if not isinstance(image, np.ndarray):
         raise InputError(
             f"The image is of type {type(image).__name__}; expected a NumPy array of uint8, uint16 or float in [0, 1], "
-            "or Pillow's image. Convert it with numpy.asarray and the type that its values need.",
+            "or a Pillow image. Convert it with numpy.asarray.",
             code="image-type",
         )
     if image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
@@ -35,25 +36,40 @@ def check_image(image: np.ndarray) -> None:
             f"The image is of type {image.dtype}; expected uint8, uint16 or float in [0, 1].", code="image-type"
         )
     least, most = float(image.min()), float(image.max())
-    # Written so that NaN is refused too.
-    if not (least >= -ROUNDING and most <= 1 + ROUNDING):
+    # Negated, so that NaN fails too.
+    if not (least >= -RANGE_TOLERANCE and most <= 1 + RANGE_TOLERANCE):
         raise InputError(
             f"The image is of type {image.dtype} with values from {least:g} to {most:g}; expected float values in "
-            "[0, 1]. Divide values of 0 to 255 by 255 (or pass them as uint8), and clip what interpolation overshot.",
+            "[0, 1]. Divide values of 0 to 255 by 255 (or pass them as uint8), and clip overshoot from interpolation.",
             code="image-range",
         )
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """Return an image as float32 in [0, 1]."""
+    """Convert an image to float32 in [0, 1]."""
     if image.dtype in (np.uint8, np.uint16):
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return image.astype(np.float32)
 
 
 def from_float(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return an image in [0, 1] clipped, and as integers of full range, rounded, if `dtype` is an integer's."""
+    """Clip an image in [0, 1] and convert it to `dtype`; integers are rounded and use their full range."""
     image = np.clip(image, 0.0, 1.0)
     if dtype in (np.uint8, np.uint16):
         image = np.rint(image * np.float32(np.iinfo(dtype).max))
     return image.astype(dtype)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Convert a float image in [0, 1] to uint8: clipped and rounded, NaN as 0."""
+    return np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def upper_byte(values: np.ndarray) -> np.ndarray:
+    """Return the upper bytes of uint16 values as uint8: v // 256."""
+    return (values >> 8).astype(np.uint8)
+
+
+def round_to_uint8(values: np.ndarray) -> np.ndarray:
+    """Convert uint16 values to the nearest uint8: round(v / 257)."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

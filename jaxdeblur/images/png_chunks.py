@@ -1,7 +1,7 @@
-"""PNG chunks (ISO/IEC 15948), and files whose colour profile or text is larger than Pillow accepts.
+"""PNG chunks (ISO/IEC 15948), and PNGs whose colour profile or text is larger than Pillow accepts.
 
-Pillow refuses a whole file for one profile or text of more than `PngImagePlugin.MAX_TEXT_CHUNK` bytes (1 MiB)
-unpacked, which every other program opens.
+Pillow refuses a whole file because of one profile or text of more than `PngImagePlugin.MAX_TEXT_CHUNK` bytes (1 MiB)
+unpacked; other programs open it.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ from typing import BinaryIO
 
 from PIL import PngImagePlugin
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 XMP_KEYWORD = b"XML:com.adobe.xmp"
-MOST_UNPACKED = 2**26  # bytes; what unpacks to more is no photograph's
+MAX_UNPACKED = 2**26  # bytes; larger ones are taken for decompression bombs
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Where a chunk lies in its file: its kind, where its data starts and the data's length in bytes."""
+    """Position of a chunk in its file: type, offset of the data and length of the data in bytes."""
 
     kind: bytes
     start: int
@@ -34,15 +34,15 @@ class Chunk:
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk as a PNG holds it: length, kind, data, checksum."""
+    """Encode a chunk: length, type, data, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
 def list_chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG in order; nothing of another file. The file may be read between two of them."""
+    """Yield the chunks of a PNG in order, none for other formats. The file may be read in between."""
     file.seek(0)
-    position = len(PNG_START)
-    if file.read(position) != PNG_START:
+    position = len(PNG_SIGNATURE)
+    if file.read(position) != PNG_SIGNATURE:
         return
     while len(header := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", header)
@@ -52,24 +52,24 @@ def list_chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def large_chunks(file: BinaryIO) -> list[Chunk]:
-    """Return the profile and texts of a PNG that Pillow would refuse the file for; none of another file."""
-    large, texts = [], 0
+    """Return the profiles and texts for which Pillow would refuse a PNG; none for other formats."""
+    large, text_bytes = [], 0
     for chunk in list_chunks(file):
         if chunk.kind != b"iCCP" and chunk.kind not in TEXT_CHUNKS:
             continue
-        content = unpacked(chunk.kind, chunk.read(file), PngImagePlugin.MAX_TEXT_CHUNK)
+        content = unpack_chunk(chunk.kind, chunk.read(file), PngImagePlugin.MAX_TEXT_CHUNK)
         is_text = chunk.kind in TEXT_CHUNKS
-        if content is None or (is_text and texts + len(content) > PngImagePlugin.MAX_TEXT_MEMORY):
+        if content is None or (is_text and text_bytes + len(content) > PngImagePlugin.MAX_TEXT_MEMORY):
             large.append(chunk)
         elif is_text:
-            texts += len(content)
+            text_bytes += len(content)
     return large
 
 
-def unpacked(kind: bytes, data: bytes, most: int) -> bytes | None:
-    """Return the profile or text in a chunk's data, decompressed; None if it has more than `most` bytes.
+def unpack_chunk(kind: bytes, data: bytes, limit: int) -> bytes | None:
+    """Return the decompressed profile or text in a chunk's data; None if it exceeds `limit` bytes.
 
-    Of damaged data it is what is left; Pillow decides what becomes of them.
+    Corrupt data give b"" or what precedes the error; Pillow decides whether to accept the file.
     """
     _, _, rest = data.partition(b"\0")
     compressed = kind in (b"iCCP", b"zTXt")
@@ -79,17 +79,17 @@ def unpacked(kind: bytes, data: bytes, most: int) -> bytes | None:
     elif compressed:
         rest = rest[1:]
     if not compressed:
-        return rest if len(rest) <= most else None
+        return rest if len(rest) <= limit else None
     decompressor = zlib.decompressobj()
     try:
-        content = decompressor.decompress(rest, most)
+        content = decompressor.decompress(rest, limit)
     except zlib.error:
         return b""
     return None if decompressor.unconsumed_tail else content
 
 
-def readable(file: BinaryIO) -> BinaryIO:
-    """Return the file, at its start, or a copy in memory without what would make Pillow refuse a good PNG."""
+def without_large_chunks(file: BinaryIO) -> BinaryIO:
+    """Return the file, rewound; a PNG with chunks that Pillow refuses as a copy in memory without them."""
     if large := large_chunks(file):
         return _without_chunks(file, large)
     file.seek(0)
@@ -97,13 +97,12 @@ def readable(file: BinaryIO) -> BinaryIO:
 
 
 def _without_chunks(file: BinaryIO, chunks: list[Chunk]) -> io.BytesIO:
-    """Return the file without some of its chunks."""
-    kept, position = io.BytesIO(), 0
+    copy, position = io.BytesIO(), 0
     for chunk in chunks:
         file.seek(position)
-        kept.write(file.read(chunk.start - 8 - position))
+        copy.write(file.read(chunk.start - 8 - position))
         position = chunk.start + chunk.length + 4
     file.seek(position)
-    kept.write(file.read())
-    kept.seek(0)
-    return kept
+    copy.write(file.read())
+    copy.seek(0)
+    return copy

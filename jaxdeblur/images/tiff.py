@@ -1,6 +1,8 @@
-"""TIFF 6.0 with deflate and all metadata: Pillow writes it compressed, or with EXIF's inner directories, not both.
+"""Writes TIFF 6.0 with deflate, 8 or 16 bits and all metadata.
 
-It writes no RGB of 16 bits either.
+Neither library at hand does: Pillow writes TIFF either compressed or with EXIF's nested directories, and no 16-bit RGB;
+tifffile refuses the EXIF, GPS and interoperability directories (34665, 34853, 40965 are in its TAG_FILTERED) and is
+not otherwise a dependency. Pillow's directory writer serialises the tags here.
 """
 
 import zlib
@@ -9,55 +11,64 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
-ROWS = 64  # of a strip
-TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
+from jaxdeblur.images.pillow_reading import TIFF_TAGS
+
+ROWS_PER_STRIP = 64
 
 
 def write_tiff(file: BinaryIO, pixels: np.ndarray, options: dict[str, Any]) -> None:
     """Write uint8 or uint16 (H, W, C) as TIFF.
 
     Args:
-        file: can be read and written.
-        pixels: grey or RGB, and unassociated alpha behind it.
-        options: those of Pillow's `save` that hold metadata.
+        file: open for reading and writing.
+        pixels: grey or RGB, optionally followed by unassociated alpha.
+        options: metadata, as arguments of Pillow's `save`.
     """
-    height, width, channels = pixels.shape
-    strips = range(0, height, ROWS)
+    tops = range(0, len(pixels), ROWS_PER_STRIP)
     directory = TiffImagePlugin.ImageFileDirectory_v2()
     _add_metadata(directory, options)
-    fields = {
+    _add_storage_tags(directory, pixels)
+    # The directory comes first in the file: reserve its length, which does not depend on the offsets, then rewrite it.
+    # Pillow counts offsets from its end.
+    _save_directory(file, directory, (0,) * len(tops), (0,) * len(tops))
+    offsets, sizes, position = [], [], 0
+    for top in tops:
+        rows = pixels[top : top + ROWS_PER_STRIP].astype(f"<u{pixels.itemsize}", order="C")
+        rows[:, 1:] -= rows[:, :-1].copy()
+        data = zlib.compress(rows.tobytes())
+        file.write(data)
+        offsets.append(position)
+        sizes.append(len(data))
+        position += len(data)
+    _save_directory(file, directory, tuple(offsets), tuple(sizes))
+
+
+def _save_directory(
+    file: BinaryIO, directory: TiffImagePlugin.ImageFileDirectory_v2, offsets: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
+    for name, values in (("StripOffsets", offsets), ("StripByteCounts", sizes)):
+        directory.tagtype[TIFF_TAGS[name]] = TiffTags.LONG
+        directory[TIFF_TAGS[name]] = values
+    file.seek(0)
+    directory.save(file)
+
+
+def _add_storage_tags(directory: TiffImagePlugin.ImageFileDirectory_v2, pixels: np.ndarray) -> None:
+    height, width, channels = pixels.shape
+    tags = {
         "ImageWidth": width,
         "ImageLength": height,
         "BitsPerSample": (8 * pixels.itemsize,) * channels,
-        "Compression": 8,
-        "PhotometricInterpretation": 1 if channels < 3 else 2,
+        "Compression": 8,  # deflate
+        "PhotometricInterpretation": 1 if channels < 3 else 2,  # black is zero, RGB
         "SamplesPerPixel": channels,
-        "RowsPerStrip": ROWS,
-        "PlanarConfiguration": 1,
-        "Predictor": 2,
-        **({"ExtraSamples": 2} if channels in (2, 4) else {}),
+        "RowsPerStrip": ROWS_PER_STRIP,
+        "PlanarConfiguration": 1,  # interleaved
+        "Predictor": 2,  # horizontal differences
+        **({"ExtraSamples": 2} if channels in (2, 4) else {}),  # unassociated alpha
     }
-    for name, value in fields.items():
-        directory[TAGS[name]] = value
-    offsets, sizes, position = [], [], 0
-    # The directory comes first and is written twice: its length does not depend on where strips lie. Pillow counts
-    # offsets from its end.
-    for _ in range(2):
-        for name, values in (("StripOffsets", offsets), ("StripByteCounts", sizes)):
-            directory.tagtype[TAGS[name]] = TiffTags.LONG
-            directory[TAGS[name]] = tuple(values) or (0,) * len(strips)
-        file.seek(0)
-        directory.save(file)
-        if sizes:
-            break
-        for top in strips:
-            rows = pixels[top : top + ROWS].astype(f"<u{pixels.itemsize}", order="C")
-            rows[:, 1:] -= rows[:, :-1].copy()
-            data = zlib.compress(rows.tobytes())
-            file.write(data)
-            offsets.append(position)
-            sizes.append(len(data))
-            position += len(data)
+    for name, value in tags.items():
+        directory[TIFF_TAGS[name]] = value
 
 
 def _add_metadata(directory: TiffImagePlugin.ImageFileDirectory_v2, options: dict[str, Any]) -> None:
@@ -69,8 +80,8 @@ def _add_metadata(directory: TiffImagePlugin.ImageFileDirectory_v2, options: dic
     if "dpi" in options:
         for tag, value in zip((ExifTags.Base.XResolution, ExifTags.Base.YResolution), options["dpi"], strict=True):
             directory[tag] = value
-        directory[ExifTags.Base.ResolutionUnit] = 2
-    for name, tag, kind in (("icc_profile", "ICCProfile", TiffTags.UNDEFINED), ("xmp", "XMP", TiffTags.BYTE)):
+        directory[ExifTags.Base.ResolutionUnit] = 2  # inch
+    for name, tag_name, kind in (("icc_profile", "ICCProfile", TiffTags.UNDEFINED), ("xmp", "XMP", TiffTags.BYTE)):
         if name in options:
-            directory.tagtype[TAGS[tag]] = kind
-            directory[TAGS[tag]] = options[name]
+            directory.tagtype[TIFF_TAGS[tag_name]] = kind
+            directory[TIFF_TAGS[tag_name]] = options[name]

@@ -15,7 +15,7 @@ from jaxdeblur.console import StopRequest
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
 from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
-from jaxdeblur.images.save import with_pixels, write_photo
+from jaxdeblur.images.save import replace_pixels, write_photo
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.resume_record import Job, Record, Stamp, stamp_of
 
@@ -219,7 +219,7 @@ class Batch:
         photo = read_photo(job.source, max_megapixels=self._treatment.max_megapixels)
         if side := self._treatment.resize:
             alpha = None if photo.alpha is None else resize_bicubic(photo.alpha[..., None], side)[..., 0]
-            photo = with_pixels(photo, resize_bicubic(photo.pixels, side), alpha)
+            photo = replace_pixels(photo, resize_bicubic(photo.pixels, side), alpha)
         return _Task(job, megapixels, stamp, photo)
 
     def _restore(self, task: _Task, restorer: Restorer) -> Photo:
@@ -234,7 +234,7 @@ class Batch:
             pixels = np.concatenate([photo.pixels, pixels], axis=1)
             alpha = None if alpha is None else np.concatenate([alpha, alpha], axis=1)
         task.photo = dataclasses.replace(photo, pixels=pixels[:0], alpha=None)  # its memory is free
-        return with_pixels(photo, pixels, alpha)
+        return replace_pixels(photo, pixels, alpha)
 
     def _write(self, task: _Task, photo: Photo, budget: _Budget) -> None:
         job = task.job
@@ -244,7 +244,7 @@ class Batch:
             if self._record:
                 self._record.add(job, task.stamp, stamp_of(whole))
 
-        lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, when_whole=note)
+        lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, before_rename=note)
         budget.give_back(task.megapixels)
         self._results.put(Result(job, (*photo.notes, *lost)))
 

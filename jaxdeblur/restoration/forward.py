@@ -8,17 +8,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position
 from jaxdeblur.models.borders import image_within
 from jaxdeblur.models.layers import TilePosition
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Return a float image in [0, 1] as uint8: clipped, rounded to the nearest level; NaN is shown black."""
-    return np.round(np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from jaxdeblur.images.arrays import check_image, from_float
-from jaxdeblur.images.metadata import info_of
+from jaxdeblur.images.metadata import pillow_info
 from jaxdeblur.images.photo import photo_from_image
-from jaxdeblur.images.save import to_image
+from jaxdeblur.images.save import to_pillow
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
 from jaxdeblur.weights.load import read_network
@@ -190,6 +190,6 @@ def restore(image: np.ndarray | Image.Image, weights: str | Path | None = None) 
         return restorer(image)
     photo = photo_from_image(image)
     restored = dataclasses.replace(photo, pixels=restorer(photo.pixels))
-    result = to_image(restored)
-    result.info |= info_of(restored.metadata)
+    result = to_pillow(restored)
+    result.info |= pillow_info(restored.metadata)
     return result

@@ -16,6 +16,7 @@ from PIL import Image
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import shorten_name
+from jaxdeblur.images.arrays import upper_byte
 from jaxdeblur.images.metadata import profile_colours
 from jaxdeblur.images.photo import Photo, read_photo
 from jaxdeblur.images.save import write_photo
@@ -62,7 +63,7 @@ def restore_upload(
         result = replace(photo, pixels=restorer(photo.pixels))
         seconds = time.monotonic() - start
         file = Path(tempfile.mkdtemp(dir=folder)) / shorten_name(path.stem, "_restored.png")
-        lost = write_photo(result, file, "png", quality=100, when_whole=lambda unfinished: None)
+        lost = write_photo(result, file, "png", quality=100)
     except InputError as error:
         raise InputError(str(error).replace(f"{path.parent}{os.sep}", "")) from error
     except (MemoryError, OSError) as error:
@@ -79,7 +80,7 @@ def restore_upload(
 
 def _to_screen(photo: Photo) -> Image.Image:
     """Return 8-bit RGB of a side that a browser shows easily, with the photograph's colour profile."""
-    pixels = photo.pixels if photo.pixels.dtype == np.uint8 else (photo.pixels >> 8).astype(np.uint8)
+    pixels = photo.pixels if photo.pixels.dtype == np.uint8 else upper_byte(photo.pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
     if profile_colours(photo.metadata.icc) == "RGB":  # that of a grey photograph fits no RGB

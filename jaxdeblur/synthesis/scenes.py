@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import printable
 from jaxdeblur.images.decode import SUFFIXES
-from jaxdeblur.images.png_chunks import readable
+from jaxdeblur.images.png_chunks import without_large_chunks
 
 SPLITS = ("train", "validation", "test")
 # Ends of file names, in lower case; upper case is as good.
@@ -171,7 +171,7 @@ def _read_sizes(images: list[Path]) -> list[tuple[int, int] | str]:
 
     def read_size(path: Path) -> tuple[int, int] | str:
         try:
-            with path.open("rb") as file, Image.open(readable(file)) as image:
+            with path.open("rb") as file, Image.open(without_large_chunks(file)) as image:
                 return image.size
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return f"{path}: cannot be read as an image ({error})"

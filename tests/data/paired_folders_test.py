@@ -109,7 +109,7 @@ def test_damage_inside_an_image_is_named_when_it_is_read(tiny_gopro):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"blur/000001.png: cannot be read as an image .*Put a good copy"):
+    with pytest.raises(InputError, match=r"blur/000001.png: cannot be read as an image .*Replace it with a good copy"):
         read_image(path)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from jaxdeblur.data.pipeline import InputOptions
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.metrics import METRICS, image_metrics
-from jaxdeblur.restoration.forward import to_uint8
+from jaxdeblur.images.arrays import to_uint8
 
 RNG = np.random.default_rng(0)
 

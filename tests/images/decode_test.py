@@ -1,4 +1,4 @@
-"""One rule from files to uint8 RGB: against hand-worked values, Pillow's own turning and files written by tifffile."""
+"""Training images decoded to uint8 RGB, against hand-computed values, Pillow's transposition and tifffile."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.images.decode import decode_image, examine_image, read_image
+from jaxdeblur.images.decode import decode_image, read_image, verify_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # PNG's colour types
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
@@ -19,7 +19,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 def png(
     values: np.ndarray, depth: int, colour: int, *, before: dict | None = None, after: dict | None = None, size=None
 ) -> bytes:
-    """Write a PNG by hand, from rows of packed bytes or of 8- or 16-bit values; chunks before and after the pixels."""
+    """Build a PNG from rows of packed bytes or of 8- or 16-bit values, with chunks before and after the pixels."""
     rows = values.astype(">u2").view(np.uint8) if values.dtype == np.uint16 else values
     rows = rows.reshape(len(values), -1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
@@ -55,13 +55,13 @@ def tiff(values: np.ndarray, **options) -> bytes:
         ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ],
 )
-def test_8_bit_rgb_is_taken_as_it_is(kind, options):
+def test_8_bit_rgb_is_unchanged(kind, options):
     pixels = decode_image(encode(NOISE, kind, **options), "x")
     assert (pixels.dtype, pixels.shape) == (np.uint8, (12, 10, 3))
     np.testing.assert_array_equal(pixels, NOISE)
 
 
-def test_jpeg_is_decoded_and_content_counts_not_the_suffix(tmp_path):
+def test_jpeg_is_decoded_whatever_its_suffix(tmp_path):
     (tmp_path / "photo.PNG").write_bytes(encode(NOISE, "JPEG", quality=95))
     pixels = read_image(tmp_path / "photo.PNG")
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(tmp_path / "photo.PNG")))
@@ -74,14 +74,14 @@ PALETTE_3 = {b"PLTE": bytes([10, 20, 30, 40, 50, 60, 255, 0, 1])}
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        # grey and bits
+        # grey, 8 bits and fewer
         (png(np.array([[0, 7, 255]], U8), 8, GREY), [[0] * 3, [7] * 3, [255] * 3]),
         (png(np.array([[0b10100000]], U8), 1, GREY, size=(3, 1)), [[255] * 3, [0] * 3, [255] * 3]),
         (png(np.array([[0b00011011]], U8), 2, GREY, size=(4, 1)), [[0] * 3, [85] * 3, [170] * 3, [255] * 3]),
-        # palettes, of 8 and of 2 bits
+        # palettes, 8 and 2 bits
         (png(np.array([[2, 0, 1]], U8), 8, PALETTE, before=PALETTE_3), [[255, 0, 1], [10, 20, 30], [40, 50, 60]]),
         (png(np.array([[0b01001000]], U8), 2, PALETTE, before=PALETTE_3, size=(2, 1)), [[40, 50, 60], [10, 20, 30]]),
-        # transparency over black: 100 * 51 / 255 = 20; 3 * 128 / 255 = 1.51; 201 * 127 / 255 = 100.1
+        # transparency blended over black: 100 * 51 / 255 = 20; 3 * 128 / 255 = 1.51; 201 * 127 / 255 = 100.1
         (png(np.array([[[100, 51], [100, 255], [9, 0]]], U8), 8, GREY_ALPHA), [[20] * 3, [100] * 3, [0] * 3]),
         (png(np.array([[[200, 3, 50, 128], [201, 1, 2, 127]]], U8), 8, RGBA), [[100, 2, 25], [100, 0, 1]]),
         (png(np.array([[[200, 3, 50, 255]]], U8), 8, RGBA), [[200, 3, 50]]),
@@ -94,7 +94,7 @@ PALETTE_3 = {b"PLTE": bytes([10, 20, 30, 40, 50, 60, 255, 0, 1])}
             png(np.array([[[7, 8, 9], [7, 8, 8]]], U8), 8, RGB, before={b"tRNS": b"\0\x07\0\x08\0\x09"}),
             [[0, 0, 0], [7, 8, 8]],
         ),
-        # 16 bits: the upper byte
+        # 16 bits: upper byte
         (png(np.array([[255, 256, 511, 65535]], U16), 16, GREY), [[0] * 3, [1] * 3, [1] * 3, [255] * 3]),
         (png(np.array([[[255, 256, 65535], [65279, 65280, 0]]], U16), 16, RGB), [[0, 1, 255], [254, 255, 0]]),
         (png(np.array([[[51200, 65535, 25855, 65535]]], U16), 16, RGBA), [[200, 255, 100]]),
@@ -102,7 +102,7 @@ PALETTE_3 = {b"PLTE": bytes([10, 20, 30, 40, 50, 60, 255, 0, 1])}
         (png(np.array([[[25855, 13056]]], U16), 16, GREY_ALPHA), [[20] * 3]),
     ],
 )
-def test_other_pngs_become_rgb_by_the_rule(content, expected):
+def test_pngs_are_converted_to_rgb(content, expected):
     pixels = decode_image(content, "x")
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, [expected])
@@ -122,19 +122,19 @@ def test_other_pngs_become_rgb_by_the_rule(content, expected):
         (255 - NOISE[..., 0], {"photometric": "miniswhite"}),
     ],
 )
-def test_tiff_of_8_and_16_bits(values, options):
+def test_tiff_with_8_and_16_bits(values, options):
     expected = NOISE if values.ndim == 3 else NOISE[..., :1].repeat(3, -1)
     np.testing.assert_array_equal(decode_image(tiff(values, **options), "x"), expected)
 
 
-def test_16_bits_made_of_8_come_back_exactly():
+def test_16_bits_scaled_up_from_8_are_restored_exactly():
     every = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
     for content in (png(every, 16, GREY), tiff(every), png(every[..., None].repeat(3, -1), 16, RGB)):
         np.testing.assert_array_equal(decode_image(content, "x")[..., 0], np.arange(256).reshape(16, 16))
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "description"),
     [
         (encode(Image.new("CMYK", (4, 4)), "JPEG"), "JPEG of CMYK values"),
         (encode(Image.new("LAB", (4, 4)), "TIFF"), "TIFF of LAB values"),
@@ -150,16 +150,17 @@ def test_16_bits_made_of_8_come_back_exactly():
         (png(np.array([[0b00011011]], U8), 1, GREY, size=(8, 1), before={b"tRNS": b"\0\x01"}), "transparent colour"),
         (png(np.array([[7]], U16), 16, GREY, before={b"tRNS": b"\0\x07"}), "transparent colour"),
         (png(np.array([[[7, 8, 9]]], U16), 16, RGB, before={b"tRNS": b"\0\x07\0\x08\0\x09"}), "transparent colour"),
-        (encode(NOISE, "GIF"), "no PNG, JPEG, WebP, TIFF or AVIF"),
+        (encode(NOISE, "GIF"), "not a PNG, JPEG, WebP, TIFF or AVIF"),
     ],
 )
-def test_kinds_without_one_right_reading_are_refused(content, words):
-    with pytest.raises(InputError, match=rf"^here.png: .*{words}.*Put a good copy in its place"):
+def test_ambiguous_kinds_are_refused(content, description):
+    with pytest.raises(InputError, match=rf"^here.png: .*{description}.*Replace it with a good copy") as error:
         decode_image(content, "here.png")
+    assert error.value.code == ("image-corrupt" if "not a" in description else "image-kind")
 
 
 def test_12_bit_grey_is_refused():
-    """Pillow gives its values as they are, up to 4095: nearly black by the rule for 16 bits."""
+    """Pillow does not scale its values, up to 4095, which as 16 bits would be nearly black."""
     content = bytearray(tiff(np.ones((4, 4), U16)))
     bits_per_sample = struct.pack("<HHI", 258, 3, 1)
     at = content.index(bits_per_sample) + len(bits_per_sample)
@@ -168,13 +169,13 @@ def test_12_bit_grey_is_refused():
         decode_image(bytes(content), "x")
 
 
-def test_a_photograph_with_a_preview_counts_as_its_first_picture():
+def test_first_picture_of_a_multi_picture_file_is_read():
     content = encode(NOISE, "MPO", save_all=True, append_images=[Image.new("RGB", (2, 2))])
     assert Image.open(io.BytesIO(content)).n_frames == 2
     np.testing.assert_array_equal(decode_image(content, "x"), np.asarray(Image.open(io.BytesIO(content))))
 
 
-# EXIF 2.32, tag 274: where row 0 and column 0 of what is stored belong; stored is [[1, 2, 3], [4, 5, 6]].
+# Upright form of [[1, 2, 3], [4, 5, 6]] by orientation (EXIF 2.32, tag 274).
 UPRIGHT = {
     1: [[1, 2, 3], [4, 5, 6]],
     2: [[3, 2, 1], [6, 5, 4]],
@@ -194,73 +195,76 @@ def exif(orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_images_are_turned_upright(orientation):
+def test_orientation_is_applied(orientation):
     stored = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
     colour = stored[..., None].repeat(3, -1)
     body = exif(orientation).removeprefix(b"Exif\0\0")
     tag = [(274, "H", 1, orientation, False)]
     for content in (
         encode(colour, "PNG", exif=exif(orientation)),
-        png(stored, 8, GREY, after={b"eXIf": body}),  # known only once the pixels are read
+        png(stored, 8, GREY, after={b"eXIf": body}),  # after the pixels
         encode(colour, "WEBP", exif=exif(orientation), lossless=True),
         tiff(colour, photometric="rgb", extratags=tag),
         tiff(colour, photometric="rgb", extratags=tag, compression="zlib"),
         tiff(stored * U16(257), extratags=tag),
     ):
-        pixels, found = examine_image(content)
-        assert found == orientation
+        pixels, applied = verify_image(content)
+        assert applied == orientation
         np.testing.assert_array_equal(pixels[..., 1], UPRIGHT[orientation])
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_turned_jpegs_are_what_pillow_makes_of_them(orientation):
+def test_jpeg_orientation_matches_pillow(orientation):
     content = encode(NOISE, "JPEG", exif=exif(orientation))
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     np.testing.assert_array_equal(decode_image(content, "x"), np.asarray(expected))
 
 
 @pytest.mark.parametrize("orientation", [0, 9])
-def test_orientations_that_do_not_exist_turn_nothing(orientation):
-    pixels, found = examine_image(encode(NOISE, "PNG", exif=exif(orientation)))
-    assert found == 1
+def test_invalid_orientations_are_ignored(orientation):
+    pixels, applied = verify_image(encode(NOISE, "PNG", exif=exif(orientation)))
+    assert applied == 1
     np.testing.assert_array_equal(pixels, NOISE)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", png(np.zeros((1, 1), U8), 8, GREY, size=(60000, 60000))])
-def test_what_is_no_image_is_named(content):
-    with pytest.raises(InputError, match=r"^a/b.png: cannot be read as an image \(.*\)\. Put a good copy"):
+def test_corrupt_images_are_named(content):
+    with pytest.raises(InputError, match=r"^a/b.png: cannot be read as an image \(.*\)\. Replace it") as error:
         decode_image(content, "a/b.png")
+    assert error.value.code == "image-corrupt"
 
 
-def test_a_decompression_bomb_is_called_one():
+def test_decompression_bomb_is_named():
     with pytest.raises(InputError, match=r"3600000000 pixels.*decompression bomb"):
         decode_image(png(np.zeros((1, 1), U8), 8, GREY, size=(60000, 60000)), "x")
 
 
-def test_a_png_cut_anywhere_is_found():
+def test_png_truncated_anywhere_is_detected():
     content = encode(NOISE, "PNG")
     for length in range(len(content)):
         with pytest.raises(InputError):
-            examine_image(content[:length])
+            verify_image(content[:length])
 
 
-def test_a_png_with_any_byte_changed_is_found():
+def test_png_with_any_byte_changed_is_detected():
     content = encode(NOISE[:4, :4], "PNG")
     for i in range(len(content)):
         changed = bytearray(content)
         changed[i] ^= 0x41
         with pytest.raises(InputError):
-            examine_image(bytes(changed))
+            verify_image(bytes(changed))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
-def test_other_formats_cut_short_are_found(kind):
+def test_other_truncated_formats_are_detected(kind):
     content = encode(NOISE, kind)
     for length in (3, len(content) // 2, len(content) - 3):
-        with pytest.raises(InputError, match=r"^x: cannot be read as an image"):
+        with pytest.raises(InputError) as error:
             decode_image(content[:length], "x")
+        assert error.value.code == "image-corrupt"
 
 
-def test_files_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"gone.png: cannot be read \(No such file or directory\)"):
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone.png: cannot be read \(No such file or directory\)") as error:
         read_image(tmp_path / "gone.png")
+    assert error.value.code == "image-unreadable"

@@ -1,4 +1,4 @@
-"""Photographs of every kind: pixels as Pillow, OpenCV and tifffile read them; what is refused, and how it is said."""
+"""Photos of every kind, with pixels as Pillow, OpenCV and tifffile read them; refusals and their messages."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, features
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import decode
-from jaxdeblur.images.decode import decode_image, examine_image
+from jaxdeblur.images.decode import decode_image, verify_image
 from jaxdeblur.images.photo import SUFFIXES, count_megapixels, photo_from_image, read_photo
 from jaxdeblur.images.png_chunks import png_chunk
 from jaxdeblur.images.save import write_photo
@@ -27,7 +27,7 @@ LOSSLESS = {"png": {}, "tif": {}, "bmp": {}, "webp": {"lossless": True}}
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_rgb_is_as_it_is(tmp_path, suffix):
+def test_rgb_is_unchanged(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(RGB).save(path, **LOSSLESS[suffix])
     photo = read_photo(path)
@@ -35,7 +35,7 @@ def test_rgb_is_as_it_is(tmp_path, suffix):
     assert (photo.alpha, photo.grey, photo.notes) == (None, False, ())
 
 
-def test_jpeg_is_what_pillow_decodes(tmp_path):
+def test_jpeg_matches_pillow(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.jpg")
     np.testing.assert_array_equal(read_photo(tmp_path / "a.jpg").pixels, np.asarray(Image.open(tmp_path / "a.jpg")))
 
@@ -63,7 +63,7 @@ def test_a_transparent_colour_becomes_alpha(tmp_path, mode):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_grey_of_16_bits(tmp_path, suffix):
+def test_16_bit_grey(tmp_path, suffix):
     Image.fromarray(DEEP[..., 0]).save(tmp_path / f"a.{suffix}")
     photo = read_photo(tmp_path / f"a.{suffix}")
     assert photo.pixels.dtype == np.uint16
@@ -72,7 +72,7 @@ def test_grey_of_16_bits(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_png_of_16_bits_is_read_at_full_depth(tmp_path, alpha):
+def test_16_bit_png_is_read_at_full_depth(tmp_path, alpha):
     stored = np.dstack([DEEP, ALPHA]) if alpha else DEEP
     cv2.imwrite(str(tmp_path / "a.png"), stored[..., [2, 1, 0, 3][: stored.shape[2]]])
     photo = read_photo(tmp_path / "a.png")
@@ -84,7 +84,7 @@ def test_png_of_16_bits_is_read_at_full_depth(tmp_path, alpha):
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize(("compression", "predictor"), [(None, None), ("zlib", None), ("zlib", 2)])
-def test_tiff_of_16_bits_is_read_at_full_depth(tmp_path, alpha, order, compression, predictor):
+def test_16_bit_tiff_is_read_at_full_depth(tmp_path, alpha, order, compression, predictor):
     stored = np.dstack([DEEP, ALPHA]) if alpha else DEEP
     options = {"photometric": "rgb", "compression": compression, "predictor": predictor, "byteorder": order}
     tifffile.imwrite(tmp_path / "a.tif", stored, **options, extrasamples=["unassalpha"] if alpha else None)
@@ -93,8 +93,8 @@ def test_tiff_of_16_bits_is_read_at_full_depth(tmp_path, alpha, order, compressi
     np.testing.assert_array_equal(photo.alpha, ALPHA if alpha else None)
 
 
-def test_16_bits_that_cannot_be_read_at_full_depth_are_told(tmp_path):
-    """Grey with alpha: Pillow knows one of its bytes only."""
+def test_16_bits_read_at_8_are_noted(tmp_path):
+    """Grey with alpha, of which Pillow decodes one byte only."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.dstack([DEEP[..., 0], ALPHA]))
     header = struct.pack(">2I5B", 9, 6, 16, 4, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -122,7 +122,7 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
     assert dict(kept) == {ExifTags.Base.Model: "camera"}
 
 
-def test_orientation_turns_alpha_and_both_bytes(tmp_path):
+def test_orientation_applies_to_alpha_and_both_bytes(tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     stored = np.dstack([DEEP, ALPHA])
@@ -135,7 +135,7 @@ def test_orientation_turns_alpha_and_both_bytes(tmp_path):
 
 
 RIGHT_TOP, MODEL = (274, 3, tiff_bytes.short(6)), (272, 2, b"camera\0")
-# What some cameras, phones and editors write: the orientation is 6 in all of them.
+# EXIF as some cameras, phones and editors write it; the orientation is 6 in all of them.
 ODD_EXIF = {
     "plain": [RIGHT_TOP],
     "orientation as BYTE": [(274, 1, b"\6")],
@@ -153,10 +153,10 @@ ODD_EXIF = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of what is odd
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about odd values
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
 @pytest.mark.parametrize("name", ODD_EXIF)
-def test_orientation_is_applied_whatever_else_exif_holds(tmp_path, name, suffix):
+def test_orientation_is_applied_despite_odd_exif(tmp_path, name, suffix):
     path, entries = tmp_path / f"a.{suffix}", [*ODD_EXIF[name], MODEL]
     if suffix == "tif":
         path.write_bytes(tiff_bytes.tiff(RGB, entries))
@@ -165,11 +165,11 @@ def test_orientation_is_applied_whatever_else_exif_holds(tmp_path, name, suffix)
     photo = read_photo(path)
     stored = np.asarray(Image.open(path)) if suffix == "jpg" else RGB
     np.testing.assert_array_equal(photo.pixels, np.rot90(stored, -1))
-    pixels, orientation = examine_image(path.read_bytes())
+    pixels, orientation = verify_image(path.read_bytes())
     assert orientation == 6
     np.testing.assert_array_equal(pixels, np.rot90(stored, -1))
     for kind in ("png", "tiff", "jpeg", "webp"):
-        write_photo(photo, tmp_path / f"b.{kind}", kind, quality=95, when_whole=lambda whole: None)
+        write_photo(photo, tmp_path / f"b.{kind}", kind, quality=95)
         with Image.open(tmp_path / f"b.{kind}") as image:
             assert image.size == (6, 9)
             assert image.getexif()[272] == "camera"
@@ -179,7 +179,7 @@ def test_orientation_is_applied_whatever_else_exif_holds(tmp_path, name, suffix)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_exif_of_a_bigtiff_is_kept(tmp_path, orientation):
+def test_bigtiff_exif_is_kept(tmp_path, orientation):
     tags = [(274, 3, 1, orientation, False), (272, 2, 0, "camera", False)]
     tifffile.imwrite(tmp_path / "a.tif", RGB, bigtiff=True, photometric="rgb", extratags=tags)
     photo = read_photo(tmp_path / "a.tif")
@@ -191,24 +191,24 @@ def test_exif_of_a_bigtiff_is_kept(tmp_path, orientation):
 
 
 @pytest.mark.parametrize("content", [(274, 3, tiff_bytes.short(6)), (274, 1, b"\6")])
-def test_an_image_that_its_owner_opened_keeps_its_exif(content):
+def test_image_of_the_caller_keeps_its_exif(content):
     image = Image.open(io.BytesIO(tiff_bytes.tiff(RGB, [content, MODEL])))
     np.testing.assert_array_equal(photo_from_image(image).pixels, np.rot90(RGB, -1))
     np.testing.assert_array_equal(photo_from_image(image).pixels, np.rot90(RGB, -1))
     assert image.getexif()[272] == "camera"
 
 
-def test_damage_in_a_png_does_not_pass_for_damaged_exif(tmp_path):
+def test_corrupt_png_does_not_pass_for_corrupt_exif(tmp_path):
     Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)).save(tmp_path / "a.png")
     content = bytearray((tmp_path / "a.png").read_bytes())
     content[len(content) // 2] ^= 0xFF
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(InputError) as error:
         read_photo(tmp_path / "a.png")
-    assert error.value.code in ("image-damaged", "image-unreadable")
+    assert error.value.code in ("image-corrupt", "image-unreadable")
 
 
-def test_extra_channels_of_a_tiff_are_told(tmp_path):
+def test_extra_tiff_channels_are_noted(tmp_path):
     five = np.dstack([RGB, RGB[..., :2]])
     tifffile.imwrite(tmp_path / "a.tif", five, photometric="rgb", extrasamples=["unspecified"] * 2)
     photo = read_photo(tmp_path / "a.tif")
@@ -225,25 +225,25 @@ GREY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
 @pytest.mark.parametrize("deep", [False, True])
 def test_grey_with_an_rgb_profile_is_written_as_rgb(tmp_path, suffix, deep):
-    """A PNG whose profile does not fit its pixels is invalid (ISO/IEC 15948, 11.3.3.3), and other programs drop it."""
+    """A profile that does not fit the pixels makes a PNG invalid (ISO/IEC 15948, 11.3.3.3); other programs drop it."""
     grey = DEEP[..., 0] if deep else RGB[..., 0]
     Image.fromarray(grey).save(tmp_path / "a.png", icc_profile=SRGB)
     photo = read_photo(tmp_path / "a.png")
     assert photo.grey
     kind = {"tif": "tiff", "jpg": "jpeg"}.get(suffix, suffix)
-    write_photo(photo, tmp_path / f"b.{suffix}", kind, quality=95, when_whole=lambda whole: None)
+    write_photo(photo, tmp_path / f"b.{suffix}", kind, quality=95)
     with Image.open(tmp_path / f"b.{suffix}") as image:
         assert (image.mode, image.info["icc_profile"]) == ("RGB", SRGB)
-    again = read_photo(tmp_path / f"b.{suffix}").pixels
+    rewritten = read_photo(tmp_path / f"b.{suffix}").pixels
     if suffix in ("png", "tif"):
-        np.testing.assert_array_equal(again, np.repeat(grey[..., None], 3, axis=-1))
+        np.testing.assert_array_equal(rewritten, np.repeat(grey[..., None], 3, axis=-1))
 
 
-def test_grey_keeps_a_profile_for_grey_and_colours_drop_it(tmp_path):
+def test_grey_profile_is_kept_for_grey_and_dropped_for_rgb(tmp_path):
     Image.fromarray(RGB[..., 0]).save(tmp_path / "a.jpg", icc_profile=GREY_PROFILE)
     photo = read_photo(tmp_path / "a.jpg")
     assert (photo.metadata.icc, photo.notes) == (GREY_PROFILE, ())
-    write_photo(photo, tmp_path / "a.png", "png", quality=95, when_whole=lambda whole: None)
+    write_photo(photo, tmp_path / "a.png", "png", quality=95)
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "L"
     Image.fromarray(RGB).save(tmp_path / "b.jpg", icc_profile=GREY_PROFILE)
@@ -253,7 +253,7 @@ def test_grey_keeps_a_profile_for_grey_and_colours_drop_it(tmp_path):
 
 
 def large_png(kind):
-    """A PNG with a profile or text that unpacks to two megabytes, before or behind its pixels, and a small text."""
+    """PNGs with a small text and a profile or text that unpacks to two megabytes, before or after the pixels."""
     text = RNG.integers(97, 123, 2**21, np.uint8).tobytes()
     data = {
         "iCCP": b"name\0\0" + zlib.compress(SRGB + bytes(2**21)),
@@ -268,42 +268,42 @@ def large_png(kind):
 
 
 @pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt", "XMP"])
-def test_large_profiles_and_texts_of_a_png_are_kept(tmp_path, kind):
-    before, behind = large_png(kind)
-    for content in (before,) if kind == "iCCP" else (before, behind):
+def test_large_png_profiles_and_texts_are_kept(tmp_path, kind):
+    before, after = large_png(kind)
+    for content in (before,) if kind == "iCCP" else (before, after):
         (tmp_path / "a.png").write_bytes(content)
         turned = np.rot90(RGB, -1) if kind == "XMP" else RGB
         assert count_megapixels(tmp_path / "a.png") == pytest.approx(54e-6)
         photo = read_photo(tmp_path / "a.png")
         np.testing.assert_array_equal(photo.pixels, turned)
         assert photo.notes == ()
-        write_photo(photo, tmp_path / "b.png", "png", quality=95, when_whole=lambda whole: None)
-        again = read_photo(tmp_path / "b.png")
-        np.testing.assert_array_equal(again.pixels, turned)
+        write_photo(photo, tmp_path / "b.png", "png", quality=95)
+        copy = read_photo(tmp_path / "b.png")
+        np.testing.assert_array_equal(copy.pixels, turned)
         if kind == "iCCP":
-            assert again.metadata.icc == SRGB + bytes(2**21)
+            assert copy.metadata.icc == SRGB + bytes(2**21)
         elif kind == "XMP":
-            assert again.metadata.xmp.startswith(b'<x tiff:Orientation="1"/>')
-            assert len(again.metadata.xmp) == 2**21 + 25
+            assert copy.metadata.xmp.startswith(b'<x tiff:Orientation="1"/>')
+            assert len(copy.metadata.xmp) == 2**21 + 25
         else:
-            assert photo.metadata.chunks == again.metadata.chunks
-            assert max(len(data) for _, data in again.metadata.chunks) > 2**20
-        # As a training pair: what the text says counts for nothing.
-        np.testing.assert_array_equal(examine_image(content)[0], RGB)
+            assert photo.metadata.chunks == copy.metadata.chunks
+            assert max(len(data) for _, data in copy.metadata.chunks) > 2**20
+        # As a training image, the text has no effect.
+        np.testing.assert_array_equal(verify_image(content)[0], RGB)
 
 
-def test_a_profile_that_is_a_bomb_is_left_out_and_told(tmp_path):
+def test_profile_bomb_is_left_out_and_noted(tmp_path):
     bomb = png_chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(2**26 + 1)))
     content = as_bytes(Image.fromarray(RGB), "PNG")
     (tmp_path / "a.png").write_bytes(content[:33] + bomb + content[33:])
     photo = read_photo(tmp_path / "a.png")
     np.testing.assert_array_equal(photo.pixels, RGB)
     assert photo.metadata.icc == b""
-    assert photo.notes == ("PNG: the colour profile is larger than 64 MB or damaged and was left out",)
+    assert photo.notes == ("PNG: the colour profile is larger than 64 MiB or corrupt and was left out",)
 
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe", "JFIF"])
-def test_other_names_of_jpeg(tmp_path, suffix):
+def test_jpeg_suffix_variants(tmp_path, suffix):
     Image.fromarray(RGB).save(tmp_path / f"a.{suffix}", "JPEG")
     expected = np.asarray(Image.open(tmp_path / f"a.{suffix}"))
     np.testing.assert_array_equal(read_photo(tmp_path / f"a.{suffix}").pixels, expected)
@@ -311,8 +311,8 @@ def test_other_names_of_jpeg(tmp_path, suffix):
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
-def test_avif_is_read_without_the_plug_in_for_heic(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.images.photo.find_spec", lambda name: None)
+def test_avif_needs_no_heic_plugin(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.images.opening.find_spec", lambda name: None)
     smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
     exif = tiff_bytes.exif([RIGHT_TOP, MODEL])
     smooth.save(tmp_path / "a.avif", quality=100, subsampling="4:4:4", exif=exif)
@@ -321,12 +321,12 @@ def test_avif_is_read_without_the_plug_in_for_heic(tmp_path, monkeypatch):
     np.testing.assert_array_equal(photo.pixels, np.asarray(expected))
     assert photo.pixels.shape == (64, 48, 3)
     assert (photo.format, photo.notes) == ("AVIF", ())
-    np.testing.assert_array_equal(examine_image((tmp_path / "a.avif").read_bytes())[0], photo.pixels)
+    np.testing.assert_array_equal(verify_image((tmp_path / "a.avif").read_bytes())[0], photo.pixels)
     assert {".avif"} < set(SUFFIXES) & set(decode.SUFFIXES)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
-def test_avif_of_10_bits_is_told(tmp_path):
+def test_10_bit_avif_is_noted(tmp_path):
     av = pytest.importorskip("av")
     if "libsvtav1" not in av.codecs_available:
         pytest.skip("this FFmpeg cannot write AV1")
@@ -353,9 +353,9 @@ RAW = {
 
 
 @pytest.mark.parametrize("name", RAW)
-def test_raw_files_are_refused_and_no_preview_is_restored(tmp_path, name):
+def test_raw_files_are_refused(tmp_path, name):
     (tmp_path / "a.tif").write_bytes(RAW[name])
-    with pytest.raises(InputError, match=r"a\.tif: is a camera's raw file") as error:
+    with pytest.raises(InputError, match=r"a\.tif: is a camera raw file") as error:
         read_photo(tmp_path / "a.tif")
     assert error.value.code == "raw-file"
     with pytest.raises(InputError) as error:
@@ -364,32 +364,32 @@ def test_raw_files_are_refused_and_no_preview_is_restored(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["preview", "dng", "nef", "linear"])
-def test_raw_files_that_pillow_opened_are_refused(name):
+def test_raw_files_opened_by_the_caller_are_refused(name):
     with pytest.raises(InputError) as error:
         photo_from_image(Image.open(io.BytesIO(RAW[name])))
     assert error.value.code == "image-kind"
 
 
-def test_a_tiff_with_smaller_copies_behind_it_is_no_raw_file(tmp_path):
-    """A pyramid: its first image is the whole one."""
+def test_tiff_pyramid_is_not_raw(tmp_path):
+    """Its first image is the full one."""
     below = [(254, 4, tiff_bytes.long(1)), (262, 3, tiff_bytes.short(2))]
     (tmp_path / "a.tif").write_bytes(tiff_bytes.tiff(RGB, [(254, 4, tiff_bytes.long(0))], below=below))
     np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").pixels, RGB)
 
 
 @pytest.mark.parametrize("length", range(0, 200, 7))
-def test_a_tiff_cut_anywhere_is_damaged_and_not_a_mistake_of_ours(tmp_path, length):
+def test_truncated_tiff_raises_input_error(tmp_path, length):
     (tmp_path / "a.tif").write_bytes(RAW["nef"][:length])
     with pytest.raises(InputError):
         read_photo(tmp_path / "a.tif")
 
 
-def test_damaged_exif_is_left_out_and_told(tmp_path):
+def test_corrupt_exif_is_left_out_and_noted(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.webp", exif=b"Exif\0\0II*\0\xff\xff\xff\xff damaged", lossless=True)
     photo = read_photo(tmp_path / "a.webp")
     np.testing.assert_array_equal(photo.pixels, RGB)
     assert photo.metadata.exif == b""
-    assert "EXIF is damaged" in photo.notes[0]
+    assert "EXIF is corrupt" in photo.notes[0]
 
 
 def save_cmyk(path, profile):
@@ -399,19 +399,21 @@ def save_cmyk(path, profile):
 
 def test_cmyk_without_a_profile_is_refused(tmp_path):
     save_cmyk(tmp_path / "a.jpg", None)
-    with pytest.raises(InputError, match=r"a\.jpg: is CMYK without a colour profile.*convert it to RGB"):
+    with pytest.raises(InputError, match=r"a\.jpg: is CMYK without a colour profile.*convert it to RGB") as error:
         read_photo(tmp_path / "a.jpg")
+    assert error.value.code == "cmyk-without-profile"
 
 
-def test_cmyk_with_a_profile_that_cannot_be_used_is_refused(tmp_path):
+def test_cmyk_with_an_unusable_profile_is_refused(tmp_path):
     rgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     save_cmyk(tmp_path / "a.tif", rgb_profile)
-    with pytest.raises(InputError, match="its colour profile cannot be used"):
+    with pytest.raises(InputError) as error:
         read_photo(tmp_path / "a.tif")
+    assert error.value.code == "cmyk-profile"
 
 
 def cmyk_profile():
-    """A colour profile by hand (ICC.1:2001-04, 6.5.8 lut8Type): lightness is 100 (1 - C)(1 - M)(1 - Y)(1 - K)."""
+    """A hand-made colour profile (ICC.1:2001-04, 6.5.8 lut8Type): lightness is 100 (1 - C)(1 - M)(1 - Y)(1 - K)."""
     corners = b"".join(bytes([255 if corner == 0 else 0, 128, 128]) for corner in range(16))
     identity = struct.pack(">9i", *(65536 * (i % 4 == 0) for i in range(9)))
     ramp = bytes(range(256))
@@ -429,7 +431,7 @@ def cmyk_profile():
     return header.ljust(128, b"\0") + directory + data
 
 
-def test_cmyk_becomes_srgb_by_its_profile(tmp_path):
+def test_cmyk_is_converted_to_srgb_by_its_profile(tmp_path):
     image = Image.new("CMYK", (3, 1), (0, 0, 0, 0))
     image.putpixel((1, 0), (0, 0, 0, 255))
     image.putpixel((2, 0), (0, 0, 0, 128))
@@ -447,43 +449,46 @@ def as_bytes(image, file_format, **options):
     return file.getvalue()
 
 
-SEVERAL = {"save_all": True, "append_images": [Image.new("RGB", (9, 6), "red")]}
+MULTIPLE = {"save_all": True, "append_images": [Image.new("RGB", (9, 6), "red")]}
 BAD = {
     "empty.png": (b"", "is empty"),
-    "text.png": (b"no image at all", "is no image"),
+    "text.png": (b"no image at all", "is not an image"),
     "cut.png": (as_bytes(Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)), "PNG")[:5000], "truncated"),
     "cut.jpg": (as_bytes(Image.fromarray(RNG.integers(0, 256, (90, 90, 3), np.uint8)), "JPEG")[:2000], "truncated"),
     "cut.bmp": (as_bytes(Image.fromarray(RGB), "BMP")[:-60], "cannot be read"),
-    "cut.tif": (as_bytes(Image.fromarray(RGB), "TIFF")[:60], "is no image|cannot be read"),
-    "cut.webp": (as_bytes(Image.fromarray(RGB), "WEBP", lossless=True)[:-40], "is no image|cannot be read"),
-    "a.gif": (as_bytes(Image.fromarray(RGB), "GIF", **SEVERAL), "is a GIF animation"),
-    "still.gif": (as_bytes(Image.fromarray(RGB), "GIF"), "is a GIF; expected a photograph"),
-    "animated.webp": (as_bytes(Image.fromarray(RGB), "WEBP", **SEVERAL), r"is a WEBP animation \(2 images\)"),
-    "animated.png": (as_bytes(Image.fromarray(RGB), "PNG", **SEVERAL), "is a PNG animation"),
-    "pages.tif": (as_bytes(Image.fromarray(RGB), "TIFF", **SEVERAL), "TIFF file of several pages"),
+    "cut.tif": (as_bytes(Image.fromarray(RGB), "TIFF")[:60], "is not an image|cannot be read"),
+    "cut.webp": (as_bytes(Image.fromarray(RGB), "WEBP", lossless=True)[:-40], "is not an image|cannot be read"),
+    "a.gif": (as_bytes(Image.fromarray(RGB), "GIF", **MULTIPLE), "is a GIF animation"),
+    "still.gif": (as_bytes(Image.fromarray(RGB), "GIF"), "is a GIF; expected a photo"),
+    "animated.webp": (as_bytes(Image.fromarray(RGB), "WEBP", **MULTIPLE), r"is a WEBP animation \(2 images\)"),
+    "animated.png": (as_bytes(Image.fromarray(RGB), "PNG", **MULTIPLE), "is a PNG animation"),
+    "pages.tif": (as_bytes(Image.fromarray(RGB), "TIFF", **MULTIPLE), "TIFF with several pages"),
     "float.tif": (as_bytes(Image.fromarray(RGB[..., 0].astype(np.float32)), "TIFF"), "floating point; convert it"),
     "lab.tif": (as_bytes(Image.new("LAB", (9, 6)), "TIFF"), "LAB values; convert it"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_refused_by_name(tmp_path, name):
-    content, words = BAD[name]
+def test_bad_files_are_refused_and_named(tmp_path, name):
+    content, message = BAD[name]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=f"{name}: .*({words})"):
+    with pytest.raises(InputError, match=f"{name}: .*({message})") as error:
         read_photo(tmp_path / name)
+    corrupt = "cut" in name or name in ("empty.png", "text.png")
+    assert error.value.code in (("image-corrupt", "image-unreadable") if corrupt else ("image-kind",))
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.png: cannot be read \(No such file"):
         read_photo(tmp_path / "gone.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError) as error:
         read_photo(tmp_path / "folder.png")
+    assert error.value.code == "image-unreadable"
 
 
-def test_a_bomb_is_refused_before_it_is_decoded_and_100_megapixels_are_none(tmp_path):
-    """Two headers of PNGs that hold no pixels: the one is refused by its size, the other because it is cut short."""
+def test_bomb_is_refused_before_decoding_and_100_megapixels_are_not_one(tmp_path):
+    """Two PNG headers without pixels: one is refused by its size, the other is truncated."""
     for name, side in (("bomb.png", 50_000), ("large.png", 10_000)):
         header = png_chunk(b"IHDR", struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0))
         empty = png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
@@ -499,23 +504,23 @@ def test_a_bomb_is_refused_before_it_is_decoded_and_100_megapixels_are_none(tmp_
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
-def test_a_page_of_100_megapixels_is_read_without_a_warning(tmp_path):
-    """Pillow warns from 89 megapixels on, of a TIFF also when it decodes it."""
+def test_100_megapixels_are_read_without_a_warning(tmp_path):
+    """Pillow warns from 89 megapixels on, for TIFF when decoding too."""
     Image.new("1", (10_000, 10_000), 1).save(tmp_path / "a.tif", compression="group4")
     photo = read_photo(tmp_path / "a.tif")
     assert photo.pixels.shape == (10_000, 10_000, 3)
     assert photo.pixels[::1000].min() == 255
 
 
-def test_heic_without_its_plugin_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.images.photo.find_spec", lambda name: None)
+def test_missing_heic_plugin_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.images.opening.find_spec", lambda name: None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     with pytest.raises(InputError, match=r"HEIC needs pillow-heif.*pip install"):
         read_photo(tmp_path / "a.heic")
 
 
-def test_heic_is_read_as_its_decoder_turns_it(tmp_path):
-    """HEIC has a turn of its own; EXIF's orientation does not count there."""
+def test_heic_orientation_is_applied_once(tmp_path):
+    """HEIC stores its own rotation, which the decoder applies; EXIF's orientation is ignored."""
     pillow_heif.register_heif_opener()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -530,8 +535,8 @@ def test_heic_is_read_as_its_decoder_turns_it(tmp_path):
     assert dict(kept) == {ExifTags.Base.Model: "camera"}
 
 
-def test_the_first_heic_file_has_its_megapixels(tmp_path, monkeypatch):
-    """Before the plug-in was registered by anything else."""
+def test_first_heic_file_has_its_megapixels(tmp_path, monkeypatch):
+    """Before anything else has registered the plug-in."""
     pillow_heif.register_heif_opener()
     Image.fromarray(RGB).resize((64, 48)).save(tmp_path / "a.heic")
     monkeypatch.delitem(Image.OPEN, "HEIF")
@@ -539,7 +544,7 @@ def test_the_first_heic_file_has_its_megapixels(tmp_path, monkeypatch):
     assert count_megapixels(tmp_path / "a.heic") == pytest.approx(64 * 48e-6)
 
 
-def test_heic_of_10_bits_is_told(tmp_path):
+def test_10_bit_heic_is_noted(tmp_path):
     deep = pillow_heif.from_bytes("RGB;16", (48, 64), bytes(48 * 64 * 6))
     deep.save(tmp_path / "a.heic", quality=90)
     notes = read_photo(tmp_path / "a.heic").notes
@@ -547,14 +552,14 @@ def test_heic_of_10_bits_is_told(tmp_path):
     assert "bits a channel was read at 8 bits" in notes[0]
 
 
-def test_a_large_image_is_converted_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdeblur.images.pixels._PIXELS", 20)
+def test_large_images_are_converted_in_strips(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdeblur.images.pillow_reading._STRIP_PIXELS", 20)
     Image.fromarray(RGB).convert("P").save(tmp_path / "a.png", transparency=0)
     photo = read_photo(tmp_path / "a.png")
     expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGBA"))
     np.testing.assert_array_equal(np.dstack([photo.pixels, photo.alpha]), expected)
 
 
-def test_pillow_images_are_treated_alike():
+def test_images_without_a_file():
     photo = photo_from_image(Image.fromarray(RGB))
     np.testing.assert_array_equal(photo.pixels, RGB)

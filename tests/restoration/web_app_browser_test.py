@@ -175,7 +175,7 @@ def test_a_turned_photograph_comes_back_upright(page, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("notes.txt", "notes.txt: is no image"),
+        ("notes.txt", "notes.txt: is not an image"),
         ("cut.png", "cut.png: cannot be read"),
         ("large.png", "claims 1100x1000 pixels, 1 megapixels, more than the limit of 1"),
         ("heavy.png", 'exceed the maximum allowed size of 2.0 Mb: "heavy.png"'),

@@ -74,7 +74,7 @@ def test_large_photographs_are_shown_smaller_with_their_profile(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("notes.txt", b"no image at all", "is no image"),
+        ("notes.txt", b"no image at all", "is not an image"),
         ("cut.png", None, "truncated"),
         ("large.png", None, r"1100x1000 pixels, 1 megapixels, more than the limit of 1"),
         ("empty.jpg", b"", "is empty"),

@@ -9,7 +9,7 @@ import hashlib
 
 from jaxdeblur.data.gopro.archive import Archive, PairFiles
 from jaxdeblur.errors import InputError
-from jaxdeblur.images.decode import examine_image, resize_image
+from jaxdeblur.images.decode import resize_image, verify_image
 
 DATA_SET, DATA_VERSION = "gopro_large", "1.0.0"
 STORED_SIDE, STORED_FILTER = 256, "bicubic"
@@ -50,7 +50,7 @@ def read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dic
     for variant, name in (("blur", pair.blur), ("sharp", pair.sharp)):
         try:
             contents[variant] = archive.read(name)
-            images[variant], _ = examine_image(contents[variant])
+            images[variant], _ = verify_image(contents[variant])
         except InputError as error:
             problems.append(f"{name}: {error}")
             continue
