@@ -1,6 +1,6 @@
-"""Pairs per second of every way from stored images to batches, beside a PyTorch DataLoader doing the original's work.
+"""Pairs per second of every input pipeline, next to a PyTorch DataLoader that does the same work.
 
-All routes run on the same cores, one after another in every round; what is printed is the median over rounds.
+All pipelines run on the same cores, one after another in every round; the median over rounds is printed.
 """
 
 import os
@@ -15,31 +15,32 @@ from PIL import Image
 
 from jaxdeblur.console import say
 from jaxdeblur.data.array_records import open_prepared
+from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.mixture import Part
-from jaxdeblur.data.paired_folders import Pair, open_folder
-from jaxdeblur.data.pipeline import InputOptions, make_train_batches
-from jaxdeblur.data.sources import PairSource
+from jaxdeblur.data.pair_source import PairSource
+from jaxdeblur.data.paired_folders import PairFiles, open_folder
+from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
 from jaxdeblur.images.decode import resize_image
 from jaxdeblur.synthesis.camera_shake import Shake
 from jaxdeblur.synthesis.moving_patches import RegionRules
 
 SIDE, BATCH_SIZE = 256, 16
 WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} crops of full frames"
-SQUEEZED = InputOptions(resize=SIDE, resize_filter="bicubic", flip_and_turn=False)
-CROPPED = replace(SQUEEZED, resize=0)
+RESIZED = InputOptions(resize=SIDE, resize_filter="bicubic", flip_and_rotate=False)
+CROPPED = replace(RESIZED, resize=0)
 VARIED = f"{SIDE}x{SIDE}, varied"
 NUM_PAIRS = 3214  # of GOPRO_Large
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def run(root: Path, rounds: int, seconds: float) -> list[dict]:
-    """Return one row per route: task, route, pairs per second of each round, bytes a pair on disk.
+    """Return one row per pipeline: task, name, pairs per second of each round, bytes per pair on disk.
 
     Args:
         root: a folder in GOPRO_Large's layout; its `train` is read.
-        rounds: how often each route is timed.
-        seconds: how long each time.
+        rounds: number of timings per pipeline.
+        seconds: duration of a timing.
     """
     with tempfile.TemporaryDirectory() as folder:
         routes = _jaxdeblur_routes(root, Path(folder)) + _pytorch_routes(root) + _varied_routes(root, Path(folder))
@@ -51,13 +52,13 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
 
 
 def run_made_blur(root: Path, rounds: int) -> list[dict]:
-    """Return one row per kind of made blur: megapixels of output a second on one core, of each round.
+    """Return one row per kind of synthetic blur: megapixels of output per second on one core, of each round.
 
-    A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted. Needs OpenCV.
+    A sharp frame of `root` is exposed at 31 instants; reading and writing files is excluded. Needs OpenCV.
     """
     from jaxdeblur.synthesis import exposure as synthetic
 
-    photo = open_folder(root / "train", "blur", skip_bad=False)[0]["sharp"]
+    photo = open_folder(root / "train", "blur", skip_invalid=False)[0]["sharp"]
     noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
     kinds = {
         "camera motion": (0, synthetic.Sensor(), ("blur",)),
@@ -80,7 +81,7 @@ def run_made_blur(root: Path, rounds: int) -> list[dict]:
 
 
 def _pairs_per_second(batches: Iterator, seconds: float) -> float:
-    for _ in range(2 * CORES + 2):  # what was read ahead while nothing was timed
+    for _ in range(2 * CORES + 2):  # batches read ahead before the timing
         next(batches)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -90,12 +91,12 @@ def _pairs_per_second(batches: Iterator, seconds: float) -> float:
 
 
 def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
-    files = open_folder(root / "train", "blur", skip_bad=False)
+    files = open_folder(root / "train", "blur", skip_invalid=False)
     png_bytes = _png_bytes(files.pairs)
     routes = []
     for form in ("256", "tiles", "full"):
         GoproLarge(config=f"blur_{form}", data_dir=folder / form, source=root, partial=True).download_and_prepare()
-    for task, options, forms in ((WHOLE, SQUEEZED, ("256", "tiles")), (CROPS, CROPPED, ("tiles", "full"))):
+    for task, options, forms in ((WHOLE, RESIZED, ("256", "tiles")), (CROPS, CROPPED, ("tiles", "full"))):
         routes.append((task, "jaxdeblur, folder of PNGs", png_bytes, _stream(files, options)))
         for form in forms:
             source = _open_form(folder, form, options)
@@ -105,34 +106,34 @@ def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, C
 
 
 def _varied_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
-    """Return the routes with what varies training images, over data that is prepared already."""
-    files = open_folder(root / "train", "blur", skip_bad=False)
+    """Return the pipelines with augmentation, over data that is already prepared."""
+    files = open_folder(root / "train", "blur", skip_invalid=False)
     for i in range(0, len(files), -(-len(files) // 64)):
         for key in ("blur", "sharp"):
             path = folder / "mixed" / key / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(resize_image(files[i][key], SIDE, "bicubic")).save(path)
-    mixed = open_folder(folder / "mixed", "blur", skip_bad=False)
+    mixed = open_folder(folder / "mixed", "blur", skip_invalid=False)
     colours = {"permute_channels": True, "gain": (0.5, 1.5)}
-    windows, scaled = replace(SQUEEZED, rescale=(1.0, 2.0)), replace(CROPPED, rescale=(0.5, 1.0))
+    windows, scaled = replace(RESIZED, zoom=(1.0, 2.0)), replace(CROPPED, zoom=(0.5, 1.0))
     kinds = {
-        "prepared 256, permute_channels and gain": ("256", replace(SQUEEZED, **colours), False),
-        f"prepared 256, half of it mixed in from {SIDE}x{SIDE} PNGs": ("256", SQUEEZED, True),
-        "prepared tiles, resize 256, rescale (1.0, 2.0)": ("tiles", windows, False),
+        "prepared 256, permute_channels and gain": ("256", replace(RESIZED, **colours), False),
+        f"prepared 256, half of it mixed in from {SIDE}x{SIDE} PNGs": ("256", RESIZED, True),
+        "prepared tiles, resize 256, zoom (1.0, 2.0)": ("tiles", windows, False),
         f"the same, half of it mixed in from {SIDE}x{SIDE} PNGs": ("tiles", windows, True),
-        "prepared tiles, crop 256, rescale (0.5, 1.0)": ("tiles", scaled, False),
+        "prepared tiles, crop 256, zoom (0.5, 1.0)": ("tiles", scaled, False),
     }
     routes = []
     for name, (form, options, mixes) in kinds.items():
-        source, parts = _open_form(folder, form, options), [Part(mixed, SQUEEZED, 0.5, "mixed", "mixed")]
+        source, parts = _open_form(folder, form, options), [Part(mixed, RESIZED, 0.5, "mixed", "mixed")]
         stream = _stream(source, options, parts if mixes else ())
         routes.append((VARIED, name, _stored_bytes(folder, form, source), stream))
     return routes
 
 
 def _open_form(folder: Path, form: str, options: InputOptions) -> PairSource:
-    shape = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.rescales}
-    return open_prepared(folder / form, blur="blur", **shape)["train"]
+    shape = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.reads_windows}
+    return open_prepared(folder / form, blur_variant="blur", **shape)["train"]
 
 
 def _stored_bytes(folder: Path, form: str, source: PairSource) -> float:
@@ -143,25 +144,20 @@ def _stream(source: PairSource, options: InputOptions, mixture: Sequence[Part] =
     return lambda: make_train_batches(
         source,
         options,
-        crop=0 if options.resize else SIDE,
-        batch_size=BATCH_SIZE,
-        seed=0,
+        BatchOptions(crop=0 if options.resize else SIDE, batch_size=BATCH_SIZE, seed=0, num_threads=CORES),
         first_step=0,
-        num_threads=CORES,
-        process_index=0,
-        process_count=1,
         mixture=mixture,
     )
 
 
 def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
-    """Return the DataLoader's routes; none without PyTorch."""
+    """Return the DataLoader's pipelines; none without PyTorch."""
     try:
         import torch
     except ImportError:
-        say("PyTorch is not installed: its rows are left out.")
+        say("PyTorch is not installed: skipping its rows.")
         return []
-    files = open_folder(root / "train", "blur", skip_bad=False).pairs
+    files = open_folder(root / "train", "blur", skip_invalid=False).pairs
 
     def load(path: Path, box: tuple[int, int, int, int] | None) -> torch.Tensor:
         image = Image.open(path)
@@ -173,7 +169,7 @@ def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iter
             self.crops = crops
 
         def __len__(self) -> int:
-            return 10**6  # one epoch without an end: new workers each epoch would cost the peer time
+            return 10**6  # effectively endless: starting workers every epoch would slow PyTorch down
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
             pair, box = files[index % len(files)], None
@@ -190,5 +186,5 @@ def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iter
     return [(WHOLE, name, png_bytes, lambda: start(False)), (CROPS, name, png_bytes, lambda: start(True))]
 
 
-def _png_bytes(pairs: Sequence[Pair]) -> float:
+def _png_bytes(pairs: Sequence[PairFiles]) -> float:
     return float(np.mean([pair.blur.stat().st_size + pair.sharp.stat().st_size for pair in pairs]))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config.data_fields import check_factors, check_mixture, check_rescaling
 from jaxdeblur.data.folder_layout import BLUR_VARIANTS
-from jaxdeblur.data.sources import SPLITS
+from jaxdeblur.data.splits import SPLIT_RULES
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.decode import RESIZE_FILTERS
 from jaxdeblur.models import COMPUTE_DTYPES, ENCODERS, MODELS
@@ -82,7 +82,7 @@ FIELDS: dict[str, Check] = {
     "profile_steps": _number(int, 0),
     "data.root": _type(str, "a path"),
     "data.blur": _one_of(BLUR_VARIANTS),
-    "data.splits": _one_of(SPLITS),
+    "data.splits": _one_of(SPLIT_RULES),
     "data.validation_sequences": _names,
     "data.skip_bad": _type(bool, "True or False"),
     "data.resize": _side(16),

@@ -1,1 +1,1 @@
-"""Where pairs of images come from and how they become batches: uint8 RGB, NHWC, `blur` and `sharp`."""
+"""Sources of image pairs (`blur` and `sharp`, uint8 RGB, NHWC) and how they become batches."""

@@ -1,4 +1,7 @@
-"""Prepared data: GOPRO_Large as `tools/prepare_gopro.py` or TFDS wrote it, with random access to raw uint8 pixels."""
+"""Prepared data: GOPRO_Large as array_record files, with random access to raw uint8 pixels.
+
+Written by `jaxdeblur prepare-gopro` or TFDS, see `gopro/`.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,29 +19,27 @@ from jaxdeblur.data.gopro.storage import (
     config_name,
     cut_tiles,
 )
-from jaxdeblur.data.paired_folders import fingerprint
+from jaxdeblur.data.pair_source import WHOLE, ImagePair, KeepPair, NamedPair, PairName, Window, fingerprint
 from jaxdeblur.errors import InputError
 
-Window = tuple[slice, slice]
-WHOLE: Window = np.s_[:, :]
+_RERUN = "Remove the folder and run `jaxdeblur prepare-gopro` again."
 
 
 class ArrayRecordSource:
-    """Random access to pairs: `source[i]` is a dict with uint8 `blur` and `sharp`, and `sequence` and `frame`.
+    """A `PairSource` of prepared data, whose records are whole frames.
 
-    Images may be views of a record's bytes, and read-only.
+    Images may be read-only views of a record.
 
     Attributes:
         name: of the data set and its config.
-        skipped: names of pairs left out; none, since nothing damaged is ever prepared.
-        missing: what the whole data set has and this part of it has not, in lines; empty for the whole.
+        skipped: always empty: invalid pairs are never prepared.
+        missing: lines on what a part of the data set lacks; empty for the whole.
     """
 
-    skipped: tuple[tuple[str, str], ...] = ()
-
-    def __init__(self, folder: Path, split: str, records: Sequence[dict], metadata: dict, indices: Sequence[int]):
+    def __init__(self, folder: Path, split: str, records: Sequence[Any], metadata: dict, indices: Sequence[int]):
         self.name = f"{DATA_SET}/{folder.parent.name}"
-        self.missing = metadata["missing"]
+        self.skipped: Sequence[PairName] = ()
+        self.missing: list[str] = metadata["missing"]
         self._folder, self._split, self._records, self._metadata = folder, split, records, metadata
         self._columns = metadata["pairs"][split]
         self._indices = list(indices)
@@ -46,33 +47,38 @@ class ArrayRecordSource:
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> NamedPair:
         return self.read(index, WHOLE)
 
-    def read(self, index: int, window: Window) -> dict:
-        """Return the same as `source[index]`, with the images cut to some rows and columns."""
+    def read(self, index: int, window: Window) -> NamedPair:
+        """Return a pair cropped to a window of rows and columns.
+
+        Raises:
+            InputError: its record cannot be read (code "prepared-data-corrupt").
+        """
         position = self._indices[index]
         try:
             images = self._read_images(position, window)
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             raise InputError(
-                f"{self._folder}: pair {position} of {self._split} cannot be read ({error}). Remove the folder and run "
-                "tools/prepare_gopro.py again."
+                f"{self._folder}: pair {position} of {self._split} cannot be read ({error}). {_RERUN}",
+                code="prepared-data-corrupt",
             ) from error
-        return {**images, "sequence": self._columns["sequence"][position], "frame": self._columns["frame"][position]}
+        sequence, frame = self._columns["sequence"][position], self._columns["frame"][position]
+        return NamedPair(blur=images["blur"], sharp=images["sharp"], sequence=sequence, frame=frame)
 
     @property
     def num_records(self) -> int:
-        """Records that the whole split is stored in."""
+        """Number of records that the whole split is stored in."""
         return len(self._columns["frame"])
 
-    def _read_images(self, position: int, window: Window) -> dict[str, np.ndarray]:
+    def _read_images(self, position: int, window: Window) -> ImagePair:
         record = self._records[position]
-        return {variant: record[variant][window] for variant in ("blur", "sharp")}
+        return ImagePair(blur=record["blur"][window], sharp=record["sharp"][window])
 
     @cached_property
-    def names(self) -> list[tuple[str, str]]:
-        """Sequence and frame of each pair."""
+    def names(self) -> list[PairName]:
+        """(sequence, frame) of each pair."""
         return self._select("sequence", "frame")
 
     @cached_property
@@ -82,16 +88,16 @@ class ArrayRecordSource:
 
     @cached_property
     def digests(self) -> list[tuple[str, str]]:
-        """SHA-256 of the files that each pair was made from, blurred and sharp."""
+        """SHA-256 of the blurry and sharp files that each pair was prepared from."""
         return self._select("blur_sha256", "sharp_sha256")
 
-    def select(self, keep: Callable[[str, str], bool]) -> "ArrayRecordSource":
-        """Return a source of the pairs for whose sequence and frame `keep` is true."""
-        chosen = [i for i, name in zip(self._indices, self.names, strict=True) if keep(*name)]
-        return type(self)(self._folder, self._split, self._records, self._metadata, chosen)
+    def select(self, keep: KeepPair) -> "ArrayRecordSource":
+        """Return a source of the pairs for whose (sequence, frame) `keep` is true."""
+        indices = [i for i, name in zip(self._indices, self.names, strict=True) if keep(*name)]
+        return type(self)(self._folder, self._split, self._records, self._metadata, indices)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 that the same pairs have in a folder of files."""
+        """Return the `fingerprint` of the pairs, equal to that of the files they were prepared from."""
         return fingerprint(self.names, self.digests)
 
     def _select(self, *keys: str) -> list[tuple]:
@@ -100,20 +106,20 @@ class ArrayRecordSource:
 
 
 class TiledSource(ArrayRecordSource):
-    """Pairs stored as tiles: a window costs the tiles that it touches."""
+    """A `PairSource` whose records are tiles: reading a window reads the tiles that it overlaps."""
 
     @cached_property
     def _first_tiles(self) -> np.ndarray:
-        """The first tile of each pair."""
+        """Number of each pair's first tile, and the number of all tiles."""
         sizes = zip(self._columns["height"], self._columns["width"], strict=True)
         return np.cumsum([0, *(len(cut_tiles(*size)) for size in sizes)])
 
     @property
     def num_records(self) -> int:
-        """Tiles of the whole split."""
+        """Number of tiles of the whole split."""
         return int(self._first_tiles[-1])
 
-    def _read_images(self, position: int, window: Window) -> dict[str, np.ndarray]:
+    def _read_images(self, position: int, window: Window) -> ImagePair:
         height, width = self._columns["height"][position], self._columns["width"][position]
         (top, bottom, _), (left, right, _) = window[0].indices(height), window[1].indices(width)
         images = np.empty((2, bottom - top, right - left, 3), np.uint8)
@@ -121,15 +127,15 @@ class TiledSource(ArrayRecordSource):
         for row in range(top // TILE, -(-bottom // TILE)):
             for column in range(left // TILE, -(-right // TILE)):
                 tile = self._records[int(self._first_tiles[position]) + row * tiles_across + column]
-                rows, from_rows = _overlap(row * TILE, tile["blur"].shape[0], top, bottom)
-                columns, from_columns = _overlap(column * TILE, tile["blur"].shape[1], left, right)
-                images[0, rows, columns] = tile["blur"][from_rows, from_columns]
-                images[1, rows, columns] = tile["sharp"][from_rows, from_columns]
-        return {"blur": images[0], "sharp": images[1]}
+                rows, tile_rows = _overlap(row * TILE, tile["blur"].shape[0], top, bottom)
+                columns, tile_columns = _overlap(column * TILE, tile["blur"].shape[1], left, right)
+                images[0, rows, columns] = tile["blur"][tile_rows, tile_columns]
+                images[1, rows, columns] = tile["sharp"][tile_rows, tile_columns]
+        return ImagePair(blur=images[0], sharp=images[1])
 
 
 def _overlap(start: int, length: int, low: int, high: int) -> tuple[slice, slice]:
-    """Return where the stretch from `start` lies in [low, high), and which part of it that is."""
+    """Return the overlap of [start, start + length) and [low, high), relative to `low` and relative to `start`."""
     first, last = max(start, low), min(start + length, high)
     return slice(first - low, last - low), slice(first - start, last - start)
 
@@ -140,51 +146,54 @@ def is_prepared(root: Path) -> bool:
 
 
 def open_prepared(
-    root: Path, *, blur: str, resize: int, resize_filter: str, full_frames: bool = False, section: str = "data"
+    root: Path, *, blur_variant: str, resize: int, resize_filter: str, full_frames: bool = False, section: str = "data"
 ) -> dict[str, ArrayRecordSource]:
-    """Return the prepared `train` and `test` in the fastest form that fits: frames resized as asked for, or full ones.
+    """Return the prepared `train` and `test` in the fastest format that fits: resized frames, tiles or full frames.
 
     Args:
-        root: TFDS's data folder, as given to `tools/prepare_gopro.py --output`.
-        blur: 'blur' or 'blur_gamma'; never replaced by the other.
+        root: TFDS's data folder, as given to `jaxdeblur prepare-gopro --output`.
+        blur_variant: 'blur' or 'blur_gamma'.
         resize: side in pixels that frames will be resized to; 0 for none.
-        resize_filter: the filter's name.
-        full_frames: windows of full frames will be read, also if they are then resized.
-        section: part of the config that asks for it, as errors call it.
+        resize_filter: name of the filter.
+        full_frames: frames are needed at their original size, even if windows of them are then resized.
+        section: part of the config that describes the data, for error messages.
 
     Raises:
-        InputError: what is needed is not there, or is damaged.
+        InputError: a suitable format is missing (code "prepared-data-missing") or corrupt ("prepared-data-corrupt").
     """
-    forms = ["tiles", "full"]
+    formats = ["tiles", "full"]
     if (resize, resize_filter) == (STORED_SIDE, STORED_FILTER) and not full_frames:
-        forms.insert(0, "256")
-    wanted = [config_name(blur, form) for form in forms]
+        formats.insert(0, "256")
+    wanted = [config_name(blur_variant, name) for name in formats]
     files = (root / DATA_SET).glob(f"*/{DATA_VERSION}/dataset_info.json")
-    found = {path.parent.parent.name: path.parent for path in files}
-    name = next((name for name in wanted if name in found), None)
+    available = {path.parent.parent.name: path.parent for path in files}
+    name = next((name for name in wanted if name in available), None)
     if name is None:
         size = f"resized to {resize} ({resize_filter})" if resize else "at full size"
-        changes = f"{section}.blur, {section}.resize or data.resize_filter"
+        fields = f"{section}.blur_variant, {section}.resize or data.resize_filter"
         if full_frames:
-            size = f"at full size, since {section}.rescale or {section}.stretch takes windows of frames,"
-            changes = f"{section}.blur, {section}.rescale or {section}.stretch"
-        listed = ", ".join(sorted(found)) or "nothing"
+            crops = f"{section}.crop_scale or {section}.aspect_jitter"
+            size = f"at full size, since {crops} crops windows of frames,"
+            fields = f"{section}.blur_variant, {crops}"
+        listed = ", ".join(sorted(available)) or "nothing"
         raise InputError(
-            f"{section}.root: {root} holds {listed} of version {DATA_VERSION}; {section}.blur={blur!r} {size} needs "
-            f"{' or '.join(wanted)}. Run tools/prepare_gopro.py --blur {blur} --frames {forms[0]}, or change {changes}."
+            f"{section}.root: {root} holds {listed} of version {DATA_VERSION}; {section}.blur_variant="
+            f"{blur_variant!r} {size} needs {' or '.join(wanted)}. Run `jaxdeblur prepare-gopro --blur {blur_variant} "
+            f"--frames {formats[0]}`, or change {fields}.",
+            code="prepared-data-missing",
         )
-    return open_folder_of_records(found[name])
+    return open_folder_of_records(available[name])
 
 
 def open_folder_of_records(folder: Path) -> dict[str, ArrayRecordSource]:
-    """Return the `train` and `test` that one folder, `<root>/gopro_large/<config>/<version>`, holds.
+    """Return the `train` and `test` of one folder, `<root>/gopro_large/<config>/<version>`.
 
     Raises:
-        InputError: something in it is missing, damaged or of another kind than the folder's name says.
+        InputError: it is incomplete, corrupt or does not match its name (code "prepared-data-corrupt").
     """
-    import tensorflow_datasets as tfds  # half a second, which runs on other data need not wait for
+    import tensorflow_datasets as tfds  # takes half a second, needed for prepared data only
 
-    sources = {}
+    sources: dict[str, ArrayRecordSource] = {}
     try:
         builder = tfds.builder_from_directory(folder)
         if (builder.builder_config.name, str(builder.version)) != (folder.parent.name, folder.name):
@@ -196,17 +205,17 @@ def open_folder_of_records(folder: Path) -> dict[str, ArrayRecordSource]:
             if len(records) != source.num_records:
                 raise ValueError(f"{len(records)} records of {split}, expected {source.num_records}")
             for end in np.cumsum(builder.info.splits[split].shard_lengths):
-                records[int(end) - 1]  # the last record of each file: none is missing or cut short
+                records[int(end) - 1]  # the last record of each file: detects missing and truncated files
             sources[split] = source
-    except Exception as error:  # whatever TFDS and its readers of JSON, protobuf and records raise for damaged files
+    except Exception as error:  # TFDS and its JSON, protobuf and record readers raise all kinds on corrupt files
         raise InputError(
-            f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}). Remove the folder and run "
-            "tools/prepare_gopro.py again."
+            f"{folder}: cannot be read as prepared data ({type(error).__name__}: {error}). {_RERUN}",
+            code="prepared-data-corrupt",
         ) from error
     return sources
 
 
-def _open_records(builder: Any, split: str, *, tiled: bool) -> Sequence[dict]:
+def _open_records(builder: Any, split: str, *, tiled: bool) -> Sequence[Any]:
     """Return the records of a split of a TFDS builder."""
     from tensorflow_datasets.core import example_parser
     from tensorflow_datasets.core.decode import DeserializeMethod
@@ -214,22 +223,23 @@ def _open_records(builder: Any, split: str, *, tiled: bool) -> Sequence[dict]:
     if not tiled:
         return builder.as_data_source(split)
     records = builder.as_data_source(split, deserialize_method=DeserializeMethod.RAW_BYTES)
-    return _Tiles(records, example_parser.tf_example_pb2.Example)
+    return _TileRecords(records, example_parser.tf_example_pb2.Example.FromString)
 
 
-class _Tiles:
-    """Tiles by their number, of which only the two images are decoded: three times as fast as TFDS decodes a record."""
+class _TileRecords(Sequence[ImagePair]):
+    """Tiles by number. Only the images are decoded, which is three times as fast as TFDS's decoder."""
 
-    def __init__(self, records: Sequence[bytes], message: Any):
-        self._records, self._message = records, message
+    def __init__(self, records: Sequence[bytes], parse: Callable[[bytes], Any]):
+        self._records, self._parse = records, parse
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        features = self._message.FromString(self._records[index]).features.feature
-        images = {}
-        for key in ("blur", "sharp"):
-            (pixels,) = features[f"{key}/value"].bytes_list.value
-            images[key] = np.frombuffer(pixels, np.uint8).reshape(features[f"{key}/shape"].int64_list.value)
-        return images
+    def __getitem__(self, index: Any) -> Any:
+        features = self._parse(self._records[index]).features.feature
+        return ImagePair(blur=_decode_tensor(features, "blur"), sharp=_decode_tensor(features, "sharp"))
+
+
+def _decode_tensor(features: Any, key: str) -> np.ndarray:
+    (pixels,) = features[f"{key}/value"].bytes_list.value
+    return np.frombuffer(pixels, np.uint8).reshape(features[f"{key}/shape"].int64_list.value)

@@ -1,7 +1,7 @@
-"""One look at every image file before training: opened and decoded once, remembered by size and time of change.
+"""Scans image files before training: each is decoded once, then known by size and modification time.
 
-What was found is kept in `$XDG_CACHE_HOME/jaxdeblur/scans` (`~/.cache` where that is not set), one JSON file per folder
-scanned, so that the next start decodes only what is new or changed. The files may be deleted at any time.
+Results are stored in `$XDG_CACHE_HOME/jaxdeblur/scans` (default `~/.cache`), one JSON file per scanned folder, so that
+the next start decodes only new or changed files. The files may be deleted at any time.
 """
 
 import dataclasses
@@ -19,22 +19,22 @@ from tqdm import tqdm
 
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import user_cache_folder
+from jaxdeblur.files import FileStamp, atomic_write, user_cache_folder
 from jaxdeblur.images.decode import verify_image
 
-# What is a good image depends on these two: results of others are not taken over.
+# Validity depends on both: results of another reader are discarded.
 READER = f"rule 2, Pillow {PIL.__version__}"
 
 
 @dataclasses.dataclass(frozen=True)
 class FileScan:
-    """What is known of one image file.
+    """Result of scanning one image file.
 
     Attributes:
-        size: (H, W) in pixels, as the image stands after EXIF's orientation; (0, 0) for a bad file.
+        size: (H, W) in pixels, after applying EXIF's orientation; (0, 0) for an invalid file.
         orientation: EXIF's, 1 to 8; 1 where the file has none.
-        sha256: of the file's bytes, in hexadecimal; empty when they could not be read.
-        problem: what is wrong with the file, without its name; empty for a good one.
+        sha256: of the file's content, in hex; "" if it could not be read.
+        problem: why the file is invalid, without its name; "" for a valid one.
     """
 
     size: tuple[int, int]
@@ -44,64 +44,62 @@ class FileScan:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Entry:
-    """A result of the cache, and what the file looked like then: size in bytes, time of change in nanoseconds."""
-
-    stamp: tuple[int, int]
+class _CacheEntry:
+    stamp: FileStamp  # of the file when it was scanned
     scan: FileScan
 
 
 def scan_files(folder: Path, paths: Iterable[Path]) -> dict[Path, FileScan]:
-    """Return what is known of image files below `folder`; those new or changed since the last scan are decoded now.
+    """Scan image files below `folder`; only those new or changed since the last scan are decoded.
 
-    Decoding runs in threads, with a progress bar on a terminal. Files that are bad are a result, not an error, and so
-    is a cache that cannot be read or written, which one line tells.
+    Decodes in threads, with a progress bar on a terminal. Invalid files are a result, not an error, and so is a cache
+    that cannot be read or written, which is reported.
     """
     names = {path: path.relative_to(folder).as_posix() for path in paths}
-    known = _read_cache(folder)
+    cached = _read_cache(folder)
     scans: dict[Path, FileScan] = {}
-    changed: dict[Path, tuple[int, int]] = {}
+    changed: dict[Path, FileStamp] = {}
     for path, name in names.items():
         stamp = _stamp(path)
         if isinstance(stamp, FileScan):
             scans[path] = stamp
-        elif name in known and known[name].stamp == stamp:
-            scans[path] = known[name].scan
+        elif name in cached and cached[name].stamp == stamp:
+            scans[path] = cached[name].scan
         else:
             changed[path] = stamp
     if not changed:
         return scans
-    say(f"{folder}: opening {len(changed)} images once; {len(scans)} are known from an earlier scan.")
+    say(f"{folder}: decoding {len(changed)} new or changed images; {len(scans)} known from an earlier scan.")
     fresh: dict[Path, FileScan] = {}
     try:
         _scan_into(fresh, list(changed))
-    finally:  # what is known by the time of a Ctrl-C is not lost
-        # Results of files that could not be opened are not kept: permissions change without a new time of change.
-        known |= {names[path]: _Entry(changed[path], scan) for path, scan in fresh.items() if scan.sha256}
-        _write_cache(folder, known)
+    finally:  # also keep results up to a Ctrl-C
+        # Unreadable files are not cached: permissions change without a new modification time.
+        cached |= {names[path]: _CacheEntry(changed[path], scan) for path, scan in fresh.items() if scan.sha256}
+        _write_cache(folder, cached)
     return scans | fresh
 
 
 def cache_file(folder: Path) -> Path | None:
-    """Return where the results for a folder are kept; None where nothing can be (see `user_cache_folder`)."""
+    """Return the cache file of a folder; None without a cache folder (see `user_cache_folder`)."""
     cache = user_cache_folder()
     name = f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()}.json"
     return cache and cache / "scans" / name
 
 
-def _stamp(path: Path) -> tuple[int, int] | FileScan:
+def _stamp(path: Path) -> FileStamp | FileScan:
+    """Return a file's stamp, or the result for a file that is not to be opened."""
     try:
-        status = path.stat()
+        if not stat.S_ISREG(path.stat().st_mode):
+            return _invalid("is not a regular file")  # opening a pipe would block
+        return FileStamp.of(path)
     except OSError as error:
-        return _bad(f"cannot be read ({error.strerror})")
-    if not stat.S_ISREG(status.st_mode):
-        return _bad("is no regular file")  # opening a pipe would wait for ever
-    return status.st_size, status.st_mtime_ns
+        return _invalid(f"cannot be read ({error.strerror})")
 
 
 def _scan_into(fresh: dict[Path, FileScan], paths: list[Path]) -> None:
-    bar = tqdm(total=len(paths), desc="Opening images", dynamic_ncols=True, disable=not sys.stderr.isatty())
-    with bar, ThreadPoolExecutor() as pool:  # Pillow lets other threads run while it decodes
+    bar = tqdm(total=len(paths), desc="Decoding images", dynamic_ncols=True, disable=not sys.stderr.isatty())
+    with bar, ThreadPoolExecutor() as pool:  # Pillow releases the GIL while decoding
         for path, scan in zip(paths, pool.map(_scan_file, paths), strict=True):
             fresh[path] = scan
             bar.update()
@@ -111,20 +109,21 @@ def _scan_file(path: Path) -> FileScan:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return _bad(f"cannot be read ({error.strerror})")
+        return _invalid(f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         pixels, orientation = verify_image(content)
     except InputError as error:
-        return _bad(str(error), sha256)
-    return FileScan(pixels.shape[:2], orientation, sha256, "")
+        return _invalid(str(error), sha256)
+    height, width = pixels.shape[:2]
+    return FileScan((height, width), orientation, sha256, "")
 
 
-def _bad(problem: str, sha256: str = "") -> FileScan:
+def _invalid(problem: str, sha256: str = "") -> FileScan:
     return FileScan((0, 0), 1, sha256, problem)
 
 
-def _read_cache(folder: Path) -> dict[str, _Entry]:
+def _read_cache(folder: Path) -> dict[str, _CacheEntry]:
     path = cache_file(folder)
     if path is None:
         return {}
@@ -133,19 +132,19 @@ def _read_cache(folder: Path) -> dict[str, _Entry]:
         if tree["reader"] != READER:
             return {}
         entries = {}
-        for name, (size, changed, height, width, orientation, sha256, problem) in tree["files"].items():
+        for name, (size, modified, height, width, orientation, sha256, problem) in tree["files"].items():
             scan = FileScan((height, width), orientation, sha256, problem)
-            entries[name] = _Entry((size, changed), scan)
+            entries[name] = _CacheEntry(FileStamp(size, modified), scan)
         return entries
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        say(f"{folder}: the results of the last scan cannot be used ({error!r}); every file is opened anew.")
+        say(f"{folder}: cannot use the cached scan ({error!r}); decoding every file.")
         return {}
 
 
-def _write_cache(folder: Path, entries: dict[str, _Entry]) -> None:
-    """Keep the entries of files that are still there, in one piece."""
+def _write_cache(folder: Path, entries: dict[str, _CacheEntry]) -> None:
+    """Store the entries of files that still exist."""
     path = cache_file(folder)
     if path is None:
         return
@@ -156,8 +155,7 @@ def _write_cache(folder: Path, entries: dict[str, _Entry]) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")  # runs that start at once do not share it
-        temporary.write_text(json.dumps({"folder": str(folder), "reader": READER, "files": files}))
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({"folder": str(folder), "reader": READER, "files": files}))
     except OSError as error:
-        say(f"{folder}: the scan's results cannot be kept ({error}); the next start will open every file again.")
+        say(f"{folder}: cannot cache the scan ({error}); the next start will decode every file.")

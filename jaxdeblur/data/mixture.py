@@ -1,7 +1,7 @@
-"""Training pairs of several sources in one stream: how others are opened, and which place of a batch holds whose pair.
+"""Training on a mixture of sources: opening `data.mixture`, and assigning examples of a batch to sources.
 
-Each batch holds every source's share of it, rounded so that the shares are exact in the long run, at places drawn at
-random. All of it is a pure function of (seed, step), in exact arithmetic.
+Each batch holds every source's share, rounded such that shares are exact in the long run, at random positions. The
+assignment is a pure function of (seed, step), in exact arithmetic.
 """
 
 import dataclasses
@@ -16,21 +16,22 @@ import numpy as np
 from jaxdeblur.console import say
 from jaxdeblur.data.array_records import is_prepared, open_prepared
 from jaxdeblur.data.augment import InputOptions
+from jaxdeblur.data.pair_source import PairSource
 from jaxdeblur.data.paired_folders import open_folder
-from jaxdeblur.data.sources import PairSource, name_data_set
+from jaxdeblur.data.sources import name_data_set
 from jaxdeblur.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Training pairs that are mixed in.
+    """An additional source of training pairs.
 
     Attributes:
-        source: the pairs.
+        source: pairs.
         options: how they become inputs.
-        share: of the examples of all batches, between 0 and 1.
-        field: where the config says so, as `data.mixture[0]`.
-        data_set: what reports call the data.
+        share: of all training examples, between 0 and 1.
+        field: its config field, such as `data.mixture[0]`.
+        data_set: name of the data set for reports.
     """
 
     source: PairSource
@@ -40,103 +41,117 @@ class Part:
     data_set: str
 
 
-def open_part(entry: Mapping[str, Any], field: str, options: InputOptions, *, skip_bad: bool, crop: int) -> Part:
-    """Open the training pairs that an entry of `data.mixture` names: those in `train`, or all where nothing is split.
+def open_part(entry: Mapping[str, Any], field: str, options: InputOptions, *, skip_invalid: bool, crop: int) -> Part:
+    """Open the training pairs of an entry of `data.mixture`: those in `train`, or all where there are no splits.
 
     Args:
-        entry: root, share, blur, resize, rescale, stretch.
-        field: the entry, as errors call it.
-        options: of the main source; the entry's own take their place.
-        skip_bad: go on without bad pairs.
+        entry: the config entry: root, share, blur, resize, rescale, stretch.
+        field: name of the entry, for error messages.
+        options: of the main source, overridden by the entry's.
+        skip_invalid: leave out invalid pairs.
         crop: side in pixels of the largest random crop.
 
     Raises:
-        InputError: a folder, a file or a pair is wrong.
+        InputError: a folder, file or pair is wrong.
     """
     root = Path(entry["root"]).expanduser()
-    own = {"resize": entry["resize"], "rescale": tuple(entry["rescale"]), "stretch": entry["stretch"]}
-    options = dataclasses.replace(options, **own)
+    options = dataclasses.replace(
+        options, resize=entry["resize"], zoom=tuple(entry["rescale"]), aspect_jitter=entry["stretch"]
+    )
+    source: PairSource
     if is_prepared(root):
-        form = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.rescales}
-        source = open_prepared(root, blur=entry["blur"], section=field, **form)["train"]
+        source = open_prepared(
+            root,
+            blur_variant=entry["blur"],
+            resize=options.resize,
+            resize_filter=options.resize_filter,
+            full_frames=options.reads_windows,
+            section=field,
+        )["train"]
     else:
         folder = _training_folder(root, f"{field}.root")
-        source = open_folder(folder, entry["blur"], skip_bad=skip_bad, least_side=options.frame_side(crop))
+        source = open_folder(folder, entry["blur"], skip_invalid=skip_invalid, min_side=options.frame_side(crop))
     return Part(source, options, entry["share"], field, name_data_set(root, source))
 
 
-def leave_out_scored(part: Part, scored: Iterable[PairSource]) -> Part:
-    """Return a part without the sequences that share an image with the pairs that a run is judged on.
+def exclude_scored(part: Part, scored: Iterable[PairSource]) -> Part:
+    """Return a part without the sequences that share an image with validation or test pairs.
 
-    Images are known by the SHA-256 of their files, so a copy under another name is found, but not one stored anew.
+    Images are compared by the SHA-256 of their files: renamed copies are detected, re-encoded ones are not.
 
     Raises:
-        InputError: nothing is left.
+        InputError: no pair remains (code "no-training-pairs").
     """
-    seen = {digest for source in scored for digests in source.digests for digest in digests}
+    scored_digests = {digest for source in scored for digests in source.digests for digest in digests}
     named = zip(part.source.names, part.source.digests, strict=True)
-    shared = {sequence for (sequence, _), digests in named if not seen.isdisjoint(digests)}
+    shared = {sequence for (sequence, _), digests in named if not scored_digests.isdisjoint(digests)}
     if not shared:
         return part
-    left = part.source.select(lambda sequence, frame: sequence not in shared)
-    words = f"{part.field}.root: {len(shared)} sequence(s) share images with the pairs for validation or test"
-    if not len(left):
-        raise InputError(f"{words}, and nothing else is there. Choose other data, or take the entry out.")
-    say(f"{words}; left out, with {len(part.source) - len(left)} pairs. {len(left)} are left.")
-    return dataclasses.replace(part, source=left)
+    remaining = part.source.select(lambda sequence, frame: sequence not in shared)
+    finding = f"{part.field}.root: {len(shared)} sequence(s) share images with validation or test pairs"
+    if not len(remaining):
+        raise InputError(
+            f"{finding}, and there are no others. Use other data, or remove the entry.", code="no-training-pairs"
+        )
+    say(f"{finding}; excluded, with {len(part.source) - len(remaining)} pairs. {len(remaining)} remain.")
+    return dataclasses.replace(part, source=remaining)
 
 
 def _training_folder(root: Path, field: str) -> Path:
     if not root.is_dir():
         raise InputError(
-            f"{field}: {root} is no folder; expected prepared data, a folder that holds `train`, or one that holds "
-            "pairs without splits. `make data/made` makes that of the recommended recipes; without it they train with "
-            "--config.data.mixture='()'."
+            f"{field}: {root} is not a folder; expected prepared data, a folder that holds `train`, or one that holds "
+            "pairs without splits. `make data/made` creates that of the recommended recipes; to train without it, pass "
+            "--config.data.mixture='()'.",
+            code="no-data-folder",
         )
     if (root / "train").is_dir():
         return root / "train"
     if splits := [name for name in ("validation", "test") if (root / name).is_dir()]:
-        raise InputError(f"{field}: {root} has no folder train (found: {', '.join(splits)}). Add it.")
+        raise InputError(
+            f"{field}: {root} has no folder train (found: {', '.join(splits)}). Add it.", code="no-split-folder"
+        )
     return root
 
 
-def place_example(seed: int, position: int, batch_size: int, shares: Sequence[float]) -> tuple[int, int]:
-    """Return which source the example at a position comes from (0: the main one), and how many came from it before.
+def assign_example(seed: int, position: int, batch_size: int, shares: Sequence[float]) -> tuple[int, int]:
+    """Return the source of the example at a position (0: the main one), and the number of its earlier examples.
 
     Args:
-        seed: of the places in a batch.
+        seed: of the positions in a batch.
         position: of the example in the endless stream, from 0.
         batch_size: examples per step over all processes.
-        shares: of the sources beside the main one, which has what they leave.
+        shares: of the additional sources; the main one has the rest.
     """
     if not shares:
         return 0, position
-    step, place = divmod(position, batch_size)
-    chosen, ranks = _plan_batch(seed, step, batch_size, tuple(shares))
-    return int(chosen[place]), int(ranks[place])
+    step, offset = divmod(position, batch_size)
+    sources, ranks = _plan_batch(seed, step, batch_size, tuple(shares))
+    return int(sources[offset]), int(ranks[offset])
 
 
-# As many steps as threads work on at once, give or take: an example is asked for by itself.
+# Examples are requested one by one; the cache covers the steps that threads work on at the same time.
 @functools.lru_cache(maxsize=256)
 def _plan_batch(seed: int, step: int, batch_size: int, shares: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the source of each place of a batch, and the number of earlier examples of that source."""
+    """Return the source of each example of a batch, and the number of earlier examples of that source; (B,) each."""
     before, after = (_count_examples(end * batch_size, shares) for end in (step, step + 1))
-    chosen = np.repeat(np.arange(len(before)), np.subtract(after, before))
-    # Places are drawn, so that the parts of processes and micro-batches are mixed too. Seeded by five numbers of which
-    # the last is not zero, unlike any other generator of the run (see `_epoch_order` in pipeline.py).
-    chosen = np.random.default_rng([seed, step, batch_size, 0, 1]).permutation(chosen)
+    sources = np.repeat(np.arange(len(before)), np.subtract(after, before))
+    # Shuffled, so that the parts of processes and micro-batches are mixed too. The seed has five numbers, the last of
+    # which is not zero, unlike any other generator of the run (see `_epoch_order` in pipeline.py).
+    sources = np.random.default_rng([seed, step, batch_size, 0, 1]).permutation(sources)
     ranks = np.empty(batch_size, np.int64)
-    for number, count in enumerate(before):
-        ranks[chosen == number] = count + np.arange(after[number] - count)
-    return chosen, ranks
+    for source, count in enumerate(before):
+        ranks[sources == source] = count + np.arange(after[source] - count)
+    return sources, ranks
 
 
 def _count_examples(position: int, shares: Sequence[float]) -> list[int]:
-    """Return how many of the examples before a position come from each source, the main one first.
+    """Return the number of examples of each source before a position, the main one first.
 
-    One source after another takes its share of what the ones before it have left, rounded down: no count ever shrinks.
+    Sources in turn take their share of what is left by those before, rounded down, so no count ever decreases.
     """
-    counts, left, unclaimed = [], position, Fraction(1)
+    counts: list[int] = []
+    left, unclaimed = position, Fraction(1)
     for share in (Fraction(str(share)) for share in shares):
         counts.append(left * share // unclaimed)
         left -= counts[-1]

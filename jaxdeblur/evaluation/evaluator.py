@@ -12,8 +12,10 @@ import flax.linen as nn
 import jax
 
 from jaxdeblur.console import say
-from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
-from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
+from jaxdeblur.data.augment import InputOptions
+from jaxdeblur.data.pair_source import PairSource
+from jaxdeblur.data.pipeline import make_eval_pairs
+from jaxdeblur.data.sources import DataOptions, name_data_set, open_scored_sources, open_sources
 from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
@@ -146,7 +148,7 @@ def open_evaluator(plain: dict[str, Any], model: nn.Module, *, opened: dict[int,
     opened = {**opened, **dict(zip(missing, found, strict=True))}
     protocols = tuple(
         Protocol(
-            InputOptions(side, data["resize_filter"], flip_and_turn=False),
+            InputOptions(side, data["resize_filter"], flip_and_rotate=False),
             {split: opened[side][split] for split in SCORED_SPLITS if split in opened[side]},
         )
         for side in sides
@@ -192,8 +194,13 @@ def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool
 
 
 def _data_options(data: dict[str, Any]) -> DataOptions:
-    fields = {key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")}
-    return DataOptions(Path(data["root"]).expanduser(), **fields)
+    return DataOptions(
+        root=Path(data["root"]).expanduser(),
+        blur_variant=data["blur"],
+        splits=data["splits"],
+        validation_sequences=data["validation_sequences"],
+        skip_invalid=data["skip_bad"],
+    )
 
 
 def evaluate_network(evaluator: Evaluator, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:

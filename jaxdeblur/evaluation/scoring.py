@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.data.pipeline import InputOptions
+from jaxdeblur.data.augment import InputOptions
+from jaxdeblur.data.pair_source import NamedPair
 from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import write_json
 from jaxdeblur.images.arrays import to_uint8
@@ -64,7 +65,7 @@ class Evaluation:
 def evaluate(
     predict: Predict,
     variables: Any,
-    pairs: Iterable[dict],
+    pairs: Iterable[NamedPair],
     *,
     num_pairs: int,
     batch_size: int,
@@ -178,7 +179,7 @@ def write_evaluation(path: Path, protocol: dict, result: Evaluation, speed: dict
     write_json(path, {**record, "samples": samples})
 
 
-def _batches_of_one_size(pairs: Iterable[dict], batch_size: int) -> Iterable[list[dict]]:
+def _batches_of_one_size(pairs: Iterable[NamedPair], batch_size: int) -> Iterable[list[NamedPair]]:
     batch = []
     for pair in pairs:
         if batch and (len(batch) == batch_size or pair["blur"].shape != batch[0]["blur"].shape):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config.fields import flatten, to_plain
 from jaxdeblur.data.mixture import Part
-from jaxdeblur.data.sources import PairSource
+from jaxdeblur.data.pair_source import PairSource
 from jaxdeblur.experiment.config_changes import ROOTS
 from jaxdeblur.experiment.run_folder import claim_run_folder
 from jaxdeblur.runs.environment import code_version

@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 
 from jaxdeblur.config.fields import check_config, to_plain
 from jaxdeblur.data.array_records import ArrayRecordSource
+from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.image_cache import ImageCache
-from jaxdeblur.data.mixture import Part, leave_out_scored, open_part
+from jaxdeblur.data.mixture import Part, exclude_scored, open_part
+from jaxdeblur.data.pair_source import PairSource
 from jaxdeblur.data.paired_folders import FolderSource
-from jaxdeblur.data.pipeline import InputOptions, check_sizes, steps_per_epoch
-from jaxdeblur.data.sources import PairSource
+from jaxdeblur.data.pipeline import check_sizes, steps_per_epoch
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluation.evaluator import open_data, open_evaluator
 from jaxdeblur.experiment.config_changes import check_scoring
@@ -47,13 +48,22 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     check_config(config, num_devices=jax.device_count(), training=True)
     use_compilation_cache(config.compilation_cache)
     plain = to_plain(config)
-    options = InputOptions(**{field.name: config.data[field.name] for field in dataclasses.fields(InputOptions)})
+    data = plain["data"]
+    options = InputOptions(
+        resize=data["resize"],
+        resize_filter=data["resize_filter"],
+        flip_and_rotate=data["flip_and_turn"],
+        zoom=data["rescale"],
+        aspect_jitter=data["stretch"],
+        permute_channels=data["permute_channels"],
+        gain=data["gain"],
+    )
     crops = [stage["crop"] for stage in plain["stages"]]
     model = build_model(**plain["model"], **plain["compute"])
     sources, mixture = open_training_data(plain["data"], options, max(crops))
     source = sources["train"]
     # Where training reads windows of frames, scoring may read frames that were resized beforehand, much faster.
-    apart = options.rescales and isinstance(source, ArrayRecordSource)
+    apart = options.reads_windows and isinstance(source, ArrayRecordSource)
     evaluator = open_evaluator(plain, model, opened={} if apart else {options.resize: sources})
     _, stages = raise_together(lambda: check_sizes(source, options, crops, mixture), lambda: fit_stages(plain, source))
     facts = {**data_facts(evaluator.data_set, sources, mixture), "steps_per_epoch": stages[0].steps_per_epoch}
@@ -125,20 +135,20 @@ def open_training_data(
     Raises:
         InputError: a folder, a file, a pair or a split is wrong, in `data.root` or in what is mixed in.
     """
-    form = {"resize": options.resize, "crop": options.frame_side(crop), "full_frames": options.rescales}
+    form = {"resize": options.resize, "crop": options.frame_side(crop), "full_frames": options.reads_windows}
     mixed = [
-        partial(open_part, entry, f"data.mixture[{i}]", options, skip_bad=data["skip_bad"], crop=crop)
+        partial(open_part, entry, f"data.mixture[{i}]", options, skip_invalid=data["skip_bad"], crop=crop)
         for i, entry in enumerate(data["mixture"])
     ]
     sources, *parts = raise_together(lambda: open_data(data, **form), *mixed)
     if "train" not in sources:
         raise InputError("data.splits: 'none' leaves nothing to train on; it is for --mode evaluate with --weights.")
     scored = [source for split, source in sources.items() if split != "train"]
-    parts = raise_together(*(partial(leave_out_scored, part, scored) for part in parts))
+    parts = raise_together(*(partial(exclude_scored, part, scored) for part in parts))
     memory = ImageCache(int(data["keep_gib"] * 2**30))
 
     def keep(source: PairSource) -> PairSource:
-        return source.reading_by(memory.read) if isinstance(source, FolderSource) else source
+        return source.with_reader(memory.read) if isinstance(source, FolderSource) else source
 
     kept = tuple(dataclasses.replace(part, source=keep(part.source)) for part in parts)
     return {**sources, "train": keep(sources["train"])}, kept

@@ -6,11 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
+from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.mixture import Part
-from jaxdeblur.data.pipeline import InputOptions, make_train_batches
-from jaxdeblur.data.sources import PairSource
+from jaxdeblur.data.pair_source import ImagePair, PairSource
+from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
 from jaxdeblur.evaluation.evaluator import Evaluator
 from jaxdeblur.evaluation.scoring import Evaluation
 from jaxdeblur.runs.checkpoints import Checkpoints
@@ -74,17 +74,19 @@ class Run(ScoredRun):
         if self.lock:
             self.lock.release()
 
-    def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[ImagePair]:
         """Return this process's part of the batches of a stage, from the one of `first_step` on."""
         return make_train_batches(
             self.source,
             self.options,
-            crop=stage.crop,
-            batch_size=self.batch_size,
-            seed=self.seed,
+            BatchOptions(
+                crop=stage.crop,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                num_threads=self.num_threads,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            ),
             first_step=first_step,
-            num_threads=self.num_threads,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
             mixture=self.mixture,
         )

@@ -1,4 +1,4 @@
-"""Prepared data: the same pairs as in the folder they were made from, whatever form they are stored in."""
+"""Prepared data equals the folder it was prepared from, in every storage format."""
 
 import json
 import shutil
@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.data.array_records import is_prepared, open_prepared
-from jaxdeblur.data.augment import read_example
+from jaxdeblur.data.augment import InputOptions, read_example
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.mixture import open_part
 from jaxdeblur.data.paired_folders import open_folder
-from jaxdeblur.data.pipeline import InputOptions, make_train_batches
+from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.setup import open_run
@@ -23,7 +23,7 @@ SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder of two sequences, with frames of three sizes, and what it is prepared to in all three forms."""
+    """A folder of two sequences with frames of three sizes, and all three storage formats prepared from it."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for split, sequence in (("train", "GOPR0372_07_00"), ("train", "GOPR0477_11_00"), ("test", "GOPR0384_11_00")):
         for frame, (height, width) in enumerate(SIZES):
@@ -41,12 +41,12 @@ def prepare(source, data_dir, form):
 
 
 def open_form(root, form, *, resize=0, resize_filter="bicubic"):
-    return open_prepared(root / form, blur="blur", resize=resize, resize_filter=resize_filter)
+    return open_prepared(root / form, blur_variant="blur", resize=resize, resize_filter=resize_filter)
 
 
 @pytest.mark.parametrize("form", ["tiles", "full"])
-def test_frames_names_and_fingerprint_are_the_folders(prepared, form):
-    folder = open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)
+def test_frames_names_and_fingerprint_equal_the_folders(prepared, form):
+    folder = open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)
     source = open_form(prepared, form)["train"]
     assert (source.names, source.sizes, source.digests) == (folder.names, folder.sizes, folder.digests)
     assert source.fingerprint() == folder.fingerprint()
@@ -57,7 +57,7 @@ def test_frames_names_and_fingerprint_are_the_folders(prepared, form):
 
 
 @pytest.mark.parametrize("form", ["tiles", "full"])
-def test_every_window_is_cut_from_the_right_place(prepared, form):
+def test_windows_are_at_the_right_position(prepared, form):
     source, rng = open_form(prepared, form)["test"], np.random.default_rng(1)
     for _ in range(100):
         index = int(rng.integers(len(source)))
@@ -68,7 +68,7 @@ def test_every_window_is_cut_from_the_right_place(prepared, form):
             np.testing.assert_array_equal(source.read(index, window)[key], source[index][key][window])
 
 
-def test_a_window_reads_only_the_tiles_it_touches(prepared, monkeypatch):
+def test_window_reads_only_overlapping_tiles(prepared, monkeypatch):
     source, seen = open_form(prepared, "tiles")["train"], []
     records = source._records
 
@@ -83,7 +83,7 @@ def test_a_window_reads_only_the_tiles_it_touches(prepared, monkeypatch):
     assert seen == [first, first + 1]
 
 
-def test_a_subset_is_of_those_pairs(prepared):
+def test_select(prepared):
     source = open_form(prepared, "tiles")["train"]
     some = source.select(lambda sequence, frame: frame != "000000").select(lambda sequence, frame: frame == "000001")
     assert some.names == [source.names[1], source.names[4]]
@@ -93,27 +93,17 @@ def test_a_subset_is_of_those_pairs(prepared):
 
 
 @pytest.mark.parametrize("crop", [0, 100])
-def test_batches_are_the_same_from_a_folder_and_from_every_form(prepared, crop):
-    """So a run may be started from the one and go on with the other."""
-    options = InputOptions(resize=256, resize_filter="bicubic", flip_and_turn=True)
+def test_batches_are_equal_from_a_folder_and_every_format(prepared, crop):
+    """So a run may start on one and resume on another."""
+    options = InputOptions(resize=256, resize_filter="bicubic", flip_and_rotate=True)
     if crop:
-        options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=True)
-    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)]
+        options = InputOptions(resize=0, resize_filter="bicubic", flip_and_rotate=True)
+    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)]
     for form in ("tiles", "full") if crop else ("256", "tiles", "full"):
         sources.append(open_form(prepared, form, resize=options.resize)["train"])
     sources = [source.select(lambda sequence, frame: frame != "000002") for source in sources]  # too small for the crop
     streams = [
-        make_train_batches(
-            source,
-            options,
-            crop=crop,
-            batch_size=2,
-            seed=0,
-            first_step=3,
-            num_threads=2,
-            process_index=0,
-            process_count=1,
-        )
+        make_train_batches(source, options, BatchOptions(crop=crop, batch_size=2, seed=0, num_threads=2), first_step=3)
         for source in sources
     ]
     for _ in range(4):
@@ -124,13 +114,17 @@ def test_batches_are_the_same_from_a_folder_and_from_every_form(prepared, crop):
 
 
 @pytest.mark.parametrize("resize", [0, 64, 256])
-def test_rescaled_windows_are_the_same_from_a_folder_and_from_every_form(prepared, resize):
-    rescale = (1.0, 2.0) if resize else (0.8, 1.5)
-    options = InputOptions(resize, "bicubic", flip_and_turn=True, rescale=rescale, stretch=1.1)
-    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_bad=False)]
+def test_zoomed_windows_are_equal_from_a_folder_and_every_format(prepared, resize):
+    zoom = (1.0, 2.0) if resize else (0.8, 1.5)
+    options = InputOptions(resize, "bicubic", flip_and_rotate=True, zoom=zoom, aspect_jitter=1.1)
+    sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)]
     for form in ("tiles", "full"):
         found = open_prepared(
-            prepared / form, blur="blur", resize=resize, resize_filter="bicubic", full_frames=options.rescales
+            prepared / form,
+            blur_variant="blur",
+            resize=resize,
+            resize_filter="bicubic",
+            full_frames=options.reads_windows,
         )
         sources.append(found["train"])
     for i in range(6):
@@ -143,24 +137,25 @@ def test_rescaled_windows_are_the_same_from_a_folder_and_from_every_form(prepare
             np.testing.assert_array_equal(examples[0]["sharp"], other["sharp"])
 
 
-def test_frames_that_are_resized_already_cannot_be_rescaled(prepared):
+def test_resized_frames_cannot_be_zoomed(prepared):
     words = (
-        r"data.root: .*256 holds blur_256 of .*; data.blur='blur' at full size, since data.rescale or data.stretch "
-        r"takes windows of frames, needs blur_tiles or blur_full. Run tools/prepare_gopro.py --blur blur --frames tiles"
+        r"data.root: .*256 holds blur_256 of .*; data.blur_variant='blur' at full size, since data.crop_scale or "
+        r"data.aspect_jitter crops windows of frames, needs blur_tiles or blur_full. Run `jaxdeblur prepare-gopro --blur "
+        r"blur --frames tiles`"
     )
     with pytest.raises(InputError, match=words):
-        open_prepared(prepared / "256", blur="blur", resize=256, resize_filter="bicubic", full_frames=True)
+        open_prepared(prepared / "256", blur_variant="blur", resize=256, resize_filter="bicubic", full_frames=True)
     entry = {"root": prepared / "256", "share": 0.5, "blur": "blur", "resize": 256, "rescale": (1, 2), "stretch": 1}
-    options = InputOptions(0, "bicubic", flip_and_turn=True)
+    options = InputOptions(0, "bicubic", flip_and_rotate=True)
     with pytest.raises(
-        InputError, match=r"data.mixture\[0\].root: .*since data.mixture\[0\].rescale or .* --frames tiles"
+        InputError, match=r"data.mixture\[0\].root: .*since data.mixture\[0\].crop_scale or .* --frames tiles"
     ):
-        open_part(entry, "data.mixture[0]", options, skip_bad=False, crop=0)
-    part = open_part({**entry, "rescale": (1, 1)}, "data.mixture[0]", options, skip_bad=False, crop=0)
+        open_part(entry, "data.mixture[0]", options, skip_invalid=False, crop=0)
+    part = open_part({**entry, "rescale": (1, 1)}, "data.mixture[0]", options, skip_invalid=False, crop=0)
     assert (part.source.name, len(part.source), part.data_set) == ("gopro_large/blur_256", 6, "gopro_large (a part)")
 
 
-def test_windows_are_read_from_full_frames_and_validation_from_resized_ones(prepared, tiny_config, tmp_path):
+def test_training_reads_full_frames_and_validation_resized_ones(prepared, tiny_config, tmp_path):
     for form in ("256", "tiles"):
         shutil.copytree(prepared / form / "gopro_large", tmp_path / "data" / "gopro_large", dirs_exist_ok=True)
     tiny_config.data.update(root=str(tmp_path / "data"), validation_sequences=("GOPR0477_11_00",), resize=256)
@@ -173,12 +168,12 @@ def test_windows_are_read_from_full_frames_and_validation_from_resized_ones(prep
         assert {source.name for source in run.evaluator.protocols[0].sources.values()} == {"gopro_large/blur_256"}
 
 
-def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):
+def test_fastest_suitable_format_is_opened(prepared, tmp_path):
     for form in ("256", "full", "tiles"):
         shutil.copytree(prepared / form / "gopro_large", tmp_path / "gopro_large", dirs_exist_ok=True)
 
     def chosen(resize, resize_filter="bicubic"):
-        return open_prepared(tmp_path, blur="blur", resize=resize, resize_filter=resize_filter)["test"].name
+        return open_prepared(tmp_path, blur_variant="blur", resize=resize, resize_filter=resize_filter)["test"].name
 
     assert chosen(256) == "gopro_large/blur_256"
     assert chosen(256, "bilinear") == chosen(128) == chosen(0) == "gopro_large/blur_tiles"
@@ -187,12 +182,14 @@ def test_the_form_is_chosen_by_what_is_asked_for(prepared, tmp_path):
     shutil.rmtree(tmp_path / "gopro_large" / "blur_full")
     with pytest.raises(InputError, match=r"holds blur_256 of .* at full size needs blur_tiles or blur_full"):
         chosen(0)
-    with pytest.raises(InputError, match=r"data.blur='blur_gamma' .*needs blur_gamma_256 or .*--blur blur_gamma"):
-        open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
+    with pytest.raises(
+        InputError, match=r"data.blur_variant='blur_gamma' .*needs blur_gamma_256 or .*--blur blur_gamma"
+    ):
+        open_prepared(tmp_path, blur_variant="blur_gamma", resize=256, resize_filter="bicubic")
 
 
-def test_a_wrong_blur_would_show(prepared, tmp_path):
-    """The gamma images are others, and are only there by their own name."""
+def test_blur_variants_are_distinct(prepared, tmp_path):
+    """Gamma images differ, and are available under their own name only."""
     root = tmp_path / "GOPRO_Large"
     shutil.copytree(prepared / "GOPRO_Large", root)
     for path in root.glob("*/*/blur/*.png"):
@@ -203,13 +200,13 @@ def test_a_wrong_blur_would_show(prepared, tmp_path):
         builder = GoproLarge(config=f"{blur}_256", data_dir=tmp_path / "both", source=root, partial=True)
         builder.download_and_prepare()
     for blur in ("blur", "blur_gamma"):
-        source = open_prepared(tmp_path / "both", blur=blur, resize=256, resize_filter="bicubic")["train"]
+        source = open_prepared(tmp_path / "both", blur_variant=blur, resize=256, resize_filter="bicubic")["train"]
         path = root / "train" / "GOPR0372_07_00" / blur / "000000.png"
         np.testing.assert_array_equal(source[0]["blur"], resize_image(np.asarray(Image.open(path)), 256, "bicubic"))
         assert source.name == f"gopro_large/{blur}_256"
 
 
-def test_prepared_data_is_split_like_a_folder(prepared):
+def test_prepared_data_has_the_same_splits(prepared):
     options = DataOptions(prepared / "tiles", "blur", "official", ("GOPR0477_11_00",), False)
     sources = open_sources(options, resize=0, resize_filter="bicubic", crop=0)
     assert [sources["validation"].names[i] for i in (0, -1)] == [("GOPR0477_11_00", f"00000{i}") for i in (0, 2)]
@@ -220,7 +217,7 @@ def test_prepared_data_is_split_like_a_folder(prepared):
 
 
 @pytest.mark.parametrize("form", ["256", "tiles"])
-def test_damaged_data_is_named(prepared, tmp_path, form):
+def test_corrupt_data_is_named(prepared, tmp_path, form):
     shutil.copytree(prepared / form, tmp_path / form)
     folder = tmp_path / form / "gopro_large" / f"blur_{form}" / "1.0.0"
     (file,) = folder.glob("*-train.array_record*")
@@ -228,20 +225,23 @@ def test_damaged_data_is_named(prepared, tmp_path, form):
     content[len(content) // 3 : len(content) // 3 + 5000] = bytes(5000)
     file.write_bytes(content)
     source = open_form(tmp_path, form, resize=256)["train"]
-    with pytest.raises(InputError, match=r"pair \d of train cannot be read .*prepare_gopro.py again"):
+    with pytest.raises(InputError, match=r"pair \d of train cannot be read .*prepare-gopro` again"):
         [source[i] for i in range(len(source))]
     file.write_bytes(content[: len(content) * 2 // 3])
-    with pytest.raises(InputError, match="cannot be read as prepared data"):
+    with pytest.raises(InputError) as error:
         open_form(tmp_path, form, resize=256)
+    assert error.value.code == "prepared-data-corrupt"
     file.unlink()
-    with pytest.raises(InputError, match="cannot be read as prepared data"):
+    with pytest.raises(InputError) as error:
         open_form(tmp_path, form, resize=256)
+    assert error.value.code == "prepared-data-corrupt"
     (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as prepared data"):
+    with pytest.raises(InputError) as error:
         open_form(tmp_path, form, resize=256)
+    assert error.value.code == "prepared-data-corrupt"
 
 
-def test_pairs_that_do_not_match_the_records_are_refused(prepared, tmp_path):
+def test_mismatch_of_metadata_and_records_is_refused(prepared, tmp_path):
     shutil.copytree(prepared / "256", tmp_path / "256")
     path = tmp_path / "256" / "gopro_large" / "blur_256" / "1.0.0" / "metadata.json"
     metadata = json.loads(path.read_text())
@@ -251,29 +251,29 @@ def test_pairs_that_do_not_match_the_records_are_refused(prepared, tmp_path):
         open_form(tmp_path, "256", resize=256)
 
 
-def test_folders_are_what_their_names_say(prepared, tmp_path):
+def test_misnamed_folders_are_refused(prepared, tmp_path):
     configs = tmp_path / "gopro_large"
     shutil.copytree(prepared / "256" / "gopro_large" / "blur_256", configs / "blur_gamma_256")
     with pytest.raises(InputError, match=r"holds blur_256, version 1\.0\.0"):
-        open_prepared(tmp_path, blur="blur_gamma", resize=256, resize_filter="bicubic")
+        open_prepared(tmp_path, blur_variant="blur_gamma", resize=256, resize_filter="bicubic")
     (configs / "blur_gamma_256").rename(configs / "blur_256")
     for other in ("2.0.0", "incomplete.ABCDEF_1.0.0"):
         (configs / "blur_256" / "1.0.0").rename(configs / "blur_256" / other)
         with pytest.raises(InputError, match=r"holds nothing of version 1\.0\.0"):
-            open_prepared(tmp_path, blur="blur", resize=256, resize_filter="bicubic")
+            open_prepared(tmp_path, blur_variant="blur", resize=256, resize_filter="bicubic")
         (configs / "blur_256" / other).rename(configs / "blur_256" / "1.0.0")
 
 
-def test_a_folder_of_files_is_not_prepared_data(prepared, tmp_path):
+def test_folder_of_files_is_not_prepared_data(prepared, tmp_path):
     assert is_prepared(prepared / "256")
     (tmp_path / "gopro_large" / "blur_256").mkdir(parents=True)
     assert not is_prepared(tmp_path)
     assert not is_prepared(prepared / "GOPRO_Large")
 
 
-def test_real_frames_resized_once_are_those_resized_each_time(real_gopro, tmp_path):
+def test_real_frames_resized_once_equal_those_resized_each_time(real_gopro, tmp_path):
     prepare(real_gopro, tmp_path, "256")
-    ours = open_prepared(tmp_path, blur="blur", resize=256, resize_filter="bicubic")["test"]
-    theirs = open_folder(real_gopro / "test", "blur", skip_bad=False)
+    ours = open_prepared(tmp_path, blur_variant="blur", resize=256, resize_filter="bicubic")["test"]
+    theirs = open_folder(real_gopro / "test", "blur", skip_invalid=False)
     assert ours.fingerprint() == theirs.fingerprint()
     np.testing.assert_array_equal(ours[2]["blur"], resize_image(theirs[2]["blur"], 256, "bicubic"))

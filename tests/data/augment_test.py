@@ -1,4 +1,4 @@
-"""What becomes of a pair: which window, squeezed to what, in which colours; both images alike, and by hand."""
+"""Augmentation against hand-computed windows, factors and colours; both images alike."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ from PIL import Image
 
 from jaxdeblur.data.augment import InputOptions, read_example
 
-PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
+PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_rotate=False)
 
 
 class Noise:
-    """One pair of equal images of noise; remembers which windows of it were read."""
+    """One pair of equal noise images; records the windows read."""
 
     def __init__(self, height, width, low=0, high=256):
         self.image = np.random.default_rng(0).integers(low, high, (height, width, 3), np.uint8)
@@ -26,7 +26,7 @@ class Noise:
 
 
 def examples(source, options, count, crop=0):
-    """Yield examples one by one, each right after its window was read."""
+    """Yield examples one by one."""
     for i in range(count):
         yield read_example(source, 0, options, crop, np.random.default_rng([0, i]))
 
@@ -38,16 +38,16 @@ def windows(source, options, count):
     return np.array(source.windows)
 
 
-def squeeze(image, side):
+def resized_to(image, side):
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def test_what_is_switched_off_draws_nothing():
-    """The stream of runs that use none of it, by its rule: crop's place, turns, mirror, from one generator."""
+def test_disabled_options_draw_nothing():
+    """The random stream without them: crop position, rotation, flip."""
     source = Noise(40, 48)
     for resize, crop in ((0, 16), (20, 12), (20, 0)):
-        options = dataclasses.replace(PLAIN, resize=resize, flip_and_turn=True)
-        whole = squeeze(source.image, resize) if resize else source.image
+        options = dataclasses.replace(PLAIN, resize=resize, flip_and_rotate=True)
+        whole = resized_to(source.image, resize) if resize else source.image
         for i, pair in enumerate(examples(source, options, 20, crop)):
             rng = np.random.default_rng([0, i])
             top, left = (int(rng.integers(side - crop + 1)) for side in whole.shape[:2]) if crop else (0, 0)
@@ -59,31 +59,31 @@ def test_what_is_switched_off_draws_nothing():
 
 
 @pytest.mark.parametrize(("factor", "rows", "columns"), [(1, 40, 64), (2, 20, 32), (3, 13, 21), (1.25, 32, 51)])
-def test_a_window_of_the_frame_is_squeezed_in_its_place(factor, rows, columns):
-    """Of 40x64 pixels: a third is 13.33 x 21.33; 1 / 1.25 is 32 x 51.2. So little stretching does nothing by itself."""
+def test_windows_are_resized(factor, rows, columns):
+    """Of 40x64 pixels: a third is 13.33 x 21.33; 1 / 1.25 is 32 x 51.2. So little aspect jitter has no effect alone."""
     source = Noise(40, 64)
-    options = dataclasses.replace(PLAIN, resize=16, rescale=(factor, factor), stretch=1.0 + 1e-12)
+    options = dataclasses.replace(PLAIN, resize=16, zoom=(factor, factor), aspect_jitter=1.0 + 1e-12)
     for pair in examples(source, options, 20):
         top, bottom, left, right = source.windows[-1]
         assert (bottom - top, right - left) == (rows, columns)
         for key in ("blur", "sharp"):
-            np.testing.assert_array_equal(pair[key], squeeze(source.image[top:bottom, left:right], 16))
+            np.testing.assert_array_equal(pair[key], resized_to(source.image[top:bottom, left:right], 16))
 
 
 @pytest.mark.parametrize(("factor", "side"), [(0.5, 24), (2.0, 6), (0.75, 16), (0.35, 34)])
-def test_a_crop_of_the_rescaled_frame_reads_no_more_than_it_needs(factor, side):
+def test_zoomed_crop_reads_only_what_it_needs(factor, side):
     """12 pixels at a factor of 0.35 are 34.3 of the frame."""
     source = Noise(40, 64)
-    for pair in examples(source, dataclasses.replace(PLAIN, rescale=(factor, factor)), 20, crop=12):
+    for pair in examples(source, dataclasses.replace(PLAIN, zoom=(factor, factor)), 20, crop=12):
         top, bottom, left, right = source.windows[-1]
         assert (bottom - top, right - left) == (side, side)
         for key in ("blur", "sharp"):
-            np.testing.assert_array_equal(pair[key], squeeze(source.image[top:bottom, left:right], 12))
+            np.testing.assert_array_equal(pair[key], resized_to(source.image[top:bottom, left:right], 12))
 
 
-def test_windows_lie_everywhere_and_factors_are_log_uniform():
+def test_windows_are_uniform_and_factors_log_uniform():
     source = Noise(128, 256)
-    options = dataclasses.replace(PLAIN, resize=16, rescale=(1.0, 4.0))
+    options = dataclasses.replace(PLAIN, resize=16, zoom=(1.0, 4.0))
     found = windows(source, options, 2000)
     rows, columns = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 128, 64, 256)
@@ -97,9 +97,9 @@ def test_windows_lie_everywhere_and_factors_are_log_uniform():
     assert abs(np.corrcoef(place.T)[0, 1]) < 0.1
 
 
-def test_stretching_is_as_likely_in_height_as_in_width():
+def test_aspect_jitter_is_symmetric():
     source = Noise(512, 512)
-    options = dataclasses.replace(PLAIN, resize=16, rescale=(2.0, 2.0), stretch=1.5)
+    options = dataclasses.replace(PLAIN, resize=16, zoom=(2.0, 2.0), aspect_jitter=1.5)
     found = windows(source, options, 1000)
     rows, columns = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
     ratio = np.log(rows / columns) / math.log(1.5)
@@ -109,14 +109,14 @@ def test_stretching_is_as_likely_in_height_as_in_width():
     np.testing.assert_allclose(np.sqrt(rows * columns), 256, rtol=0.01)
 
 
-def test_a_stretched_window_never_leaves_the_frame():
+def test_jittered_window_never_leaves_the_frame():
     source = Noise(40, 64)
-    found = windows(source, dataclasses.replace(PLAIN, resize=16, rescale=(1.0, 1.2), stretch=2.0), 200)
+    found = windows(source, dataclasses.replace(PLAIN, resize=16, zoom=(1.0, 1.2), aspect_jitter=2.0), 200)
     assert found[:, [1, 3]].max(axis=0).tolist() == [40, 64]
     assert found.min() == 0
-    options = dataclasses.replace(PLAIN, rescale=(0.5, 0.6), stretch=1.5)
+    options = dataclasses.replace(PLAIN, zoom=(0.5, 0.6), aspect_jitter=1.5)
     assert options.frame_side(12) == 30  # 12 / 0.5 x the root of 1.5 is 29.4
-    assert dataclasses.replace(PLAIN, rescale=(0.3, 1.0)).frame_side(96) == 320
+    assert dataclasses.replace(PLAIN, zoom=(0.3, 1.0)).frame_side(96) == 320
     assert (PLAIN.frame_side(12), PLAIN.frame_side(0)) == (12, 0)
     source = Noise(30, 30)
     assert {pair["blur"].shape for pair in examples(source, options, 200, crop=12)} == {(12, 12, 3)}
@@ -125,15 +125,15 @@ def test_a_stretched_window_never_leaves_the_frame():
     assert max(sides) > 27
 
 
-def test_no_more_of_a_window_is_read_and_squeezed_than_its_crop_shows():
+def test_only_the_crop_of_a_window_is_read():
     source = Noise(40, 64)
-    for pair in examples(source, dataclasses.replace(PLAIN, resize=20, rescale=(2.0, 2.0)), 10, crop=10):
+    for pair in examples(source, dataclasses.replace(PLAIN, resize=20, zoom=(2.0, 2.0)), 10, crop=10):
         top, bottom, left, right = source.windows[-1]
         assert (bottom - top, right - left) == (40 // 4, 64 // 4)  # half of the frame's sides, and half of the square
-        np.testing.assert_array_equal(pair["sharp"], squeeze(source.image[top:bottom, left:right], 10))
+        np.testing.assert_array_equal(pair["sharp"], resized_to(source.image[top:bottom, left:right], 10))
 
 
-def test_channels_are_exchanged_in_all_six_orders_and_both_images_alike():
+def test_channels_are_permuted_in_all_six_orders():
     source, orders = Noise(8, 8), Counter()
     for pair in examples(source, dataclasses.replace(PLAIN, permute_channels=True), 600):
         np.testing.assert_array_equal(pair["blur"], pair["sharp"])
@@ -162,8 +162,8 @@ def test_gain_is_log_uniform_and_rounded():
     assert np.mean(np.array(gains) < 1) == pytest.approx(0.5, abs=0.05)
 
 
-def test_gain_clips_nothing_of_either_image():
-    """The brighter image limits it: a blurred image rarely reaches what the sharp one does."""
+def test_gain_clips_neither_image():
+    """The brighter image limits the gain, usually the sharp one."""
     source = Noise(16, 16)
     blur = np.full((16, 16, 3), 100, np.uint8)
     for brightest, greatest in ((200, 127), (255, 100)):

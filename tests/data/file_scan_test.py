@@ -1,4 +1,4 @@
-"""One look at every file: what it finds, that it is remembered, and that a broken memory only costs time."""
+"""Scans of image files, and their cache, which may be corrupt or missing."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from tests.helpers.images import replace_unseen
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Three good PNGs of 8x6 pixels, of as many bytes each, and a cache of its own."""
+    """Three valid PNGs of 8x6 pixels and of equal size in bytes."""
     folder = tmp_path / "images"
     folder.mkdir()
     for i, name in enumerate("abc"):
@@ -29,7 +29,7 @@ def scan_all(folder: Path) -> dict[str, FileScan]:
     return {path.name: result for path, result in scan_files(folder, paths).items()}
 
 
-def test_a_file_is_known_by_size_orientation_and_hash(folder):
+def test_scan_has_size_orientation_and_hash(folder):
     turned = Image.Exif()
     turned[274] = 6
     Image.new("RGB", (8, 6)).save(folder / "turned.jpg", exif=turned)
@@ -40,29 +40,29 @@ def test_a_file_is_known_by_size_orientation_and_hash(folder):
     assert found["turned.jpg"] == FileScan((8, 6), 6, sha256["turned.jpg"], "")
     assert found["text.png"].sha256 == sha256["text.png"]
     assert found["text.png"].problem.startswith("cannot be read as an image")
-    assert scan_all(folder) == found  # what comes out of the cache is the same
+    assert scan_all(folder) == found  # from the cache
 
 
-def test_the_second_scan_decodes_nothing(folder, capsys):
+def test_second_scan_decodes_nothing(folder, capsys):
     bad = b"x" * (folder / "b.png").stat().st_size
     good = (folder / "b.png").read_bytes()
     first = scan_all(folder)
-    assert "opening 3 images once; 0 are known" in capsys.readouterr().err
+    assert "decoding 3 new or changed images; 0 known" in capsys.readouterr().err
     replace_unseen(folder / "b.png", bad)
     assert scan_all(folder) == first
     assert capsys.readouterr().err == ""
     os.utime(folder / "b.png")
     found = scan_all(folder)
     assert "cannot be read" in found["b.png"].problem
-    assert "opening 1 images once; 2 are known" in capsys.readouterr().err
-    # Bad files are remembered alike.
+    assert "decoding 1 new or changed images; 2 known" in capsys.readouterr().err
+    # Invalid files are cached too.
     replace_unseen(folder / "b.png", good)
     assert scan_all(folder) == found
     os.utime(folder / "b.png")
     assert scan_all(folder) == first
 
 
-def test_another_size_alone_is_a_change(folder):
+def test_change_of_size_alone_is_detected(folder):
     scan_all(folder)
     before = (folder / "a.png").stat()
     (folder / "a.png").write_bytes(b"short")
@@ -70,7 +70,7 @@ def test_another_size_alone_is_a_change(folder):
     assert scan_all(folder)["a.png"].problem
 
 
-def test_the_cache_forgets_vanished_files_and_keeps_those_not_asked_for(folder):
+def test_cache_drops_deleted_files_and_keeps_those_not_requested(folder):
     scan_all(folder)
     (folder / "a.png").unlink()
     Image.new("RGB", (4, 4)).save(folder / "d.png")
@@ -78,7 +78,7 @@ def test_the_cache_forgets_vanished_files_and_keeps_those_not_asked_for(folder):
     assert list(json.loads(cache_file(folder).read_text())["files"]) == ["b.png", "c.png", "d.png"]
 
 
-def test_a_link_to_a_folder_shares_its_cache(folder, tmp_path, capsys):
+def test_link_to_a_folder_shares_its_cache(folder, tmp_path, capsys):
     scan_all(folder)
     (tmp_path / "link").symlink_to(folder)
     capsys.readouterr()
@@ -87,20 +87,20 @@ def test_a_link_to_a_folder_shares_its_cache(folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"reader": "READER", "files": {"a.png": [1, 2]}}', "\x00"])
-def test_a_damaged_cache_costs_a_scan_and_one_line(folder, content, capsys):
+def test_corrupt_cache_causes_a_scan_and_a_message(folder, content, capsys):
     first = scan_all(folder)
     cache_file(folder).write_text(content.replace("READER", file_scan.READER))
     capsys.readouterr()
     assert scan_all(folder) == first
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 2
-    assert "results of the last scan cannot be used" in told[0]
-    assert "opening 3 images once" in told[1]
+    assert "cannot use the cached scan" in told[0]
+    assert "decoding 3 new or changed images" in told[1]
     assert scan_all(folder) == first
     assert capsys.readouterr().err == ""
 
 
-def test_results_of_another_reader_are_not_taken_over(folder):
+def test_results_of_another_reader_are_discarded(folder):
     first = scan_all(folder)
     tree = json.loads(cache_file(folder).read_text())
     tree["files"]["a.png"][6] = "bad in another release"
@@ -110,14 +110,14 @@ def test_results_of_another_reader_are_not_taken_over(folder):
     assert scan_all(folder) == first
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(folder, tmp_path, monkeypatch, capsys):
+def test_unwritable_cache_is_reported(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert scan_all(folder)["a.png"].size == (6, 8)
-    assert "the scan's results cannot be kept" in capsys.readouterr().err
+    assert "cannot cache the scan" in capsys.readouterr().err
 
 
-def test_where_the_cache_lies(folder, tmp_path, monkeypatch):
+def test_location_of_the_cache(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest() + ".json"
     for value, expected in (
@@ -129,18 +129,18 @@ def test_where_the_cache_lies(folder, tmp_path, monkeypatch):
         assert cache_file(folder) == expected / "jaxdeblur" / "scans" / name
 
 
-def test_files_that_cannot_be_opened_are_found_and_not_remembered(folder):
+def test_unreadable_files_are_reported_and_not_cached(folder):
     (folder / "broken.png").symlink_to(folder / "nowhere.png")
     (folder / "loop.png").symlink_to(folder / "loop.png")
     os.mkfifo(folder / "pipe.png")
     found = scan_all(folder)
     assert found["broken.png"].problem == "cannot be read (No such file or directory)"
     assert found["loop.png"].problem == "cannot be read (Too many levels of symbolic links)"
-    assert found["pipe.png"].problem == "is no regular file"
+    assert found["pipe.png"].problem == "is not a regular file"
     assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png", "c.png"]
 
 
-def test_what_was_scanned_before_an_interruption_is_kept(folder, monkeypatch):
+def test_results_before_an_interruption_are_cached(folder, monkeypatch):
     def interrupt(path: Path) -> FileScan:
         if path.name == "c.png":
             raise KeyboardInterrupt
@@ -153,7 +153,7 @@ def test_what_was_scanned_before_an_interruption_is_kept(folder, monkeypatch):
     assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png"]
 
 
-def test_odd_names_come_back_from_the_cache(folder, capsys):
+def test_odd_names_are_cached(folder, capsys):
     content = (folder / "a.png").read_bytes()
     for name in ("Straße 5 é\u0301.png", os.fsdecode(b"\xff\xfe.png"), "a\nb.png"):
         (folder / name).write_bytes(content)

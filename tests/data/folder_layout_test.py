@@ -1,4 +1,4 @@
-"""Which image belongs to which, by name alone: the files of these tests are empty."""
+"""Matching files by name; the files of these tests are empty."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def pairs(layout: Layout, root: Path) -> dict[tuple[str, str], tuple[str, str]]:
     return {name: tuple(path.relative_to(root).as_posix() for path in files) for name, files in found.items()}
 
 
-def test_every_layout_at_any_depth(tmp_path):
+def test_all_layouts_at_any_depth(tmp_path):
     root = tmp_path / "train"
     make(
         root,
@@ -41,13 +41,13 @@ def test_every_layout_at_any_depth(tmp_path):
     }
 
 
-def test_a_flat_folder_has_its_name_even_from_within(tmp_path, monkeypatch):
+def test_flat_folder_is_named_from_within_too(tmp_path, monkeypatch):
     make(tmp_path / "walk", "blur/1.png", "sharp/1.png")
     monkeypatch.chdir(tmp_path / "walk")
     assert pairs(read_layout(Path("."), "blur"), Path(".")) == {("walk", "1"): ("blur/1.png", "sharp/1.png")}
 
 
-def test_blur_gamma_is_another_folder(tmp_path):
+def test_other_blur_variant_is_ignored(tmp_path):
     make(tmp_path, "s/blur/1.png", "s/blur_gamma/1.png", "s/sharp/1.png")
     for blur in ("blur", "blur_gamma"):
         assert pairs(read_layout(tmp_path, blur), tmp_path) == {("s", "1"): (f"s/{blur}/1.png", "s/sharp/1.png")}
@@ -57,7 +57,7 @@ def test_blur_gamma_is_another_folder(tmp_path):
     ]
 
 
-def test_hidden_files_do_not_count_and_others_are_counted(tmp_path):
+def test_hidden_files_are_ignored_and_others_counted(tmp_path):
     make(
         tmp_path,
         *("s/blur/1.png", "s/sharp/1.png", "s/blur/._1.png", "s/sharp/.DS_Store", ".thumbnails/blur/9.png"),
@@ -68,16 +68,16 @@ def test_hidden_files_do_not_count_and_others_are_counted(tmp_path):
     assert layout.ignored == {".db": 1, ".bmp": 1, ".txt": 2, "no suffix": 1}
 
 
-def test_images_elsewhere_are_a_problem(tmp_path):
+def test_images_outside_the_folders_are_a_problem(tmp_path):
     make(tmp_path, "s/blur/1.png", "s/sharp/1.png", "s/preview.png", "t/Blur/1.png", "t/Sharp/1.png")
     assert read_layout(tmp_path, "blur").problems == [
-        f"{tmp_path}/s: 1 image(s) in no folder `blur` or `sharp` (preview.png)",
-        f"{tmp_path}/t/Blur: 1 image(s) in no folder `blur` or `sharp` (1.png)",
-        f"{tmp_path}/t/Sharp: 1 image(s) in no folder `blur` or `sharp` (1.png)",
+        f"{tmp_path}/s: 1 image(s) outside the folders `blur` and `sharp` (preview.png)",
+        f"{tmp_path}/t/Blur: 1 image(s) outside the folders `blur` and `sharp` (1.png)",
+        f"{tmp_path}/t/Sharp: 1 image(s) outside the folders `blur` and `sharp` (1.png)",
     ]
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path):
+def test_links_are_followed_without_cycles(tmp_path):
     make(tmp_path / "elsewhere", "blur/1.png", "original.png")
     root = make(tmp_path / "train", "s/sharp/x")
     (root / "s" / "blur").symlink_to(tmp_path / "elsewhere" / "blur")
@@ -87,13 +87,13 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     assert pairs(read_layout(root, "blur"), root) == {("s", "1"): ("s/blur/1.png", "s/sharp/1.png")}
 
 
-def test_two_spellings_of_an_accent_are_one_name(tmp_path):
+def test_accents_are_normalized(tmp_path):
     make(tmp_path, "caf\u00e9/blur/\u00e9.png", "caf\u00e9/sharp/e\u0301.png")
     layout = read_layout(tmp_path, "blur")
     assert list(layout.blur) == list(layout.sharp) == [("caf\u00e9", "\u00e9")]
 
 
-def test_names_that_are_no_utf8_become_text(tmp_path):
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
     scene, frame = os.fsdecode(b"scene \xff"), os.fsdecode(b"\xe9.png")
     make(tmp_path, f"{scene}/blur/{frame}", f"{scene}/sharp/{frame}")
     layout = read_layout(tmp_path, "blur")

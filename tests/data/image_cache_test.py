@@ -1,4 +1,4 @@
-"""Images kept in memory: the same pixels, read once while they fit."""
+"""Cached images: equal pixels, read once as long as they fit."""
 
 import numpy as np
 import pytest
@@ -17,21 +17,21 @@ def files(tmp_path):
     return paths
 
 
-def test_what_fits_is_read_once_and_the_rest_every_time(files):
+def test_images_that_fit_are_read_once(files):
     pixels = [np.asarray(Image.open(path)) for path in files]
-    memory = ImageCache(2 * 4 * 5 * 3 + 1)  # bytes: two images and one more
+    cache = ImageCache(2 * 4 * 5 * 3 + 1)  # bytes: two images and one more
     for _ in range(2):
         for path, expected in zip(files, pixels, strict=True):
-            np.testing.assert_array_equal(memory.read(path), expected)
+            np.testing.assert_array_equal(cache.read(path), expected)
     for path in files:
         path.unlink()
     for path, expected in zip(files[:2], pixels[:2], strict=True):
-        np.testing.assert_array_equal(memory.read(path), expected)
+        np.testing.assert_array_equal(cache.read(path), expected)
     with pytest.raises(InputError, match=r"2\.png"):
-        memory.read(files[2])
+        cache.read(files[2])
 
 
-def test_what_is_kept_cannot_be_changed_by_its_readers(files):
-    memory = ImageCache(1000)
+def test_cached_images_are_read_only(files):
+    cache = ImageCache(1000)
     with pytest.raises(ValueError, match="read-only"):
-        memory.read(files[0])[:] = 0
+        cache.read(files[0])[:] = 0

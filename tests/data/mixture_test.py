@@ -1,4 +1,4 @@
-"""Several sources in one stream: their shares, their order, and which pairs are taken from them."""
+"""Mixtures of sources: shares, order and the pairs they consist of."""
 
 import collections
 import dataclasses
@@ -7,17 +7,17 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxdeblur.data.mixture import Part, leave_out_scored, open_part, place_example
+from jaxdeblur.data.mixture import Part, assign_example, exclude_scored, open_part
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
-from tests.data.pipeline_test import AUGMENTED, PLAIN, NumberedSource, batches, digests
+from tests.helpers.batches import AUGMENTED, PLAIN, NumberedSource, batches, digests
 from tests.helpers.images import save_pair, write_pairs
 
 ENTRY = {"root": "", "share": 0.5, "blur": "blur", "resize": 0, "rescale": (1.0, 1.0), "stretch": 1.0}
 
 
 class Marked(NumberedSource):
-    """Some pairs whose red says which of them it is, beyond those of NumberedSource."""
+    """`count` pairs whose red channel is `first` + the pair's index."""
 
     def __init__(self, first, count):
         super().__init__()
@@ -42,50 +42,52 @@ def parts(*shares, options=PLAIN):
     ]
 
 
-def open_entry(root, *, options=PLAIN, crop=0, skip_bad=False, **more):
-    return open_part(ENTRY | {"root": str(root)} | more, "data.mixture[0]", options, skip_bad=skip_bad, crop=crop)
+def open_entry(root, *, options=PLAIN, crop=0, skip_invalid=False, **more):
+    return open_part(
+        ENTRY | {"root": str(root)} | more, "data.mixture[0]", options, skip_invalid=skip_invalid, crop=crop
+    )
 
 
 def pair_numbers(found):
-    """Return the number of each example's pair; that of the main source is in twenties."""
+    """Return the red value that identifies each example's pair; multiples of 20 for the main source."""
     return [int(image[0, 0, 0]) for batch in found for image in batch["blur"]]
 
 
-def test_every_batch_holds_the_shares():
-    """0.3 and 0.2 of 8 are 2.4 and 1.6: never further off than one example, and exact in the long run."""
+def test_every_batch_has_the_shares():
+    """0.3 and 0.2 of 8 are 2.4 and 1.6: off by at most one example, and exact in the long run."""
     counts = collections.Counter()
     for step in range(50):
-        batch = collections.Counter(place_example(0, 8 * step + i, 8, (0.3, 0.2))[0] for i in range(8))
+        batch = collections.Counter(assign_example(0, 8 * step + i, 8, (0.3, 0.2))[0] for i in range(8))
         counts += batch
         assert abs(batch[1] - 2.4) <= 1
-        assert abs(batch[2] - 1.6) <= 1.3  # it takes its part of what the first has left
+        assert abs(batch[2] - 1.6) <= 1.3  # its share is taken from what the first leaves
         assert counts[1] == 8 * (step + 1) * 3 // 10
     assert counts == {0: 200, 1: 120, 2: 80}
 
 
 def test_shares_stay_exact_far_out():
-    """Where a float would have lost its digits: each source's count goes on by one."""
+    """At positions beyond float precision, each source's count still increases by one."""
     start, shares = 2**50 * 10, (0.1, 0.7)
     found = collections.defaultdict(list)
     for position in range(start, start + 1000):
-        chosen, rank = place_example(3, position, 10, shares)
+        chosen, rank = assign_example(3, position, 10, shares)
         found[chosen].append(rank)
     assert {chosen: len(ranks) for chosen, ranks in found.items()} == {0: 200, 1: 100, 2: 700}
     assert found[1] == list(range(2**50, 2**50 + 100))
     assert all(np.diff(ranks).tolist() == [1] * (len(ranks) - 1) for ranks in found.values())
 
 
-def test_places_in_a_batch_are_drawn():
-    """So that every process's part, and every micro-batch, holds of all sources."""
+def test_positions_in_a_batch_are_shuffled():
+    """So every process's part and every micro-batch has examples of all sources."""
     places = collections.Counter(
-        i for step in range(400) for i in range(4) if place_example(0, 4 * step + i, 4, (0.25,))[0]
+        i for step in range(400) for i in range(4) if assign_example(0, 4 * step + i, 4, (0.25,))[0]
     )
     assert sum(places.values()) == 400
     assert all(70 < places[i] < 130 for i in range(4))
-    assert place_example(0, 17, 4, ()) == (0, 17)
+    assert assign_example(0, 17, 4, ()) == (0, 17)
 
 
-def test_every_source_shows_each_of_its_pairs_once_an_epoch_in_an_order_of_its_own():
+def test_every_source_has_its_own_epochs_and_order():
     numbers = pair_numbers(batches(NumberedSource(), PLAIN, 40, batch_size=5, mixture=parts(0.4, 0.2)))
     orders = set()
     for pairs in (list(range(0, 200, 20)), list(range(200, 207)), list(range(220, 228))):
@@ -101,8 +103,10 @@ def test_every_source_shows_each_of_its_pairs_once_an_epoch_in_an_order_of_its_o
     assert len(orders) == 3
 
 
-def test_a_step_sees_the_same_from_any_start_and_with_any_number_of_threads():
-    rescaled = dataclasses.replace(AUGMENTED, rescale=(0.8, 1.2), stretch=1.1, permute_channels=True, gain=(0.5, 1.0))
+def test_batches_do_not_depend_on_start_or_threads():
+    rescaled = dataclasses.replace(
+        AUGMENTED, zoom=(0.8, 1.2), aspect_jitter=1.1, permute_channels=True, gain=(0.5, 1.0)
+    )
     mixture = parts(0.3, 0.2, options=rescaled)
     whole = digests(batches(NumberedSource(), rescaled, 12, crop=16, mixture=mixture))
     assert len(set(whole)) == 12
@@ -121,7 +125,7 @@ def test_a_step_sees_the_same_from_any_start_and_with_any_number_of_threads():
 
 
 @pytest.mark.parametrize("processes", [2, 6])
-def test_the_parts_of_several_processes_are_the_batch_of_one(processes):
+def test_parts_of_processes_make_up_the_batch(processes):
     mixture = parts(0.4)
     whole = digests(batches(NumberedSource(), AUGMENTED, 5, crop=24, batch_size=6, mixture=mixture))
     found = [
@@ -144,11 +148,11 @@ def test_the_parts_of_several_processes_are_the_batch_of_one(processes):
     assert digests(joined) == whole
 
 
-def test_each_source_is_resized_by_its_own_options(tiny_gopro, tmp_path):
+def test_each_source_uses_its_own_options(tiny_gopro, tmp_path):
     write_pairs(tmp_path / "made", "train", "scene_m", 3, side=48)
-    source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
+    source = open_folder(tiny_gopro / "train", "blur", skip_invalid=False)
     part = open_entry(tmp_path / "made", resize=32, rescale=(1.5, 1.5), options=PLAIN)
-    assert (part.options.resize, part.options.rescale, part.options.resize_filter) == (32, (1.5, 1.5), "bicubic")
+    assert (part.options.resize, part.options.zoom, part.options.resize_filter) == (32, (1.5, 1.5), "bicubic")
     windows = [
         np.lib.stride_tricks.sliding_window_view(part.source[i]["sharp"], (32, 32, 3)).reshape(-1, 32, 32, 3)
         for i in range(3)
@@ -161,7 +165,7 @@ def test_each_source_is_resized_by_its_own_options(tiny_gopro, tmp_path):
         assert (sum(whole), sum(parted)) == (2, 2)
 
 
-def test_training_pairs_are_those_in_train_or_all_where_nothing_is_split(tiny_gopro, tmp_path):
+def test_training_pairs_are_in_train_or_all_without_splits(tiny_gopro, tmp_path):
     part = open_entry(tiny_gopro)
     assert {sequence for sequence, _ in part.source.names} == {"scene_a", "scene_b", "scene_v"}
     assert (part.data_set, part.field, part.share) == ("GOPRO_Large", "data.mixture[0]", 0.5)
@@ -171,21 +175,21 @@ def test_training_pairs_are_those_in_train_or_all_where_nothing_is_split(tiny_go
     shutil.rmtree(tiny_gopro / "train")
     with pytest.raises(InputError, match=r"data.mixture\[0\].root: .*GOPRO_Large has no folder train \(found: test\)"):
         open_entry(tiny_gopro)
-    with pytest.raises(InputError, match=r"data.mixture\[0\].root: .*nowhere is no folder; expected prepared data"):
+    with pytest.raises(InputError, match=r"data.mixture\[0\].root: .*nowhere is not a folder; expected prepared data"):
         open_entry(tmp_path / "nowhere")
 
 
-def test_pairs_too_small_for_the_rescaled_crop_are_bad(tiny_gopro):
+def test_pairs_too_small_for_the_zoomed_crop_are_invalid(tiny_gopro):
     write_pairs(tiny_gopro, "train", "scene_s", 2, side=20)
     with pytest.raises(InputError, match=r"2 problem\(s\)(.|\n)*20x20 pixels, smaller than the crop of 30"):
         open_entry(tiny_gopro, crop=15, rescale=(0.5, 1.0))
-    assert len(open_entry(tiny_gopro, crop=15, rescale=(0.5, 1.0), skip_bad=True).source) == 9
+    assert len(open_entry(tiny_gopro, crop=15, rescale=(0.5, 1.0), skip_invalid=True).source) == 9
     assert len(open_entry(tiny_gopro, crop=10, rescale=(0.5, 1.0)).source) == 11
     assert len(open_entry(tiny_gopro, crop=15, resize=16).source) == 11
 
 
-def test_scenes_that_a_run_is_judged_on_are_left_out(tiny_gopro, tmp_path, capsys):
-    """Under any name, and all of a scene, once one of its images is found there."""
+def test_evaluated_scenes_are_excluded(tiny_gopro, tmp_path, capsys):
+    """Under any name, and the whole scene if it shares one image."""
     shutil.copytree(tiny_gopro / "train", tmp_path / "more" / "train")
     (tmp_path / "more" / "train" / "scene_v").rename(tmp_path / "more" / "train" / "renamed")
     for variant in ("blur", "sharp"):
@@ -194,12 +198,10 @@ def test_scenes_that_a_run_is_judged_on_are_left_out(tiny_gopro, tmp_path, capsy
             (tmp_path / "more" / "train" / "scene_a" / variant / "000001.png").read_bytes()
         )
     part = open_entry(tmp_path / "more")
-    judged = open_folder(tiny_gopro / "train", "blur", skip_bad=False).select(lambda name, frame: name == "scene_v")
-    left = leave_out_scored(part, [judged])
-    assert {sequence for sequence, _ in left.source.names} == {"scene_a", "scene_b"}
-    assert (
-        "1 sequence(s) share images with the pairs for validation or test; left out, with 2" in capsys.readouterr().err
-    )
-    assert leave_out_scored(left, [judged]) is left
-    with pytest.raises(InputError, match=r"data.mixture\[0\].root: 1 seq.* and nothing else is there"):
-        leave_out_scored(dataclasses.replace(part, source=judged), [judged])
+    scored = open_folder(tiny_gopro / "train", "blur", skip_invalid=False).select(lambda name, frame: name == "scene_v")
+    remaining = exclude_scored(part, [scored])
+    assert {sequence for sequence, _ in remaining.source.names} == {"scene_a", "scene_b"}
+    assert "1 sequence(s) share images with validation or test pairs; excluded, with 2" in capsys.readouterr().err
+    assert exclude_scored(remaining, [scored]) is remaining
+    with pytest.raises(InputError, match=r"data.mixture\[0\].root: 1 seq.* and there are no others"):
+        exclude_scored(dataclasses.replace(part, source=scored), [scored])

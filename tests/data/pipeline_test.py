@@ -1,8 +1,7 @@
-"""What a step sees is a function of seed and step alone; both images of a pair are treated alike."""
+"""Batches are a function of seed and step alone; both images of a pair are treated alike."""
 
 import collections
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.data.array_records import open_prepared
+from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.pipeline import (
-    InputOptions,
+    BatchOptions,
     check_sizes,
     make_eval_pairs,
     make_train_batches,
@@ -22,65 +22,11 @@ from jaxdeblur.data.pipeline import (
 )
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
+from tests.helpers.batches import AUGMENTED, PLAIN, NumberedSource, batches, digests
 from tests.helpers.images import write_pairs
 
-PLAIN = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
-AUGMENTED = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=True)
 
-
-class NumberedSource:
-    """Ten pairs whose pixels say which pair, row and column they are; sharp is blur plus one."""
-
-    sizes = [(32, 32)] * 10
-
-    def __init__(self):
-        self.rows, self.columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        return self.read(index, np.s_[:, :])
-
-    def read(self, index, window):
-        blur = np.stack([np.full((32, 32), 20 * index), 4 * self.rows, 4 * self.columns], axis=-1).astype(np.uint8)
-        return {"blur": blur[window], "sharp": blur[window] + 1, "sequence": "s", "frame": str(index)}
-
-
-def batches(
-    source,
-    options,
-    count,
-    *,
-    crop=0,
-    first_step=0,
-    seed=0,
-    num_threads=2,
-    batch_size=3,
-    process_index=0,
-    processes=1,
-    mixture=(),
-):
-    iterator = make_train_batches(
-        source,
-        options,
-        crop=crop,
-        batch_size=batch_size,
-        seed=seed,
-        first_step=first_step,
-        num_threads=num_threads,
-        process_index=process_index,
-        process_count=processes,
-        mixture=mixture,
-    )
-    return [next(iterator) for _ in range(count)]
-
-
-def digests(found):
-    return [hashlib.sha256(batch["blur"].tobytes() + batch["sharp"].tobytes()).hexdigest() for batch in found]
-
-
-def test_a_step_sees_the_same_from_any_start_and_with_any_number_of_threads():
+def test_batches_do_not_depend_on_start_or_threads():
     whole = digests(batches(NumberedSource(), AUGMENTED, 12, crop=24))
     assert len(set(whole)) == 12
     for first_step, num_threads in ((0, 1), (5, 2), (11, 4)):
@@ -91,7 +37,7 @@ def test_a_step_sees_the_same_from_any_start_and_with_any_number_of_threads():
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
-def test_the_parts_of_several_processes_are_the_batch_of_one(processes):
+def test_parts_of_processes_make_up_the_batch(processes):
     whole = digests(batches(NumberedSource(), AUGMENTED, 5, crop=24, batch_size=6))
     parts = [
         batches(NumberedSource(), AUGMENTED, 5, crop=24, batch_size=6, process_index=i, processes=processes)
@@ -105,8 +51,8 @@ def test_the_parts_of_several_processes_are_the_batch_of_one(processes):
     assert digests(joined) == whole
 
 
-def test_no_more_is_read_than_this_process_needs():
-    """Half of the pairs of each batch, give or take what threads read ahead."""
+def test_process_reads_only_its_part():
+    """Half of the pairs of each batch, plus what threads read ahead."""
     seen = []
 
     class Counting(NumberedSource):
@@ -118,7 +64,7 @@ def test_no_more_is_read_than_this_process_needs():
     assert 100 <= len(seen) <= 125
 
 
-def test_each_epoch_shows_every_image_once_in_another_order():
+def test_epochs_are_permutations_in_different_orders():
     shown = [
         int(image[0, 0, 0]) // 20
         for batch in batches(NumberedSource(), PLAIN, 6, batch_size=5)
@@ -129,7 +75,7 @@ def test_each_epoch_shows_every_image_once_in_another_order():
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_both_images_are_cropped_mirrored_and_turned_alike():
+def test_both_images_are_cropped_flipped_and_rotated_alike():
     corners = set()
     for batch in batches(NumberedSource(), AUGMENTED, 40, crop=24):
         np.testing.assert_array_equal(batch["sharp"], batch["blur"] + 1)
@@ -137,14 +83,14 @@ def test_both_images_are_cropped_mirrored_and_turned_alike():
         for image in batch["blur"].astype(int):
             window = {(pixel[1] // 4, pixel[2] // 4) for pixel in image.reshape(-1, 3)}
             rows, columns = ({place[axis] for place in window} for axis in (0, 1))
-            assert len(rows) == len(columns) == 24  # a whole window, nothing twice
+            assert len(rows) == len(columns) == 24  # a complete window without duplicates
             across, down = image[0, 1] - image[0, 0], image[1, 0] - image[0, 0]
             corners.add((*across[1:], *down[1:]))
-    assert len(corners) == 8  # all mirrorings and turns occur
+    assert len(corners) == 8  # all flips and rotations occur
 
 
-def test_augmentation_is_even_and_drawn_anew_each_epoch():
-    """All 81 places and 8 turns of a crop occur about equally often, and an image is not cut twice alike."""
+def test_augmentation_is_uniform_and_differs_between_epochs():
+    """All 81 positions and 8 orientations of a crop occur about equally often, and differ for each image."""
     counts, seen = collections.Counter(), collections.defaultdict(set)
     for batch in batches(NumberedSource(), AUGMENTED, 540, crop=24):
         for image in batch["blur"].astype(int):
@@ -154,10 +100,10 @@ def test_augmentation_is_even_and_drawn_anew_each_epoch():
             seen[window[0, 0]].add(place)
     assert len(counts) == pytest.approx(81 * 8 * (1 - np.exp(-1620 / 648)), abs=30)
     assert max(counts.values()) < 12
-    assert min(len(places) for places in seen.values()) > 120  # of 162 looks at each image
+    assert min(len(places) for places in seen.values()) > 120  # of 162 crops of each image
 
 
-def test_frames_that_are_not_square_keep_their_shape():
+def test_non_square_frames_keep_their_shape():
     class Wide(NumberedSource):
         sizes = [(8, 12)] * 10
 
@@ -168,8 +114,8 @@ def test_frames_that_are_not_square_keep_their_shape():
         assert batch["blur"].shape == (3, 8, 12, 3)
 
 
-def test_crops_are_taken_from_the_resized_frame(tiny_gopro):
-    source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
+def test_crops_are_from_the_resized_frame(tiny_gopro):
+    source = open_folder(tiny_gopro / "train", "blur", skip_invalid=False)
     resized = [resize_image(source[i]["sharp"], 20, "bicubic") for i in range(len(source))]
     windows = np.stack([np.lib.stride_tricks.sliding_window_view(image, (12, 12, 3)) for image in resized])
     for batch in batches(source, dataclasses.replace(PLAIN, resize=20), 4, crop=12):
@@ -177,8 +123,8 @@ def test_crops_are_taken_from_the_resized_frame(tiny_gopro):
             assert (windows == image).all(axis=(-3, -2, -1)).sum() == 1
 
 
-def test_resizing_is_pillows_filter_by_name(tiny_gopro):
-    source = open_folder(tiny_gopro / "test", "blur", skip_bad=False)
+def test_resizing_uses_the_named_pillow_filter(tiny_gopro):
+    source = open_folder(tiny_gopro / "test", "blur", skip_invalid=False)
     for name in ("bicubic", "nearest"):
         options = dataclasses.replace(AUGMENTED, resize=20, resize_filter=name)
         pairs = list(make_eval_pairs(source, options, num_threads=2))
@@ -188,40 +134,40 @@ def test_resizing_is_pillows_filter_by_name(tiny_gopro):
         assert [pair["sequence"] for pair in pairs] == ["scene_t"] * 3 + ["scene_u"] * 2
 
 
-def test_an_epoch_needs_a_batch():
+def test_epoch_has_at_least_one_batch():
     assert steps_per_epoch(10, 3, 0) == 3
     assert steps_per_epoch(10, 3, 20) == 6
     with pytest.raises(InputError, match=r"data\.epoch_images: 2, but a batch has 3 images"):
         steps_per_epoch(10, 3, 2)
-    with pytest.raises(InputError, match="batch_size: 4, but only 3 training pairs"):
+    with pytest.raises(InputError, match="batch_size: 4, but there are only 3 training pairs"):
         steps_per_epoch(3, 4, 0)
 
 
 def test_sizes_that_cannot_be_cropped_or_batched_are_refused(tiny_gopro):
     for variant in ("blur", "sharp"):
         Image.new("RGB", (20, 40)).save(tiny_gopro / "train" / "scene_b" / variant / "000001.png")
-    source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
-    squeezed = dataclasses.replace(PLAIN, resize=16)
+    source = open_folder(tiny_gopro / "train", "blur", skip_invalid=False)
+    resized_options = dataclasses.replace(PLAIN, resize=16)
     with pytest.raises(InputError, match=r"stages\[1\].crop: 24 is larger than the smallest training image, 20 pixels"):
         check_sizes(source, PLAIN, [20, 24])
     with pytest.raises(InputError, match=r"have 2 sizes \(32x32, 20x40\) .*Set stages\[1\].crop or data.resize"):
         check_sizes(source, PLAIN, [20, 0])
     with pytest.raises(InputError, match=r"stages\[0\].crop: 24 is larger than data.resize, 16"):
-        check_sizes(source, squeezed, [24])
-    halved = dataclasses.replace(PLAIN, rescale=(0.5, 1.0))
+        check_sizes(source, resized_options, [24])
+    halved = dataclasses.replace(PLAIN, zoom=(0.5, 1.0))
     with pytest.raises(
-        InputError, match=r"stages\[0\].crop: 12 takes up to 24 pixels of a frame \(data.rescale, .*20 pix"
+        InputError, match=r"stages\[0\].crop: 12 needs up to 24 pixels of a frame \(data.zoom, .*20 pix"
     ):
         check_sizes(source, halved, [12, 10])
-    with pytest.raises(InputError, match=r"stages\[0\].crop: 10 takes up to 29 pixels"):
-        check_sizes(source, dataclasses.replace(halved, stretch=2.0), [10])
+    with pytest.raises(InputError, match=r"stages\[0\].crop: 10 needs up to 29 pixels"):
+        check_sizes(source, dataclasses.replace(halved, aspect_jitter=2.0), [10])
     check_sizes(source, halved, [10])
     check_sizes(source, PLAIN, [20, 16])
-    check_sizes(source, squeezed, [0, 16])
+    check_sizes(source, resized_options, [0, 16])
 
 
-def test_an_image_damaged_since_the_scan_ends_the_iteration_with_its_name(tiny_gopro):
-    source = open_folder(tiny_gopro / "train", "blur", skip_bad=False)
+def test_image_corrupted_after_the_scan_is_named(tiny_gopro):
+    source = open_folder(tiny_gopro / "train", "blur", skip_invalid=False)
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -231,9 +177,9 @@ def test_an_image_damaged_since_the_scan_ends_the_iteration_with_its_name(tiny_g
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory in use is read from Linux's /proc")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory in use from Linux's /proc")
 @pytest.mark.parametrize("form", ["256", "tiles"])
-def test_memory_stays_flat_over_ten_thousand_batches(tmp_path, form):
+def test_memory_is_constant_over_ten_thousand_batches(tmp_path, form):
     for split in ("train", "test"):
         write_pairs(tmp_path / "GOPRO_Large", split, SEQUENCES[split][0], 5, side=40)
     source = GoproLarge(
@@ -241,18 +187,13 @@ def test_memory_stays_flat_over_ten_thousand_batches(tmp_path, form):
     )
     source.download_and_prepare()
     resize = 256 if form == "256" else 0
-    prepared = open_prepared(tmp_path / "data", blur="blur", resize=resize, resize_filter="bicubic")["train"]
-    options = InputOptions(resize=resize, resize_filter="bicubic", flip_and_turn=True)
+    prepared = open_prepared(tmp_path / "data", blur_variant="blur", resize=resize, resize_filter="bicubic")["train"]
+    options = InputOptions(resize=resize, resize_filter="bicubic", flip_and_rotate=True)
     stream = make_train_batches(
         prepared,
         options,
-        crop=32,
-        batch_size=4,
-        seed=0,
+        BatchOptions(crop=32, batch_size=4, seed=0, num_threads=2),
         first_step=0,
-        num_threads=2,
-        process_index=0,
-        process_count=1,
     )
 
     def memory_after(batches):

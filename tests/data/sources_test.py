@@ -1,36 +1,21 @@
-"""One way in to all data: which folder is what, and how it is split."""
+"""Opening `data.root`: layouts of folders and their splits."""
 
 import shutil
 
 import numpy as np
 import pytest
 
-from jaxdeblur.data.sources import DataOptions, hold_out, name_data_set, open_sources, split_pairs
+from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
 from tests.helpers.images import save_pair, write_pairs
 
 
-def options(root, *, splits="official", validation_sequences=("scene_v",), skip_bad=False):
-    return DataOptions(root, "blur", splits, validation_sequences, skip_bad)
+def options(root, *, splits="official", validation_sequences=("scene_v",), skip_invalid=False):
+    return DataOptions(root, "blur", splits, validation_sequences, skip_invalid)
 
 
 def open_all(root, *, crop=0, resize=0, **more):
     return open_sources(options(root, **more), resize=resize, resize_filter="bicubic", crop=crop)
-
-
-class Named:
-    """A source that has nothing but names."""
-
-    skipped = ()
-
-    def __init__(self, names):
-        self.names = names
-
-    def __len__(self):
-        return len(self.names)
-
-    def select(self, keep):
-        return Named([name for name in self.names if keep(*name)])
 
 
 def test_whole_sequences_are_held_out(tiny_gopro):
@@ -41,42 +26,17 @@ def test_whole_sequences_are_held_out(tiny_gopro):
     assert name_data_set(tiny_gopro, sources["train"]) == "GOPRO_Large"
 
 
-@pytest.mark.parametrize(
-    ("sequences", "words"),
-    [
-        (("nowhere",), "nowhere; found scene_a, scene_b, scene_v in train/"),
-        (("scene_a", "scene_b", "scene_v"), "all sequences of train/ are held out"),
-    ],
-)
-def test_holding_out_what_is_not_there_or_all_is_refused(tiny_gopro, sequences, words):
-    source = Named([(name, "1") for name in ("scene_a", "scene_b", "scene_v")])
-    with pytest.raises(InputError, match=words):
-        hold_out(source, sequences)
-
-
-def test_a_validation_folder_is_taken_as_it_is(tiny_gopro, capsys):
-    """So that made blur and own pairs need no other field than data.root."""
+def test_validation_folder_is_used(tiny_gopro, capsys):
+    """So synthetic blur and own pairs need no field but data.root."""
     shutil.move(tiny_gopro / "train" / "scene_b", tiny_gopro / "validation" / "scene_b")
     sources = open_all(tiny_gopro, validation_sequences=("GOPR0477_11_00",))
     assert [sequence for sequence, _ in sources["train"].names] == ["scene_a"] * 4 + ["scene_v"] * 3
     assert [sequence for sequence, _ in sources["validation"].names] == ["scene_b"] * 2
-    assert "data.validation_sequences is not used" in capsys.readouterr().err
-
-
-def test_original_cuts_the_sorted_test_list_at_entry_500():
-    test = Named([(f"s{i // 100:02d}", f"{i:06d}") for i in range(1111)])
-    train = Named([("t", "1")])
-    found = split_pairs({"train": train, "test": test}, options(None, splits="original", validation_sequences=()))
-    assert found["train"] is train
-    with pytest.raises(InputError, match=r"found 1,111 test pairs and a folder `validation`"):
-        split_pairs({"train": train, "test": test, "validation": train}, options(None, splits="original"))
-    assert [found["validation"].names[i][1] for i in (0, -1)] == ["000000", "000499"]
-    assert [found["test"].names[i][1] for i in (0, -1)] == ["000500", "001110"]
-    assert (len(found["validation"]), len(found["test"])) == (500, 611)
+    assert "data.validation_sequences is ignored" in capsys.readouterr().err
 
 
 def test_original_needs_all_of_gopro(tiny_gopro):
-    with pytest.raises(InputError, match=r"'original' cuts the 1,111 test pairs .*; found 5 test pairs"):
+    with pytest.raises(InputError, match=r"'original' divides the 1,111 test pairs .*; found 5 test pairs"):
         open_all(tiny_gopro, splits="original")
 
 
@@ -91,11 +51,11 @@ def test_pairs_without_splits_are_drawn_by_sequence(tmp_path):
     assert [source.names for source in open_all(tmp_path, splits="drawn").values()] == [
         source.names for source in sources.values()
     ]
-    # The two whose SHA-256 is least, and the next two: the same on every machine.
+    # The two with the smallest SHA-256, then the next two: the same on every machine.
     assert (parts["test"], parts["validation"]) == ({"s07", "s13"}, {"s08", "s15"})
 
 
-def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
+def test_flat_pairs_are_drawn_individually_with_a_message(tmp_path, capsys):
     for frame in range(6):
         save_pair(tmp_path, f"{frame}.png")
     sources = open_all(tmp_path, splits="drawn")
@@ -106,7 +66,7 @@ def test_flat_pairs_are_drawn_one_by_one_and_this_is_said(tmp_path, capsys):
     for frame in range(2, 6):
         (tmp_path / "blur" / f"{frame}.png").unlink()
         (tmp_path / "sharp" / f"{frame}.png").unlink()
-    with pytest.raises(InputError, match=r"needs 3 pairs at least; found 2") as error:
+    with pytest.raises(InputError, match=r"needs at least 3 pairs; found 2") as error:
         open_all(tmp_path, splits="drawn")
     assert error.value.code == "too-few-pairs"
 
@@ -115,15 +75,15 @@ def sequences_of(sources):
     return {split: sorted({sequence for sequence, _ in source.names}) for split, source in sources.items()}
 
 
-def test_auto_takes_the_splits_that_are_there(tiny_gopro, capsys):
-    """All of them; without `validation`, the named sequences or else drawn ones; without `test`, that is drawn too."""
+def test_auto_uses_existing_splits(tiny_gopro, capsys):
+    """A missing `validation` is the named sequences, or drawn; a missing `test` is drawn."""
     rest = {"train": ["scene_a", "scene_b"], "test": ["scene_t", "scene_u"]}
     assert sequences_of(open_all(tiny_gopro, splits="auto")) == {**rest, "validation": ["scene_v"]}
     assert "drawn" not in capsys.readouterr().err
     drawn = sequences_of(open_all(tiny_gopro, splits="auto", validation_sequences=()))
-    # Of the three names' SHA-256, scene_b's is least.
+    # scene_b has the smallest SHA-256 of the three names.
     assert drawn == {"train": ["scene_a", "scene_v"], "validation": ["scene_b"], "test": ["scene_t", "scene_u"]}
-    assert "has no validation split; 2 pairs were drawn for it, of scene_b" in capsys.readouterr().err
+    assert "has no validation split; 2 pairs were drawn for it, from scene_b" in capsys.readouterr().err
     shutil.rmtree(tiny_gopro / "test")
     drawn = sequences_of(open_all(tiny_gopro, splits="auto", validation_sequences=()))
     assert drawn == {"train": ["scene_v"], "test": ["scene_b"], "validation": ["scene_a"]}
@@ -150,23 +110,23 @@ def test_auto_needs_pairs_to_train_on(tiny_gopro, tmp_path):
     assert error.value.code == "no-split-folder"
 
 
-def test_pairs_left_out_are_counted_in_the_split_they_belong_to(tiny_gopro):
+def test_skipped_pairs_belong_to_their_split(tiny_gopro):
     for name in ("train/scene_a/blur/000001", "train/scene_a/sharp/000002", "train/scene_v/sharp/000003"):
         (tiny_gopro / f"{name}.png").write_bytes(b"")
     shutil.rmtree(tiny_gopro / "test" / "scene_u" / "blur")
-    sources = open_all(tiny_gopro, skip_bad=True)
+    sources = open_all(tiny_gopro, skip_invalid=True)
     assert sources["train"].skipped == [("scene_a", "000001"), ("scene_a", "000002")]
     assert sources["validation"].skipped == [("scene_v", "000003")]
     assert sources["test"].skipped == [("scene_u", "000001"), ("scene_u", "000002")]
 
 
-def test_a_split_that_is_missing_is_named(tiny_gopro):
+def test_missing_split_is_named(tiny_gopro):
     shutil.rmtree(tiny_gopro / "test")
     with pytest.raises(InputError, match=r"GOPRO_Large has no folder test \(found: train\).*Add it\."):
         open_all(tiny_gopro)
 
 
-def test_a_folder_inside_prepared_data_leads_to_the_right_one(tmp_path):
+def test_folder_inside_prepared_data_names_the_right_one(tmp_path):
     inside = tmp_path / "data" / "gopro_large" / "blur_256" / "1.0.0"
     inside.mkdir(parents=True)
     for folder in (inside, inside.parent, inside.parent.parent):
@@ -175,7 +135,7 @@ def test_a_folder_inside_prepared_data_leads_to_the_right_one(tmp_path):
 
 
 def test_wrong_folders_are_named(tiny_gopro, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere is no folder; .*Pass --config.data.root"):
+    with pytest.raises(InputError, match=r"nowhere is not a folder; .*Pass --config.data.root"):
         open_all(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"has no folder train and no test \(found: GOPRO_Large\).*data.splits=drawn"):
         open_all(tmp_path)
@@ -183,28 +143,28 @@ def test_wrong_folders_are_named(tiny_gopro, tmp_path):
         open_all(tiny_gopro, splits="drawn")
 
 
-def test_what_is_wrong_in_all_splits_is_one_error(tiny_gopro):
+def test_problems_of_all_splits_are_one_error(tiny_gopro):
     (tiny_gopro / "train" / "scene_a" / "blur" / "000001.png").unlink()
     (tiny_gopro / "test" / "scene_t" / "sharp" / "000002.png").write_bytes(b"")
     with pytest.raises(InputError) as error:
         open_all(tiny_gopro)
-    for words in ("train/scene_a/sharp/000001.png: its twin", "test/scene_t/sharp/000002.png: cannot be read"):
+    for words in ("train/scene_a/sharp/000001.png: unpaired", "test/scene_t/sharp/000002.png: cannot be read"):
         assert words in str(error.value)
 
 
-def test_training_images_must_hold_the_crop_but_others_need_not(tiny_gopro):
+def test_only_training_images_must_fit_the_crop(tiny_gopro):
     write_pairs(tiny_gopro, "train", "scene_small", 1, side=20)
     write_pairs(tiny_gopro, "test", "scene_small", 1, side=20)
     with pytest.raises(InputError, match=r"1 problem\(s\).*\n.*scene_small.*20x20 pixels, smaller than the crop of 24"):
         open_all(tiny_gopro, crop=24)
-    sources = open_all(tiny_gopro, crop=24, skip_bad=True)
+    sources = open_all(tiny_gopro, crop=24, skip_invalid=True)
     assert (20, 20) not in sources["train"].sizes
     assert len(sources["train"].skipped) == 1
     assert (20, 20) in sources["test"].sizes
     assert (20, 20) in open_all(tiny_gopro, crop=24, resize=32)["train"].sizes
 
 
-def test_sources_give_windows_of_their_images(tiny_gopro):
+def test_sources_read_windows(tiny_gopro):
     source = open_all(tiny_gopro)["train"]
     window = source.read(3, np.s_[2:20, 5:9])
     np.testing.assert_array_equal(window["sharp"], source[3]["sharp"][2:20, 5:9])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.data.pipeline import InputOptions
+from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.metrics import METRICS, image_metrics
 from jaxdeblur.images.arrays import to_uint8
@@ -94,7 +94,7 @@ def test_saved_images_are_clipped_and_rounded():
 
 def test_a_written_evaluation_has_its_protocol_and_images(tmp_path):
     result, _ = score(make_pairs([(8, 8)] * 3), 2, sample_count=1)
-    options = InputOptions(resize=0, resize_filter="bicubic", flip_and_turn=False)
+    options = InputOptions(resize=0, resize_filter="bicubic", flip_and_rotate=False)
     protocol = scoring.make_protocol(
         options,
         data_set="d",

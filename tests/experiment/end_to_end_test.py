@@ -142,7 +142,7 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
     cases = [
         (
             ["--config", "configs/transformnet.py", "--workdir", workdir, "--config.data.root=/nowhere"],
-            "/nowhere is no folder",
+            "/nowhere is not a folder",
         ),
         (tiny(tiny_gopro, workdir, "--config.data.sise=3"), "no such field in the config: "),
         (tiny(tiny_gopro, workdir, "--config.data.resize=big"), "--config.data.resize=big"),

@@ -102,7 +102,7 @@ def test_the_same_is_made_by_any_number_of_workers_and_another_by_another_seed(m
 def test_windows_and_variants(photos):
     arguments = [*QUICK, "--side", "48", "--variants", "blur", "--test_share", "1", "--validation_share", "0"]
     assert run("photos", photos, *arguments, output="windows").returncode == 0
-    pairs = open_folder(photos / "windows" / "test", "blur", skip_bad=False).pairs
+    pairs = open_folder(photos / "windows" / "test", "blur", skip_invalid=False).pairs
     assert [pair.size for pair in pairs] == [(48, 48)] * 5
     assert not list((photos / "windows").rglob("blur_gamma"))
     assert not (photos / "windows" / "train").exists()

@@ -132,7 +132,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     assert facts["mixture"] == {"data.mixture[0]": {"data_set": "made", "share": 0.5}}
     assert facts["pairs"] == {"train": 6, "validation": 3, "test": 5, "data.mixture[0]": 4}
     assert {sequence for sequence, _ in run.mixture[0].source.names} == {"scene_m", "scene_n"}
-    assert run.mixture[0].options.flip_and_turn
+    assert run.mixture[0].options.flip_and_rotate
     assert {sequence for sequence, _ in run.evaluator.protocols[0].sources["validation"].names} == {"scene_v"}
     batch = next(run.train_batches(run.stages[0], first_step=3))
     alone = dataclasses.replace(run, mixture=())
@@ -142,7 +142,9 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
         open_run(tiny_config, tmp_path / "parts")
     tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
     tiny_config.data.root = str(tmp_path / "neither")
-    with pytest.raises(InputError, match=r"(?s)neither is no folder.*data.mixture\[0\].root: .*nowhere is no folder"):
+    with pytest.raises(
+        InputError, match=r"(?s)neither is not a folder.*data.mixture\[0\].root: .*nowhere is not a folder"
+    ):
         open_run(tiny_config, tmp_path / "parts")
 
 
@@ -174,7 +176,7 @@ def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path
     """Each apart: the weights before any step, and the seed that the batches are drawn with."""
     seen = []
     make = setup.make_train_batches
-    monkeypatch.setattr(setup, "make_train_batches", lambda *a, **k: seen.append(k["seed"]) or make(*a, **k))
+    monkeypatch.setattr(setup, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)
@@ -290,7 +292,7 @@ def test_weights_whose_output_is_not_finite_never_replace_a_good_checkpoint(tiny
 def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_gopro):
     """The epoch's steps are saved; with the image mended, the next start validates it first."""
     path = tiny_gopro / "train" / "scene_v" / "blur" / "000002.png"
-    open_folder(tiny_gopro / "train", "blur", skip_bad=False)  # the start of the run knows it as good
+    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # the start of the run knows it as good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)
@@ -305,7 +307,7 @@ def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_go
 
 def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
-    open_folder(tiny_gopro / "train", "blur", skip_bad=False)  # the start of the run knows it as good
+    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # the start of the run knows it as good
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)

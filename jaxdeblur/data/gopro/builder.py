@@ -1,4 +1,4 @@
-"""The TFDS builder: reads the archive in place, checks every image, and writes array_record files.
+"""TFDS builder: reads the archive in place, checks every image and writes array_record files.
 
 Images are uint8 RGB, (H, W, 3). TensorFlow is not needed.
 """
@@ -21,11 +21,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
-from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, PairFiles, plan_pairs
-from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, DATA_VERSION, FORMS, STORED_SIDE, config_name, read_pair
+from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, ArchivePair, plan_pairs
+from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, DATA_VERSION, FORMATS, STORED_SIDE, config_name, read_pair
 from jaxdeblur.errors import InputError, list_problems
 
-SHARD_BYTES = 2**28  # TFDS keeps a shard's examples in memory until its file is closed
+SHARD_BYTES = 2**28  # TFDS holds a shard's examples in memory until its file is closed
 PER_PAIR = ("sequence", "frame", "height", "width", "blur_sha256", "sharp_sha256")
 
 CITATION = """@inproceedings{nah2017deep,
@@ -38,22 +38,22 @@ CITATION = """@inproceedings{nah2017deep,
 
 @dataclasses.dataclass(kw_only=True)
 class GoproConfig(tfds.core.BuilderConfig):
-    """Which blurred images, and in which form.
+    """Blur variant and storage format.
 
     Attributes:
         blur: 'blur' (plain mean of the recorded frames) or 'blur_gamma' (mean in linear light).
-        form: '256', 'full' or 'tiles', see FORMS.
+        storage_format: '256', 'full' or 'tiles', see FORMATS.
     """
 
     blur: str
-    form: str
+    storage_format: str
 
 
-Plan = tuple[Archive, dict[str, list[PairFiles]], list[str]]
+Plan = tuple[Archive, dict[str, list[ArchivePair]], list[str]]
 
 
 class _RawWriter(tfds.core.ExampleWriter):
-    """Writes records uncompressed: raw pixels shrink by a third at best, and reading them takes four times as long."""
+    """Writes uncompressed records: compression saves a third at most and makes reading 4 times slower."""
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
         writer = ArrayRecordWriter(os.fspath(path), "group_size:1,uncompressed")
@@ -61,26 +61,28 @@ class _RawWriter(tfds.core.ExampleWriter):
             for _, record in examples:
                 writer.write(record)
             writer.close()
-        except RuntimeError as error:  # what its C++ raises, for a full disk for instance
+        except RuntimeError as error:  # raised by its C++ code, for instance if the disk is full
             raise OSError(f"{path}: {error}") from error
 
 
-# TFDS's usual builder, GeneratorBasedBuilder, sorts a split in memory, all 12 GB of it, where order is to be kept.
+# GeneratorBasedBuilder would sort a split, 12 GB, in memory to keep the order.
 class GoproLarge(tfds.core.ShardBasedBuilder):
-    """GOPRO_Large: 2,103 training and 1,111 test pairs of blurred and sharp 1280x720 frames, in official order.
+    """GOPRO_Large: 2,103 training and 1,111 test pairs of blurry and sharp 1280x720 frames, in official order.
 
     Args:
-        source: GOPRO_Large.zip or the folder that it unpacks to; None looks for either in TFDS's manual directory.
-        partial: whether the source may be a part of the data set, which the metadata then say.
+        source: GOPRO_Large.zip or the folder that it unpacks to; None searches TFDS's manual directory for either.
+        partial: accept a part of the data set, as recorded in the metadata.
         **kwargs: `config`, `data_dir` and `version`, as for any TFDS builder.
     """
 
     VERSION = tfds.core.Version(DATA_VERSION)
     RELEASE_NOTES = {DATA_VERSION: "Raw uint8 pixels."}  # noqa: RUF012  TFDS reads it from the class
     BUILDER_CONFIGS = [  # noqa: RUF012
-        GoproConfig(name=config_name(blur, form), description=f"`{blur}`; {words}", blur=blur, form=form)
+        GoproConfig(
+            name=config_name(blur, name), description=f"`{blur}`; {description}", blur=blur, storage_format=name
+        )
         for blur in ("blur", "blur_gamma")
-        for form, words in FORMS.items()
+        for name, description in FORMATS.items()
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Download GOPRO_Large.zip from https://seungjunnah.github.io/Datasets/gopro and put it, zipped or unpacked "
@@ -92,40 +94,42 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         self._partial = partial
         self._plan: Plan | None = None
         self._problems: list[str] = []
-        if kwargs.get("config") is None:  # TFDS would take the first one
+        if kwargs.get("config") is None:  # TFDS would use the first one
             raise ValueError(f"gopro_large: name a config, one of {', '.join(self.builder_configs)}")
         super().__init__(**kwargs)
 
     def download_and_prepare(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
-        """Prepare the data set in one piece, or keep the one that is there.
+        """Prepare the data set atomically; an existing one is checked and kept.
 
         Raises:
-            InputError: the source is incomplete or damaged, with all that is wrong; what is there is another part of
-                the data set; or the target cannot be written or is too small.
+            InputError: the source is incomplete or corrupt (lists all problems); the existing data set differs (code
+                "prepared-data-differs"); or the target is not writable or too small.
         """
         if file_format != "array_record":
             raise ValueError(f"file_format: {file_format!r}; raw pixels are stored as 'array_record' only")
         if self.data_path.exists():
             self._check_present()
             return
-        if self._source:  # before TFDS makes its first folder
+        if self._source:  # fail before TFDS creates its first folder
             self._plan = self._make_plan(self._source)
         try:
-            with _alone(Path(self.data_path).parent), contextlib.redirect_stdout(io.StringIO()):
+            with _locked(Path(self.data_path).parent), contextlib.redirect_stdout(io.StringIO()):
                 for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
                     shutil.rmtree(leftover)
-                # What TFDS prints is of downloads; there are none.
+                # TFDS's output is about downloads, of which there are none.
                 super().download_and_prepare(file_format=file_format, **kwargs)
         except OSError as error:
             raise InputError(
-                f"{self.data_dir}: cannot be written ({error.strerror or error}). Choose another folder, or make room."
+                f"{self.data_dir}: cannot be written ({error.strerror or error}). Free disk space, or use another "
+                "folder.",
+                code="data-not-written",
             ) from error
 
     def _info(self) -> tfds.core.DatasetInfo:
-        form = self.builder_config.form
-        side = STORED_SIDE if form == "256" else None
+        storage_format = self.builder_config.storage_format
+        side = STORED_SIDE if storage_format == "256" else None
         image = tfds.features.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding="bytes")
-        if form == "full":
+        if storage_format == "full":
             image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
         features = {
             "blur": image,
@@ -134,7 +138,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             "frame": tfds.features.Text(),
             "position": tfds.features.Scalar(np.int64, doc="Index of the pair in its split's official order."),
         }
-        if form == "tiles":
+        if storage_format == "tiles":
             features["top"] = tfds.features.Scalar(np.int64, doc="First row of the tile in its frame.")
             features["left"] = tfds.features.Scalar(np.int64, doc="First column of the tile in its frame.")
         return tfds.core.DatasetInfo(
@@ -156,8 +160,12 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         super()._download_and_prepare(dl_manager, download_config)
         self._bar.close()
         if self._problems:
+            assert self._plan is not None  # set by `_shard_iterators_per_split`
             heading = f"{self._plan[0].source}: {len(self._problems)} problem(s) with the images:"
-            raise InputError(list_problems(heading, self._problems, "Download or unpack it again.", shown=None))
+            raise InputError(
+                list_problems(heading, self._problems, "Download or unpack it again.", shown=None),
+                code="archive-corrupt",
+            )
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
         self._plan = self._plan or self._make_plan(_find_source(Path(dl_manager.manual_dir)))
@@ -172,30 +180,31 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         )
         total = sum(map(len, pairs.values()))
         self._bar = tqdm(total=total, desc=self.info.full_name, unit="pair", disable=None)  # None: on terminals only
-        step = int(SHARD_BYTES // BYTES_PER_PAIR[self.builder_config.form])
+        step = int(SHARD_BYTES // BYTES_PER_PAIR[self.builder_config.storage_format])
         return {
             split: [
-                partial(self._read_shard, archive, split, start, found[start : start + step])
-                for start in range(0, len(found), step)
+                partial(self._read_shard, archive, split, start, split_pairs[start : start + step])
+                for start in range(0, len(split_pairs), step)
             ]
-            for split, found in pairs.items()
+            for split, split_pairs in pairs.items()
         }
 
     def _read_shard(
-        self, archive: Archive, split: str, start: int, pairs: list[PairFiles]
+        self, archive: Archive, split: str, start: int, pairs: list[ArchivePair]
     ) -> Iterator[tuple[int, dict]]:
-        """Yield the pairs of a shard, decoded by several threads; problems are collected, not raised."""
-        read = partial(read_pair, archive, form=self.builder_config.form)
-        options = grain.ReadOptions(num_threads=os.cpu_count(), prefetch_buffer_size=2 * os.cpu_count())
+        """Yield the pairs of a shard, decoded by several threads; problems are collected instead of raised."""
+        read = partial(read_pair, archive, storage_format=self.builder_config.storage_format)
+        num_threads = os.cpu_count() or 1
+        options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
         loaded = grain.MapDataset.source(pairs).map(read).to_iter_dataset(options)
         columns = self.info.metadata["pairs"][split]
-        for position, (files, (images, facts, problems)) in enumerate(zip(pairs, loaded, strict=True), start):
+        for position, (files, (images, metadata, problems)) in enumerate(zip(pairs, loaded, strict=True), start):
             self._bar.update()
             self._problems += problems
             if self._problems:
-                continue  # the rest is still read: all culprits are named at once
+                continue  # keep reading, to report all problems at once
             names = {"sequence": files.sequence, "frame": files.frame}
-            for key, value in {**names, **facts}.items():
+            for key, value in {**names, **metadata}.items():
                 columns[key].append(value)
             for i, image in enumerate(images):
                 yield position * 10**6 + i, {**image, **names, "position": position}
@@ -205,30 +214,39 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         return archive, *plan_pairs(archive, self.builder_config.blur, partial=self._partial)
 
     def _check_space(self, num_pairs: int) -> None:
-        needed = num_pairs * BYTES_PER_PAIR[self.builder_config.form]
+        needed = num_pairs * BYTES_PER_PAIR[self.builder_config.storage_format]
         free = shutil.disk_usage(self.data_path.parent).free
         if needed > free:
-            found = f"{needed / 1e6:,.0f} MB needed for {num_pairs:,} pairs, {free / 1e6:,.0f} MB free"
-            raise InputError(f"{self.data_path.parent}: {found}. Make room or choose another disk.")
+            raise InputError(
+                f"{self.data_path.parent}: {needed / 1e6:,.0f} MB needed for {num_pairs:,} pairs, {free / 1e6:,.0f} MB "
+                "free. Free disk space or choose another disk.",
+                code="disk-full",
+            )
 
     def _check_present(self) -> None:
-        """Refuse to pass off what is there as what was asked for."""
-        remedy = f"Remove {self.data_dir} to prepare it anew, or choose another folder."
+        """Refuse an existing data set that is not the requested one."""
+        remedy = f"Remove {self.data_dir} to prepare it again, or choose another folder."
         metadata = self.info.metadata
         if metadata["partial"] and not self._partial:
-            raise InputError(f"{self.data_dir}: holds a part of the data set; expected the whole. {remedy}")
+            raise InputError(
+                f"{self.data_dir}: holds a part of the data set; expected the whole. {remedy}",
+                code="prepared-data-differs",
+            )
         if self._source:
             archive, pairs, _ = self._make_plan(self._source)
             if _listing_sha256(archive, pairs) != metadata["listing_sha256"]:
-                raise InputError(f"{self.data_dir}: was made from other files than those of {self._source}. {remedy}")
+                raise InputError(
+                    f"{self.data_dir}: was made from other files than those of {self._source}. {remedy}",
+                    code="prepared-data-differs",
+                )
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing data in the same folder.
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes that prepare data in it.
 
     Raises:
-        InputError: another one is at it.
+        InputError: another process holds the lock (code "folder-locked").
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -236,7 +254,9 @@ def _alone(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise InputError(f"{folder}: another process is preparing data here. Wait for it, or stop it.") from error
+        raise InputError(
+            f"{folder}: another process is preparing data here. Wait for it, or stop it.", code="folder-locked"
+        ) from error
     finally:
         os.close(descriptor)
 
@@ -245,14 +265,16 @@ def _find_source(manual_dir: Path) -> Path:
     for name in ("GOPRO_Large.zip", "GOPRO_Large"):
         if (manual_dir / name).exists():
             return manual_dir / name
-    raise InputError(f"{manual_dir}: no GOPRO_Large.zip and no folder GOPRO_Large. Put one there.")
+    raise InputError(
+        f"{manual_dir}: no GOPRO_Large.zip and no folder GOPRO_Large. Put one there.", code="archive-missing"
+    )
 
 
-def _listing_sha256(archive: Archive, pairs: dict[str, list[PairFiles]]) -> str:
-    """Return a digest of the names and sizes of the files in use."""
+def _listing_sha256(archive: Archive, pairs: dict[str, list[ArchivePair]]) -> str:
+    """Return the SHA-256 of the names and sizes of the files in use."""
     digest = hashlib.sha256()
-    for split, found in pairs.items():
-        for pair in found:
+    for split, split_pairs in pairs.items():
+        for pair in split_pairs:
             sizes = f"{archive.sizes[pair.blur]}/{archive.sizes[pair.sharp]}"
             digest.update(f"{split}/{pair.sequence}/{pair.frame}/{sizes}\n".encode())
     return digest.hexdigest()

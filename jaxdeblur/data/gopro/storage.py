@@ -1,30 +1,33 @@
-"""The forms that pairs are stored in, and the way from a pair's two files to the examples of a form.
+"""Storage formats of GOPRO_Large, and conversion of a pair's two files to the examples of a format.
 
-Images are uint8 RGB, (H, W, 3). One form does not serve all: `256`, frames resized once, and `tiles`, full frames cut
-up, hold raw pixels, which cost a copy to read where decoding two 1280x720 PNGs costs some 50 ms; a tile is small, so
-that a random crop reads little. `full` keeps the published PNGs.
+Images are uint8 RGB, (H, W, 3). `256` (frames resized once) and `tiles` (full frames cut into tiles) hold raw pixels,
+which cost a copy to read, where decoding two 1280x720 PNGs takes about 50 ms; a random crop reads few of the small
+tiles. `full` keeps the published PNGs.
 """
 
 import hashlib
+from typing import Any
 
-from jaxdeblur.data.gopro.archive import Archive, PairFiles
+import numpy as np
+
+from jaxdeblur.data.gopro.archive import Archive, ArchivePair
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image, verify_image
 
 DATA_SET, DATA_VERSION = "gopro_large", "1.0.0"
 STORED_SIDE, STORED_FILTER = 256, "bicubic"
-TILE = 128  # side in pixels; tiles at the right and the lower edge may be smaller
-FORMS = {
+TILE = 128  # side in pixels; tiles at the right and lower border may be smaller
+FORMATS = {
     "256": f"whole frames resized to {STORED_SIDE}x{STORED_SIDE} ({STORED_FILTER}, Pillow), raw pixels",
     "full": "full frames, the published PNG files",
     "tiles": f"full frames in tiles of {TILE}x{TILE}, raw pixels, row by row; one example is one tile",
 }
-BYTES_PER_PAIR = {"256": 2 * STORED_SIDE**2 * 3, "full": 1.9e6, "tiles": 2 * 720 * 1280 * 3}  # of 1280x720
+BYTES_PER_PAIR = {"256": 2 * STORED_SIDE**2 * 3, "full": 1.9e6, "tiles": 2 * 720 * 1280 * 3}  # for 1280x720
 
 
-def config_name(blur: str, form: str) -> str:
-    """Return the name of the builder config of a blur variant and form: `blur_256`, `blur_gamma_full`."""
-    return f"{blur}_{form}"
+def config_name(blur: str, storage_format: str) -> str:
+    """Return the name of a builder config, such as `blur_256` or `blur_gamma_full`."""
+    return f"{blur}_{storage_format}"
 
 
 def cut_tiles(height: int, width: int) -> list[tuple[slice, slice]]:
@@ -33,20 +36,23 @@ def cut_tiles(height: int, width: int) -> list[tuple[slice, slice]]:
     return [(row, column) for row in rows for column in columns]
 
 
-def read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dict], dict, list[str]]:
-    """Read a pair and check it.
+def read_pair(
+    archive: Archive, pair: ArchivePair, *, storage_format: str
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+    """Read and check a pair.
 
     Args:
-        archive: where its files are.
+        archive: holds its files.
         pair: their names.
-        form: one of FORMS.
+        storage_format: one of FORMATS.
 
     Returns:
-        The pair's examples: `blur` and `sharp`, uint8 or for `full` the bytes of PNGs, and for tiles `top` and `left`.
-        The pair's facts: its size and its files' SHA-256. And a line for everything that is wrong with it; then the
-        other two are empty.
+        The pair's examples, with `blur` and `sharp` (uint8; for `full`, PNG bytes), and `top` and `left` of tiles; its
+        metadata, the size and the files' SHA-256; and a line for every problem, in which case the others are empty.
     """
-    contents, images, problems = {}, {}, []
+    contents: dict[str, bytes] = {}
+    images: dict[str, np.ndarray] = {}
+    problems = []
     for variant, name in (("blur", pair.blur), ("sharp", pair.sharp)):
         try:
             contents[variant] = archive.read(name)
@@ -54,26 +60,25 @@ def read_pair(archive: Archive, pair: PairFiles, *, form: str) -> tuple[list[dic
         except InputError as error:
             problems.append(f"{name}: {error}")
             continue
-        # The bytes of a PNG that hold its depth, 8, and its colour type, 2 for RGB.
+        # In a PNG header: bit depth 8, colour type 2 (RGB).
         if not contents[variant].startswith(b"\x89PNG") or contents[variant][24:26] != b"\x08\x02":
-            problems.append(f"{name}: no 8-bit RGB PNG, as GOPRO_Large's files are")
+            problems.append(f"{name}: not an 8-bit RGB PNG, as GOPRO_Large's files are")
     if not problems and images["blur"].shape != images["sharp"].shape:
         sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in images.values())
-        problems.append(f"{pair.blur} and {pair.sharp} are of two sizes, {sizes}")
+        problems.append(f"{pair.blur} and {pair.sharp} differ in size, {sizes}")
     if problems:
         return [], {}, problems
-    facts = {f"{variant}_sha256": hashlib.sha256(content).hexdigest() for variant, content in contents.items()}
-    facts["height"], facts["width"] = images["blur"].shape[:2]
-    if form == "full":
-        return [contents], facts, []
-    if form == "256":
-        return [{key: resize_image(image, STORED_SIDE, STORED_FILTER) for key, image in images.items()}], facts, []
-    tiles = cut_tiles(facts["height"], facts["width"])
-    return (
-        [
-            {"blur": images["blur"][tile], "sharp": images["sharp"][tile], "top": tile[0].start, "left": tile[1].start}
-            for tile in tiles
-        ],
-        facts,
-        [],
-    )
+    metadata: dict[str, Any] = {
+        f"{variant}_sha256": hashlib.sha256(content).hexdigest() for variant, content in contents.items()
+    }
+    metadata["height"], metadata["width"] = images["blur"].shape[:2]
+    if storage_format == "full":
+        return [contents], metadata, []
+    if storage_format == "256":
+        resized = {key: resize_image(image, STORED_SIDE, STORED_FILTER) for key, image in images.items()}
+        return [resized], metadata, []
+    tiles = [
+        {"blur": images["blur"][tile], "sharp": images["sharp"][tile], "top": tile[0].start, "left": tile[1].start}
+        for tile in cut_tiles(metadata["height"], metadata["width"])
+    ]
+    return tiles, metadata, []

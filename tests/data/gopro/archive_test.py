@@ -1,4 +1,4 @@
-"""GOPRO_Large's archive: what is in it, what is missing, what does not belong there."""
+"""Contents of GOPRO_Large's archive: pairs, missing and unexpected files."""
 
 import shutil
 import zipfile
@@ -11,7 +11,7 @@ from jaxdeblur.errors import InputError
 
 
 def write_whole_listing(root, *, without=()):
-    """All 3,214 pairs as empty files: enough to be listed and counted."""
+    """All 3,214 pairs as empty files, to be listed and counted."""
     for split, sequences in SEQUENCES.items():
         counts = np.full(len(sequences), NUM_PAIRS[split] // len(sequences))
         counts[0] += NUM_PAIRS[split] - counts.sum()
@@ -24,7 +24,7 @@ def write_whole_listing(root, *, without=()):
                         (folder / f"{frame:06d}.png").touch()
 
 
-def test_the_whole_data_set_is_told_from_a_part(tmp_path):
+def test_whole_data_set_and_parts_are_distinguished(tmp_path):
     write_whole_listing(tmp_path / "whole")
     pairs, missing = plan_pairs(Archive(tmp_path / "whole"), "blur", partial=False)
     assert {split: len(found) for split, found in pairs.items()} == {"train": 2103, "test": 1111}
@@ -34,7 +34,7 @@ def test_the_whole_data_set_is_told_from_a_part(tmp_path):
     assert [len(sequences) for sequences in SEQUENCES.values()] == [22, 11]
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_missing_files_are_listed(tmp_path):
     write_whole_listing(tmp_path / "part", without=[("GOPR0372_07_01", 5), ("GOPR0372_07_01", 6)])
     shutil.rmtree(tmp_path / "part" / "test" / "GOPR0854_11_00")
     (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur").mkdir(parents=True)
@@ -46,7 +46,7 @@ def test_what_is_missing_is_said(tmp_path):
         "train/GOPR0372_07_01: 2 frame(s) missing in between: 000005, 000006",
         "test: 1 of 11 sequences missing: GOPR0854_11_00",
         "test: 1,010 pairs, expected 1,111",
-        "sequences that GOPRO_Large does not have: GOPR9999_00_00",
+        "sequences not in GOPRO_Large: GOPR9999_00_00",
         "pass --partial",
     ):
         assert words in str(error.value)
@@ -55,22 +55,22 @@ def test_what_is_missing_is_said(tmp_path):
     assert "train: 2,101 pairs, expected 2,103" in missing
 
 
-def test_even_a_part_needs_both_twins_and_both_splits(gopro_part):
+def test_part_needs_complete_pairs_and_both_splits(gopro_part):
     (gopro_part / "train" / "GOPR0372_07_00" / "blur" / "000002.png").unlink()
     shutil.rmtree(gopro_part / "test")
     with pytest.raises(InputError) as error:
         plan_pairs(Archive(gopro_part), "blur", partial=True)
-    for words in ("train/GOPR0372_07_00: sharp/000002.png has no twin in blur/", "no pairs in test"):
+    for words in ("train/GOPR0372_07_00: sharp/000002.png is unpaired, none in blur/", "no pairs in test"):
         assert words in str(error.value)
 
 
-def test_a_frame_that_is_there_twice_is_named(gopro_part):
+def test_duplicate_frame_is_named(gopro_part):
     shutil.copytree(gopro_part / "train" / "GOPR0372_07_00", gopro_part / "again" / "train" / "GOPR0372_07_00")
     with pytest.raises(InputError, match=r"6 problem(.|\n)*: the same frame as"):
         plan_pairs(Archive(gopro_part), "blur", partial=True)
 
 
-def test_zips_may_name_files_as_other_systems_do(gopro_part, tmp_path):
+def test_zip_names_of_other_systems(gopro_part, tmp_path):
     """Capital letters, and backslashes from Windows."""
     with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
         for file in gopro_part.rglob("*.png"):
@@ -90,7 +90,7 @@ def test_folders_may_be_links(gopro_part, tmp_path):
     assert len(pairs["train"]) == len(pairs["test"]) == 4
 
 
-def test_what_was_found_instead_is_said(tmp_path):
+def test_unexpected_files_are_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as archive:
         archive.writestr("GOPRO_Large.zip", b"")
     with pytest.raises(InputError, match=r"no pairs in train and test: expected .*; found GOPRO_Large.zip"):

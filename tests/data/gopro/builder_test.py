@@ -1,4 +1,4 @@
-"""GOPRO_Large as a TFDS data set: what is stored is what was published, whole, and nothing is half made."""
+"""The TFDS builder: stored images equal the published ones; nothing is left incomplete."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxdeblur.data.array_records import open_folder_of_records
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
-from jaxdeblur.data.gopro.builder import GoproLarge, _alone
+from jaxdeblur.data.gopro.builder import GoproLarge, _locked
 from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, cut_tiles
 from jaxdeblur.errors import InputError
 from tests.helpers.images import write_pairs
@@ -41,7 +41,7 @@ def pixels(root, split, sequence, variant, frame):
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("blur", ["blur", "blur_gamma"])
-def test_full_frames_are_the_published_ones_in_official_order(gopro_part, tmp_path, zipped, blur):
+def test_full_frames_equal_the_published_in_official_order(gopro_part, tmp_path, zipped, blur):
     source = zip_folder(gopro_part, tmp_path / "GOPRO_Large.zip") if zipped else gopro_part
     records = prepare(source, tmp_path / "data", f"{blur}_full").as_data_source("train")
     expected = [(sequence, f"00000{i}") for sequence in SEQUENCES["train"][:2] for i in (1, 2)]
@@ -52,14 +52,14 @@ def test_full_frames_are_the_published_ones_in_official_order(gopro_part, tmp_pa
             np.testing.assert_array_equal(record[key], pixels(gopro_part, "train", sequence, variant, frame))
 
 
-def test_frames_resized_once_are_pillows_bicubic(gopro_part, tmp_path):
+def test_resized_frames_equal_pillows_bicubic(gopro_part, tmp_path):
     records = prepare(gopro_part, tmp_path / "data", "blur_256").as_data_source("test")
     path = gopro_part / "test" / SEQUENCES["test"][1] / "sharp" / "000001.png"
     resized = np.asarray(Image.open(path).resize((256, 256), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(records[2]["sharp"], resized)
 
 
-def test_tiles_put_together_are_the_frame(tmp_path):
+def test_tiles_make_up_the_frame(tmp_path):
     root = tmp_path / "GOPRO_Large"
     rng, frame = np.random.default_rng(0), {}
     for split in SEQUENCES:
@@ -90,14 +90,14 @@ def test_tfds_finds_it_by_name_in_its_manual_directory(gopro_part, tmp_path):
     assert records[0]["blur"].shape == (256, 256, 3)
 
 
-def test_an_unpacked_folder_in_the_manual_directory_will_do(gopro_part, tmp_path):
+def test_unpacked_folder_in_the_manual_directory(gopro_part, tmp_path):
     shutil.copytree(gopro_part, tmp_path / "data" / "downloads" / "manual" / "GOPRO_Large")
     builder = GoproLarge(config="blur_256", data_dir=tmp_path / "data", partial=True)
     builder.download_and_prepare()
     assert len(builder.as_data_source("train")) == 4
 
 
-def test_order_and_positions_go_on_from_file_to_file(gopro_part, tmp_path, monkeypatch):
+def test_order_and_positions_continue_across_files(gopro_part, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdeblur.data.gopro.builder.SHARD_BYTES", 3 * BYTES_PER_PAIR["256"])
     builder = prepare(gopro_part, tmp_path / "data", "blur_256")
     assert len(list(Path(builder.data_dir).glob("*-train.array_record*"))) == 2
@@ -110,21 +110,21 @@ def test_order_and_positions_go_on_from_file_to_file(gopro_part, tmp_path, monke
         open_folder_of_records(Path(builder.data_dir))
 
 
-def test_two_processes_do_not_prepare_in_one_folder(gopro_part, tmp_path):
+def test_folder_is_locked(gopro_part, tmp_path):
     folder = tmp_path / "data" / "gopro_large" / "blur_256"
     (folder / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
-    with _alone(folder), pytest.raises(InputError, match="another process is preparing data here"):
+    with _locked(folder), pytest.raises(InputError, match="another process is preparing data here"):
         prepare(gopro_part, tmp_path / "data", "blur_256")
     assert (folder / "incomplete.ABCDEF_1.0.0").exists()
     prepare(gopro_part, tmp_path / "data", "blur_256")
 
 
-def test_a_config_is_never_chosen_silently(tmp_path):
+def test_config_must_be_named(tmp_path):
     with pytest.raises(ValueError, match=r"name a config, one of blur_256, .*blur_gamma_256"):
         tfds.builder("gopro_large", data_dir=tmp_path)
 
 
-def test_the_manual_directory_without_the_archive_is_named(tmp_path):
+def test_missing_archive_is_named(tmp_path):
     (tmp_path / "downloads" / "manual").mkdir(parents=True)
     (tmp_path / "downloads" / "manual" / "other.zip").touch()
     builder = GoproLarge(config="blur_256", data_dir=tmp_path)
@@ -132,7 +132,7 @@ def test_the_manual_directory_without_the_archive_is_named(tmp_path):
         builder.download_and_prepare()
 
 
-def test_a_part_is_recorded_as_one_and_never_passed_off_as_the_whole(gopro_part, tmp_path):
+def test_part_is_recorded_and_not_accepted_as_the_whole(gopro_part, tmp_path):
     builder = prepare(gopro_part, tmp_path / "data", "blur_full")
     metadata = json.loads((builder.data_path / "metadata.json").read_text())
     assert metadata["partial"] is True
@@ -148,7 +148,7 @@ def test_digests_are_those_of_the_files(gopro_part, tmp_path):
     assert (columns["height"][3], columns["width"][3]) == (32, 32)
 
 
-def test_what_is_there_is_kept_and_another_source_refused(gopro_part, tmp_path):
+def test_existing_data_is_kept_and_another_source_refused(gopro_part, tmp_path):
     folder = prepare(gopro_part, tmp_path / "data", "blur_256").data_path
     before = {path: path.stat().st_mtime_ns for path in Path(folder).iterdir()}
     prepare(gopro_part, tmp_path / "data", "blur_256")
@@ -164,7 +164,7 @@ def damage(path):
     path.write_bytes(content)
 
 
-def test_all_damaged_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
+def test_all_corrupt_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
     first, second = (gopro_part / split / SEQUENCES[split][1] / "blur" / "000001.png" for split in ("train", "test"))
     first.write_bytes(first.read_bytes()[:-300])
     Image.new("L", (32, 32)).save(second)
@@ -172,16 +172,21 @@ def test_all_damaged_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
     Image.new("RGB", (30, 32)).save(third)
     with pytest.raises(InputError) as error:
         prepare(gopro_part, tmp_path / "data", "blur_full")
-    for words in ("3 problem(s) with the images", str(first.relative_to(gopro_part)), "no 8-bit RGB PNG", "two sizes"):
+    for words in (
+        "3 problem(s) with the images",
+        str(first.relative_to(gopro_part)),
+        "not an 8-bit RGB PNG",
+        "differ in size",
+    ):
         assert words in str(error.value)
     assert not list((tmp_path / "data" / "gopro_large").rglob("*.array_record*"))
 
 
-def test_a_zip_that_is_cut_short_or_damaged_is_named(gopro_part, tmp_path):
+def test_truncated_or_corrupt_zip_is_named(gopro_part, tmp_path):
     path = zip_folder(gopro_part, tmp_path / "GOPRO_Large.zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(InputError, match=r"GOPRO_Large.zip: cannot be read as a zip .* cut short"):
+    with pytest.raises(InputError, match=r"GOPRO_Large.zip: cannot be read as a zip .* truncated"):
         Archive(path)
     path.write_bytes(whole[:200] + bytes(40) + whole[240:])
     with pytest.raises(InputError, match=r"zip: 1 problem\(s\) with the images(.|\n)*cannot be read \(Bad CRC-32"):
@@ -190,30 +195,30 @@ def test_a_zip_that_is_cut_short_or_damaged_is_named(gopro_part, tmp_path):
         Archive(tmp_path / "nowhere.zip")
 
 
-def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(gopro_part, tmp_path, monkeypatch):
+def test_too_small_disk_is_refused_first(gopro_part, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10**6))
     with pytest.raises(InputError, match=r"3 MB needed for 8 pairs, 1 MB free"):
         prepare(gopro_part, tmp_path / "data", "blur_256")
 
 
-def test_a_refused_source_leaves_nothing(gopro_part, tmp_path):
+def test_refused_source_leaves_nothing(gopro_part, tmp_path):
     with pytest.raises(InputError, match="sequences missing"):
         prepare(gopro_part, tmp_path / "data", "blur_256", partial=False)
     assert not (tmp_path / "data").exists()
 
 
-def test_a_disk_that_fills_up_is_said(gopro_part, tmp_path, monkeypatch):
+def test_full_disk_is_reported(gopro_part, tmp_path, monkeypatch):
     class FullDisk(ArrayRecordWriter):
         def write(self, record):
             raise RuntimeError("write() failed: No space left on device")
 
     monkeypatch.setattr("jaxdeblur.data.gopro.builder.ArrayRecordWriter", FullDisk)
-    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.* make room"):
+    with pytest.raises(InputError, match=r"cannot be written .*No space left on device.* Free disk space"):
         prepare(gopro_part, tmp_path / "data", "blur_256")
     assert not list((tmp_path / "data" / "gopro_large" / "blur_256").iterdir())
 
 
-def test_leftovers_of_a_killed_process_are_cleared(gopro_part, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(gopro_part, tmp_path):
     leftover = tmp_path / "data" / "gopro_large" / "blur_256" / "incomplete.ABCDEF_1.0.0"
     leftover.mkdir(parents=True)
     (leftover / "half").touch()

@@ -1,4 +1,4 @@
-"""Every way in which a pair can be bad: each named, all in one error, and left out where that is asked for."""
+"""Every kind of invalid pair is named, all in one error, and skipped on request."""
 
 import os
 import shutil
@@ -15,16 +15,16 @@ from jaxdeblur.errors import InputError
 from tests.helpers.images import save_noise, save_pair
 
 
-def missing_twin(scene: Path) -> str:
+def unpaired_blur(scene: Path) -> str:
     blur, sharp = save_pair(scene)
     sharp.unlink()
-    return f"{blur}: its twin {scene}/sharp/1.* is missing"
+    return f"{blur}: unpaired, {scene}/sharp/1.* is missing"
 
 
-def missing_blurred_twin(scene: Path) -> str:
+def unpaired_sharp(scene: Path) -> str:
     blur, sharp = save_pair(scene, "2.png")
     blur.unlink()
-    return f"{sharp}: its twin {scene}/blur/2.* is missing"
+    return f"{sharp}: unpaired, {scene}/blur/2.* is missing"
 
 
 def duplicate_stem(scene: Path) -> str:
@@ -36,7 +36,7 @@ def duplicate_stem(scene: Path) -> str:
 def mismatched_sizes(scene: Path) -> str:
     blur, sharp = save_pair(scene, "4.png")
     save_noise(sharp, (24, 20))
-    return f"{blur}: 20x24 pixels, but its twin {sharp} has 24x20"
+    return f"{blur}: 20x24 pixels, but its counterpart {sharp} has 24x20"
 
 
 def zero_bytes(scene: Path) -> str:
@@ -54,7 +54,7 @@ def truncated_png(scene: Path) -> str:
 def text_named_png(scene: Path) -> str:
     blur, _ = save_pair(scene, "7.png")
     blur.write_text("a shopping list")
-    return f"{blur}: cannot be read as an image (no PNG, JPEG, WebP, TIFF or AVIF, or cut short)"
+    return f"{blur}: cannot be read as an image (not a PNG, JPEG, WebP, TIFF or AVIF, or truncated)"
 
 
 def decompression_bomb(scene: Path) -> str:
@@ -76,13 +76,13 @@ def orientations_that_differ(scene: Path) -> str:
     turned[274] = 3
     blur, sharp = save_pair(scene, "10.png")
     save_noise(blur, exif=turned)
-    return f"{blur}: EXIF orientation 3, but its twin {sharp} has 1"
+    return f"{blur}: EXIF orientation 3, but its counterpart {sharp} has 1"
 
 
 def another_kind(scene: Path) -> str:
     _, sharp = save_pair(scene, "11.jpg")
     Image.new("CMYK", (20, 24)).save(sharp)
-    return f"{sharp}: JPEG of CMYK values; expected grey, palette or RGB of 8 or 16 bits, so convert it"
+    return f"{sharp}: JPEG of CMYK values; expected grey, palette or RGB of 8 or 16 bits: convert it"
 
 
 def dead_link(scene: Path) -> str:
@@ -92,9 +92,9 @@ def dead_link(scene: Path) -> str:
     return f"{blur}: cannot be read (No such file or directory)"
 
 
-BAD = (
-    missing_twin,
-    missing_blurred_twin,
+INVALID = (
+    unpaired_blur,
+    unpaired_sharp,
     duplicate_stem,
     mismatched_sizes,
     zero_bytes,
@@ -108,53 +108,54 @@ BAD = (
 )
 
 
-@pytest.mark.parametrize("spoil", BAD)
-def test_each_bad_pair_is_named_and_can_be_left_out(tmp_path, spoil, capsys):
+@pytest.mark.parametrize("corrupt", INVALID)
+def test_each_invalid_pair_is_named_and_can_be_skipped(tmp_path, corrupt, capsys):
     save_pair(tmp_path / "fine", "good.png")
-    line = spoil(tmp_path / "scene")
+    line = corrupt(tmp_path / "scene")
     with pytest.raises(InputError) as error:
-        open_folder(tmp_path, "blur", skip_bad=False, least_side=16)
+        open_folder(tmp_path, "blur", skip_invalid=False, min_side=16)
+    assert error.value.code == "invalid-pairs"
     heading, problem, remedy = str(error.value).splitlines()
     assert heading == f"{tmp_path}: 1 problem(s) with the image pairs:"
     assert problem.startswith(f"  - {line}")
     crop = ", or lower stages[i].crop" if "crop" in line else ""
-    assert remedy.endswith(f"Mend these files{crop}, or train without them: --config.data.skip_bad=true.")
+    assert remedy.endswith(f"Fix these files{crop}, or train without them: --config.data.skip_invalid=true.")
     capsys.readouterr()
-    source = open_folder(tmp_path, "blur", skip_bad=True, least_side=16)
+    source = open_folder(tmp_path, "blur", skip_invalid=True, min_side=16)
     assert source.names == [("fine", "good")]
     assert [sequence for sequence, _ in source.skipped] == ["scene"]
-    assert "data.skip_bad leaves out 1 bad pair(s), 1 problem(s):" in capsys.readouterr().err
+    assert "data.skip_invalid leaves out 1 invalid pair(s), 1 problem(s):" in capsys.readouterr().err
 
 
-def test_all_bad_pairs_are_listed_at_once(tmp_path, capsys):
+def test_all_invalid_pairs_are_listed_at_once(tmp_path, capsys):
     save_pair(tmp_path / "fine", "good.png")
-    lines = [spoil(tmp_path / "scene") for spoil in BAD]
+    lines = [corrupt(tmp_path / "scene") for corrupt in INVALID]
     (tmp_path / "other" / "blur").mkdir(parents=True)
     lines.append(f"{tmp_path}/other: no folder `sharp` (found: blur)")
-    lines += [missing_twin(tmp_path / f"many_{i}") for i in range(20)]
+    lines += [unpaired_blur(tmp_path / f"many_{i}") for i in range(20)]
     with pytest.raises(InputError) as error:
-        open_folder(tmp_path, "blur", skip_bad=False, least_side=16)
+        open_folder(tmp_path, "blur", skip_invalid=False, min_side=16)
     assert f"{len(lines)} problem(s)" in str(error.value)
     assert [line for line in lines if f"  - {line}" not in str(error.value)] == []
     assert len(str(error.value).splitlines()) == len(lines) + 2
     capsys.readouterr()
-    source = open_folder(tmp_path, "blur", skip_bad=True, least_side=16)
+    source = open_folder(tmp_path, "blur", skip_invalid=True, min_side=16)
     assert (source.names, len(source.skipped)) == ([("fine", "good")], len(lines) - 1)
-    told = capsys.readouterr().err
-    assert f"data.skip_bad leaves out {len(lines) - 1} bad pair(s), {len(lines)} problem(s):" in told
-    assert "and 13 more\n1 good pairs are left." in told
+    printed = capsys.readouterr().err
+    assert f"data.skip_invalid leaves out {len(lines) - 1} invalid pair(s), {len(lines)} problem(s):" in printed
+    assert "and 13 more\n1 valid pairs remain." in printed
 
 
-def test_without_a_single_good_pair_there_is_nothing_to_skip_to(tmp_path):
+def test_skipping_needs_a_valid_pair(tmp_path):
     line = text_named_png(tmp_path / "scene")
-    for skip_bad in (False, True):
-        with pytest.raises(InputError, match="no good pair is left") as error:
-            open_folder(tmp_path, "blur", skip_bad=skip_bad)
+    for skip_invalid in (False, True):
+        with pytest.raises(InputError, match="no valid pair remains") as error:
+            open_folder(tmp_path, "blur", skip_invalid=skip_invalid)
         assert line in str(error.value)
 
 
-def test_what_one_may_not_read_is_named_until_one_may(monkeypatch):
-    """As somebody else where the tests run as root, whom permissions do not stop."""
+def test_missing_permissions_are_named(monkeypatch):
+    """As another user if the tests run as root, to whom permissions do not apply."""
     folder = Path(tempfile.mkdtemp())
     (folder / ".cache").mkdir()
     (folder / ".cache").chmod(0o777)
@@ -173,7 +174,7 @@ def test_what_one_may_not_read_is_named_until_one_may(monkeypatch):
         if user == 0:
             os.seteuid(65534)
         with pytest.raises(InputError) as error:
-            open_folder(folder, "blur", skip_bad=False)
+            open_folder(folder, "blur", skip_invalid=False)
         assert [line.removeprefix(f"  - {folder}") for line in str(error.value).splitlines()[1:-1]] == [
             "/fine/sharp/2.png: cannot be read (Permission denied)",
             "/half/sharp: cannot be read (Permission denied)",
@@ -182,7 +183,7 @@ def test_what_one_may_not_read_is_named_until_one_may(monkeypatch):
         os.seteuid(user)
         (folder / "fine" / "sharp" / "2.png").chmod(0o644)
         with pytest.raises(InputError, match=r"sharp/2.png: cannot be read as an image"):
-            open_folder(folder, "blur", skip_bad=False)
+            open_folder(folder, "blur", skip_invalid=False)
     finally:
         os.seteuid(user)
         for path in (folder / "shut", folder / "half" / "sharp"):
