@@ -123,6 +123,24 @@ def _weights(arguments: Sequence[str], *, prog: str) -> None:
     main(arguments, prog=prog)
 
 
+def _synthesize(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.synthesis.command import main
+
+    main(arguments, prog=prog)
+
+
+def _check_photos(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.synthesis.check_photos import main
+
+    main(arguments, prog=prog)
+
+
+def _prepare_gopro(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.data.gopro.command import main
+
+    main(arguments, prog=prog)
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "restore": (_restore, "restore photographs"),
     "video": (_video, "restore a video"),
@@ -131,13 +149,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "train": (_train, "train a network by a recipe"),
     "evaluate": (_evaluate, "score a run, or any weights, on pairs"),
     "config": (_config, "list the recipes, or print the fields of one"),
+    "synthesize": (_synthesize, "create pairs with synthetic blur from sharp photos or frames"),
+    "check-photos": (_check_photos, "check sharp photos before creating blur from them"),
+    "prepare-gopro": (_prepare_gopro, "convert GOPRO_Large to fast records"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, exiting with the status that the module describes."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    lines = [f"  {name:10}{words}" for name, (_, words) in COMMANDS.items()]
+    lines = [f"  {name:14}{words}" for name, (_, words) in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="jaxdeblur",
         description=__doc__,
@@ -161,7 +182,7 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
     """Return arguments with hyphens in names of options turned into underscores; their values, and what follows a bare
     `--`, stay as they are.
     """
-    changed = []
+    changed: list[str] = []
     for i, argument in enumerate(arguments):
         if argument == "--":
             return changed + list(arguments[i:])

@@ -103,3 +103,17 @@ def say(text: str) -> None:
     with suppress(OSError):  # stderr may be closed; that must not end the run
         tqdm.write(text, file=sys.stderr)
         sys.stderr.flush()
+
+
+@contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM raise KeyboardInterrupt, so that incomplete output is removed as after Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

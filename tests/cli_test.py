@@ -147,6 +147,30 @@ def test_a_folder_needs_an_output(tmp_path, identity):
     assert files_in(tmp_path / "out") == ["a.png", "restored.jsonl"]
 
 
+def test_pairs_are_synthesized_from_frames_and_checked(tmp_path, capsys):
+    for number in range(3):
+        save_noise(tmp_path / f"frames/{number}.png")
+    options = ("--window", 3, "--test-share", 1, "--validation-share", 0)
+    output = ("--input", tmp_path / "frames", "--output", tmp_path / "pairs")
+    assert run("synthesize", "frames", *options, *output) == 0
+    assert files_in(tmp_path / "pairs/test/frames") == ["blur", "blur_gamma", "sharp"]
+    assert run("synthesize", "frames", *options, *output) == 1  # the output exists
+    capsys.readouterr()
+    assert run("check-photos", tmp_path / "frames", "--own", "--min-side", 16, "--min-sharpness", 0) == 0
+    assert "3 photos, 0 with problems" in capsys.readouterr().out
+    assert run("check-photos", tmp_path / "frames", "--own") == 1
+    assert run("check-photos", tmp_path / "nowhere") == 1
+
+
+def test_gopro_is_prepared_by_the_command(gopro_part, tmp_path, capsys):
+    command = ("prepare-gopro", "--source", gopro_part, "--output", tmp_path / "data", "--blur", "blur")
+    assert run(*command, "--frames", "256") == 1  # a part of the data set
+    assert run(*command, "--frames", "256", "--partial") == 0
+    assert "gopro_large/blur_256/1.0.0 is ready: 4 train, 4 test pairs" in capsys.readouterr().out
+    assert run(*command, "--frames", "256", "--partial") == 0
+    assert "already exists" in capsys.readouterr().out
+
+
 def test_one_failure_ends_with_1_and_does_not_stop_the_rest(tmp_path, identity):
     save_noise(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no photograph")

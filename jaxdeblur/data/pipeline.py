@@ -196,7 +196,7 @@ def _epoch_order(seed: int, epoch: int, length: int, source: int) -> np.ndarray:
 
 
 def _stack(pairs: Sequence[ImagePair]) -> ImagePair:
-    """Stack examples to a batch, in one array: the kernel backs large arrays by huge pages, which is 20 times faster."""
+    """Stack examples in one array: the kernel backs large arrays by huge pages, which is 20 times faster."""
     batch = np.empty((2, len(pairs), *pairs[0]["blur"].shape), np.uint8)
     for i, pair in enumerate(pairs):
         batch[0, i], batch[1, i] = pair["blur"], pair["sharp"]

@@ -1,6 +1,6 @@
-"""Data sets that are made, in GOPRO_Large's layout: `{train,validation,test}/<scene>/{blur,...,sharp}/<number>.png`.
+"""Writes synthetic data sets in GOPRO_Large's layout: `{train,validation,test}/<scene>/{blur,...,sharp}/<number>.png`.
 
-Beside the splits lies `made.json`: what the data set was made from, how, and by which version.
+`made.json` next to the splits records the source, the options and the version.
 """
 
 import shutil
@@ -17,70 +17,73 @@ from tqdm import tqdm
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import write_json
 from jaxdeblur.runs.environment import code_version
-from jaxdeblur.synthesis.scenes import SPLITS, Scene
+from jaxdeblur.synthesis.scenes import Scene
+from jaxdeblur.synthesis.splits import SPLITS
 
-Facts = dict[str, float | str | list]
-Pairs = Iterator[dict[str, np.ndarray]]
+SceneFacts = dict[str, Any]  # entries of `made.json`
+Pairs = Iterator[dict[str, np.ndarray]]  # uint8 (H, W, 3) by folder name
 
 
-def clear_output(output: Path) -> Path:
-    """Return the folder to work in until all is done, and remove what an interrupted run has left there.
+def claim_output(output: Path) -> Path:
+    """Return the temporary folder for an output that does not exist yet, and remove leftovers of an interrupted run.
 
     Raises:
-        InputError: the output is there already.
+        InputError: the output exists (code "output-exists").
     """
     if output.exists():
-        raise InputError(f"{output} is there already; remove it to make it anew, or choose another --output.")
-    unfinished = output.with_name(output.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return unfinished
+        raise InputError(
+            f"{output} already exists; remove it to create it again, or choose another --output.", code="output-exists"
+        )
+    temporary = output.with_name(output.name + ".unfinished")
+    shutil.rmtree(temporary, ignore_errors=True)
+    return temporary
 
 
 def write_data_set(
     output: Path,
     scenes: Sequence[Scene],
     splits: Mapping[str, str],
-    make: Callable[[Scene, Facts], Pairs],
+    make: Callable[[Scene, SceneFacts], Pairs],
     about: Mapping[str, Any],
     *,
     total: int | None,
     workers: int,
-) -> dict:
-    """Make a data set in one piece: a folder that exists is complete. Return what its `made.json` says.
+) -> dict[str, Any]:
+    """Create a data set atomically (a folder that exists is complete) and return the content of its `made.json`.
 
     Args:
-        output: folder to make.
-        scenes: what to make pairs from; each is one sequence.
+        output: folder to create.
+        scenes: sources of the pairs; each becomes a sequence.
         splits: the split of each scene, by name.
-        make: yields the pairs of a scene, images by folder name, and notes facts for `made.json`; called in threads.
+        make: yields the pairs of a scene and records facts for `made.json`; called in threads.
         about: further entries of `made.json`.
-        total: number of pairs to expect, for the progress bar; None: unknown.
-        workers: scenes made at once; the data set is the same for any number.
+        total: expected number of pairs, for the progress bar; None: unknown.
+        workers: scenes processed at once; the data set does not depend on it.
 
     Raises:
-        InputError: the output exists or cannot be written, or scenes cannot be used (all of them are listed).
+        InputError: the output exists (code "output-exists") or is not writable ("output-not-written"), or scenes are
+            unusable ("scenes-unusable"; all are listed).
     """
-    unfinished = clear_output(output)
-    facts: dict[str, Facts] = {scene.name: {"pairs": 0} for scene in scenes}
+    temporary = claim_output(output)
+    facts: dict[str, SceneFacts] = {scene.name: {"pairs": 0} for scene in scenes}
     try:
-        unfinished.mkdir(parents=True)
-        problems = _make_scenes(unfinished, scenes, splits, make, facts, total=total, workers=workers)
+        temporary.mkdir(parents=True)
+        problems = _make_scenes(temporary, scenes, splits, make, facts, total=total, workers=workers)
         if problems:
             heading = f"{len(problems)} of {len(scenes)} scene(s) cannot be used:"
-            remedy = (
-                "Take them out of the folder or put good ones in their place; small or short ones need other settings."
-            )
-            raise InputError(list_problems(heading, problems, remedy))
+            remedy = "Remove or replace them; small or short ones need other options."
+            raise InputError(list_problems(heading, problems, remedy), code="scenes-unusable")
         made = {"version": code_version(), **about}
         made |= {split: {name: facts[name] for name in facts if splits[name] == split} for split in SPLITS}
-        write_json(unfinished / "made.json", made)
-        unfinished.replace(output)
+        write_json(temporary / "made.json", made)
+        temporary.replace(output)
     except OSError as error:
         raise InputError(
-            f"{output}: cannot be made ({error.strerror or error}). Choose another --output, or make room."
+            f"{output}: cannot be written ({error.strerror or error}). Choose another --output, or free disk space.",
+            code="output-not-written",
         ) from error
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return made
 
 
@@ -88,33 +91,33 @@ def _make_scenes(
     folder: Path,
     scenes: Sequence[Scene],
     splits: Mapping[str, str],
-    make: Callable[[Scene, Facts], Pairs],
-    facts: dict[str, Facts],
+    make: Callable[[Scene, SceneFacts], Pairs],
+    facts: dict[str, SceneFacts],
     *,
     total: int | None,
     workers: int,
 ) -> list[str]:
-    """Write the pairs of all scenes, count them in `facts`, and return a line for every scene that cannot be used."""
+    """Write the pairs of all scenes, count them in `facts`, and return a line for every unusable scene."""
     stop = threading.Event()
 
-    def finish(scene: Scene) -> str | None:
-        noted = facts[scene.name]
+    def write_scene(scene: Scene) -> str | None:
+        scene_facts = facts[scene.name]
         try:
-            for pair in make(scene, noted):
+            for pair in make(scene, scene_facts):
                 if stop.is_set():
                     break
-                noted["pairs"] += 1
-                _write_pair(pair, folder / splits[scene.name] / scene.name, noted["pairs"])
+                scene_facts["pairs"] += 1
+                _write_pair(pair, folder / splits[scene.name] / scene.name, scene_facts["pairs"])
                 bar.update()
         except InputError as error:
-            source = str(scene.source if isinstance(scene.source, Path) else scene.source[0].parent)
-            return str(error) if str(error).startswith(source) else f"{source}: {error}"
+            named = str(error).startswith(str(scene.path))
+            return str(error) if named else f"{scene.path}: {error}"
         return None
 
     with tqdm(total=total, desc="Blurring", unit="pair", disable=None) as bar, ThreadPoolExecutor(workers) as pool:
         try:
-            return [problem for problem in pool.map(finish, scenes) if problem]
-        except BaseException:  # an interrupt as well: threads do not end by themselves
+            return [problem for problem in pool.map(write_scene, scenes) if problem]
+        except BaseException:  # including interrupts: the threads must be told to stop
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
@@ -124,5 +127,5 @@ def _write_pair(pair: dict[str, np.ndarray], folder: Path, number: int) -> None:
     for variant, image in pair.items():
         path = folder / variant / f"{number:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Level 1 writes several times as fast as the default, into files a tenth larger.
+        # Level 1 is several times faster than the default, for files a tenth larger.
         Image.fromarray(image).save(path, compress_level=1)

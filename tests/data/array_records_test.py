@@ -140,8 +140,8 @@ def test_zoomed_windows_are_equal_from_a_folder_and_every_format(prepared, resiz
 def test_resized_frames_cannot_be_zoomed(prepared):
     words = (
         r"data.root: .*256 holds blur_256 of .*; data.blur_variant='blur' at full size, since data.crop_scale or "
-        r"data.aspect_jitter crops windows of frames, needs blur_tiles or blur_full. Run `jaxdeblur prepare-gopro --blur "
-        r"blur --frames tiles`"
+        r"data.aspect_jitter crops windows of frames, needs blur_tiles or blur_full. Run `jaxdeblur prepare-gopro "
+        r"--blur blur --frames tiles`"
     )
     with pytest.raises(InputError, match=words):
         open_prepared(prepared / "256", blur_variant="blur", resize=256, resize_filter="bicubic", full_frames=True)

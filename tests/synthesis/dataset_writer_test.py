@@ -77,5 +77,5 @@ def test_an_error_ends_the_other_scenes_soon(tmp_path):
 
 def test_outputs_that_are_there_are_refused(tmp_path):
     (tmp_path / "made").mkdir()
-    with pytest.raises(InputError, match="made is there already; remove it"):
+    with pytest.raises(InputError, match="made already exists; remove it"):
         write(tmp_path / "made")

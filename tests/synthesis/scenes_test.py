@@ -55,29 +55,29 @@ def test_photographs_that_cannot_be_used_are_all_named(tmp_path):
     write(tmp_path, "fine.png", "Fine.jpg", "trip/a.png", "trip_a.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.webp").touch()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         scenes.find_photographs(tmp_path)
-    lines = str(caught.value).splitlines()
+    lines = str(error.value).splitlines()
     assert "4 problem(s)" in lines[0]
-    for culprit in (
-        "fine.png: would be called `fine`, as",
+    for problem in (
+        "fine.png: would be named `fine`, like",
         "trip_a.png: would",
         "broken.png: cannot",
         "empty.webp: cannot",
     ):
-        assert sum(culprit in line for line in lines) == 1
+        assert sum(problem in line for line in lines) == 1
 
 
-def test_sequences_that_cannot_be_used_are_all_named(tmp_path):
+def test_all_invalid_sequences_are_named(tmp_path):
     write(tmp_path, "short/1.png", "short/2.png", "odd/1.png", "odd/2.png", "good/1.png", "good/2.png", "good/3.png")
     write(tmp_path, "odd/3.png", size=(6, 8))
     (tmp_path / "good" / "4.png").write_bytes(b"no image")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError) as error:
         scenes.find_sequences(tmp_path, 3)
-    message = str(caught.value)
+    message = str(error.value)
     assert "3 problem(s)" in message
     assert "short: 2 frame(s), too few for a window of 3" in message
-    assert "3.png: 6x8 pixels, those before it 8x6" in message
+    assert "3.png: 6x8 pixels, but earlier ones 8x6" in message
     assert "4.png: cannot be read as an image" in message
 
 
@@ -85,62 +85,5 @@ def test_sequences_that_cannot_be_used_are_all_named(tmp_path):
 def test_folders_without_images_are_refused(tmp_path, find):
     with pytest.raises(InputError, match=r"found; expected .*png"):
         find(tmp_path)
-    with pytest.raises(InputError, match="missing: is no folder"):
+    with pytest.raises(InputError, match="missing: is not a folder"):
         find(tmp_path / "missing")
-
-
-def split(names, chosen=None, validation=0.1, test=0.2, seed=0):
-    shares = {name: share for name, share in (("validation", validation), ("test", test)) if name not in (chosen or {})}
-    return scenes.assign_splits(names, chosen or {}, shares, seed)
-
-
-def counts(splits):
-    return tuple(list(splits.values()).count(name) for name in scenes.SPLITS)
-
-
-@pytest.mark.parametrize(
-    ("number", "validation", "test", "expected"),
-    [
-        (3, 0.1, 0.2, (1, 1, 1)),
-        (20, 0.1, 0.2, (14, 2, 4)),
-        (3, 0.4, 0.5, (1, 1, 1)),
-        (2, 0.0, 0.2, (1, 0, 1)),
-        (5, 0.0, 1.0, (0, 0, 5)),
-        (1, 0.0, 1.0, (0, 0, 1)),
-        (3, 0.5, 0.5, (0, 1, 2)),
-        (4, 0.0, 0.0, (4, 0, 0)),
-    ],
-)
-def test_shares_are_kept_and_no_split_is_empty(number, validation, test, expected):
-    found = counts(split([f"s{n}" for n in range(number)], validation=validation, test=test))
-    assert found == expected or (expected == (0, 1, 2) and found == (0, 2, 1))
-
-
-def test_the_draw_repeats_by_seed_whatever_the_order_of_names():
-    names = [f"s{n}" for n in range(20)]
-    assert split(names) == split(names[::-1])
-    assert split(names) != split(names, seed=1)
-
-
-def test_named_scenes_go_where_they_are_sent():
-    splits = split("abcdefgh", {"test": ["c", "a"]}, validation=0.25)
-    assert {name for name, where in splits.items() if where == "test"} == {"a", "c"}
-    assert counts(splits) == (4, 2, 2)
-    assert counts(split("ab", {"test": ["a", "b"]}, validation=0.0)) == (0, 0, 2)
-
-
-@pytest.mark.parametrize(
-    ("names", "keywords", "words"),
-    [
-        ("ab", {}, "2 scene.s. to share among validation, test, train"),
-        ("a", {"validation": 0.0}, "1 scene.s. to share among test, train"),
-        ("abc", {"chosen": {"test": ["x", "a"]}}, "no such scene:\n  - x\nScenes found: a, b, c"),
-        ("abc", {"chosen": {"test": ["a"], "validation": ["a"]}}, "it can be in one split only"),
-        ("abc", {"test": 1.5}, "shares of validation 0.1, test 1.5"),
-        ("abc", {"validation": -0.1}, "shares of validation -0.1"),
-        ("abc", {"validation": 0.6, "test": 0.6}, "no more than 1 together"),
-    ],
-)
-def test_splits_that_cannot_be_are_refused(names, keywords, words):
-    with pytest.raises(InputError, match=words):
-        split(names, **keywords)

@@ -10,8 +10,9 @@ import pytest
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
 from tests.helpers.images import save_noise
+from tests.helpers.paths import ROOT
 
-TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
+TOOL = ROOT / "tools" / "prepare_gopro.py"
 
 
 def run_tool(*arguments, **options):
@@ -103,5 +104,5 @@ def test_interrupted_it_leaves_nothing_half_made(gopro_part, tmp_path):
     tool.terminate()
     _, errors = tool.communicate(timeout=300)
     assert tool.returncode == 1
-    assert "nothing half made is left" in errors
+    assert "no incomplete data is left" in errors
     assert not list((tmp_path / "data" / "gopro_large" / "blur_256").iterdir())

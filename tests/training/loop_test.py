@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
+from jaxdeblur.data import pipeline
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
-from jaxdeblur.experiment import setup
 from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.files import read_json
@@ -25,6 +25,7 @@ from jaxdeblur.runs.metric_log import MetricLog, read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated
 from jaxdeblur.training import loop as train_module
+from jaxdeblur.training import run as training_run
 from jaxdeblur.training.loop import needs_validation, restore_or_create, train
 from jaxdeblur.training.run import ScoredRun
 from jaxdeblur.training.stages import plan_stages
@@ -175,8 +176,8 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
     """Each apart: the weights before any step, and the seed that the batches are drawn with."""
     seen = []
-    make = setup.make_train_batches
-    monkeypatch.setattr(setup, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
+    make = pipeline.make_train_batches
+    monkeypatch.setattr(training_run, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)

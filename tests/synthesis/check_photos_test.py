@@ -1,12 +1,12 @@
 """A folder of photographs is checked: every kind of problem is found, and nothing else is reported."""
 
-import check_photographs
 import numpy as np
 import pytest
-from check_photographs import check_folder, difference_hash, read_licences, sharpness
 from PIL import Image, ImageFilter
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.synthesis import check_photos
+from jaxdeblur.synthesis.check_photos import check_folder, difference_hash, read_licences, sharpness
 
 
 def scene(seed, width=640, height=576):
@@ -47,7 +47,7 @@ def problems_of(folder, **options):
 
 def test_good_photographs_pass(folder, capsys):
     assert problems_of(folder) == ({}, [])
-    assert check_photographs.main([str(folder)]) == 0
+    assert check_photos.main([str(folder)]) == 0
     said = capsys.readouterr().out
     for words in ("sub/c.png", "640x576", "CC BY 4.0", "3 photographs, 0 with problems"):
         assert words in said
@@ -76,7 +76,7 @@ def test_every_kind_of_problem_is_found(folder, capsys):
         "sub/c.png": ["no licence in CREDITS.tsv"],
     }
     assert others == ["CREDITS.tsv: gone.png: no such photograph"]
-    assert check_photographs.main([str(folder)]) == 1
+    assert check_photos.main([str(folder)]) == 1
     assert "  ! cannot be read" in capsys.readouterr().out
 
 
@@ -112,7 +112,7 @@ def test_sharpness_falls_with_the_length_of_a_motion():
 def test_hashes_of_different_pictures_are_far_apart():
     hashes = [difference_hash(scene(seed).convert("L")) for seed in range(6)]
     distances = [np.count_nonzero(a != b) for i, a in enumerate(hashes) for b in hashes[:i]]
-    assert min(distances) > check_photographs.MAX_DISTANCE
+    assert min(distances) > check_photos.MAX_DISTANCE
 
 
 def test_what_cannot_be_checked_is_refused(tmp_path):
