@@ -1,20 +1,20 @@
-"""Fetch the openly licensed photographs that the shipped network was trained and validated on.
+"""Fetch the openly licensed photos that the shipped network was trained and validated on.
 
     python tools/fetch_photographs.py --output data/open_photographs
 
 docs/photographs.tsv lists them with source, author, licence, size and SHA-256. Each is taken from its source (a GitHub
 repository at a commit, by git, or a Debian package), reduced to the size in the list with Pillow's Lanczos filter and
-written to OUTPUT/train or OUTPUT/held as JPEG of quality 92 without chroma subsampling. Its SHA-256 tells whether it is
-the file that was used:
+written to OUTPUT/train or OUTPUT/held as JPEG of quality 92 without chroma subsampling. Its SHA-256 shows whether it is
+the original file:
 
   identical    the same bytes
   re-encoded   the right size, other bytes: another version of Pillow or libjpeg, or a source that has changed
-  failed       not fetched, not an image, or of other proportions than the list says
+  failed       not fetched, not an image, or of another aspect ratio than listed
 
-What is there already and identical is not fetched again. The exit status is 0 if none failed, else 1.
+Existing identical files are not fetched again. The exit status is 0 if none failed, else 1.
 
-It has never been run against GitHub, which was out of reach where it was written. The seven photographs of the package
-lomiri-wallpapers come out identical; everything else was tested on local sources.
+Tested on local sources and on the package lomiri-wallpapers, whose seven photos come out identical; never run against
+GitHub.
 """
 
 import argparse
@@ -39,10 +39,11 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import atomic_write, file_sha256
 
 LIST = Path(__file__).parent.parent / "docs" / "photographs.tsv"
 GITHUB = "https://github.com"
-DEBIAN = "https://snapshot.debian.org/archive/debian/20230701T000000Z"  # a day on which all the packages were there
+DEBIAN = "https://snapshot.debian.org/archive/debian/20230701T000000Z"  # a day with all the packages
 SPLITS = ("train", "held")
 COLUMNS = ("file", "source", "author", "licence", "size", "sha256", "split")
 SOURCE = re.compile(
@@ -57,8 +58,8 @@ class Photograph:
     """A row of the list.
 
     Attributes:
-        file: its name in OUTPUT/`split`.
-        origin: what it is fetched with, ("github", repository, commit) or ("debian", source package, .deb).
+        file: name in OUTPUT/`split`.
+        origin: source, ("github", repository, commit) or ("debian", source package, .deb).
         path: within the origin; of a package, the end of the path.
         size: (width, height) after reduction.
         sha256: of the reduced file.
@@ -75,7 +76,7 @@ class Photograph:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a photograph: `identical`, `re-encoded` or `failed`, and why."""
+    """Result for a photo: `identical`, `re-encoded` or `failed`, and the reason."""
 
     file: str
     status: str
@@ -83,10 +84,11 @@ class Outcome:
 
 
 def read_list(path: Path) -> list[Photograph]:
-    """Return the photographs of a list in the form of docs/photographs.tsv.
+    """Read a list in the format of docs/photographs.tsv.
 
     Raises:
-        InputError: it cannot be read, or a row is not of that form.
+        InputError: it is unreadable (code "list-unreadable"), empty ("list-empty") or has an invalid row
+            ("list-bad-row").
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -98,7 +100,7 @@ def read_list(path: Path) -> list[Photograph]:
     return [_read_row(row, f"--list {path}, line {line}") for line, row in enumerate(rows, 2)]
 
 
-def _read_row(row: dict[str, str], where: str) -> Photograph:
+def _read_row(row: dict[str, str], location: str) -> Photograph:
     fields = {name: row.get(name) or "" for name in COLUMNS}
     source = SOURCE.fullmatch(fields["source"])
     size = re.fullmatch(r"(\d+)x(\d+)", fields["size"])
@@ -110,7 +112,7 @@ def _read_row(row: dict[str, str], where: str) -> Photograph:
         "split": fields["split"] in SPLITS,
     }
     if wrong := [f"{name} {fields[name]!r}" for name, good in checks.items() if not good]:
-        raise InputError(f"{where}: not as in docs/photographs.tsv: {', '.join(wrong)}.", code="list-bad-row")
+        raise InputError(f"{location}: not as in docs/photographs.tsv: {', '.join(wrong)}.", code="list-bad-row")
     if source["repository"]:
         origin, path = ("github", source["repository"], source["commit"]), source["path"]
     else:
@@ -119,14 +121,14 @@ def _read_row(row: dict[str, str], where: str) -> Photograph:
 
 
 def debian_url(base: str, package: str, deb: str) -> str:
-    """Return where a Debian archive keeps a binary package of a source package."""
+    """Return the URL of a binary package in a Debian archive."""
     first = package[:4] if package.startswith("lib") else package[0]
     return f"{base}/pool/main/{first}/{package}/{urllib.parse.quote(deb)}"
 
 
 @contextlib.contextmanager
 def open_repository(base: str, repository: str) -> Iterator[Path]:
-    """Clone a repository's history, its files only as they are asked for, into a temporary folder.
+    """Clone a repository's history into a temporary folder; files are fetched on demand.
 
     Raises:
         InputError: git is missing, or the repository cannot be cloned.
@@ -137,10 +139,10 @@ def open_repository(base: str, repository: str) -> Iterator[Path]:
 
 
 def read_from_repository(clone: Path, commit: str, path: str) -> bytes:
-    """Return a file at a commit; one that is not there any more as the history last had it.
+    """Return a file at a commit; a deleted one as of its last commit.
 
     Raises:
-        InputError: neither has it.
+        InputError: the history does not have it (code "not-in-history").
     """
     try:
         return _git(clone, "cat-file", "blob", f"{commit}:{path}")
@@ -148,9 +150,9 @@ def read_from_repository(clone: Path, commit: str, path: str) -> bytes:
         pass
     last = ("log", "-1", "--format=%H", "--full-history", "--no-renames", "--diff-filter=AM")
     for start in (commit, "--all"):
-        found = _git(clone, *last, start, "--", f":(literal){path}").decode().strip()
-        if found:
-            return _git(clone, "cat-file", "blob", f"{found}:{path}")
+        revision = _git(clone, *last, start, "--", f":(literal){path}").decode().strip()
+        if revision:
+            return _git(clone, "cat-file", "blob", f"{revision}:{path}")
     raise InputError(f"{path}: not in the repository's history", code="not-in-history")
 
 
@@ -161,8 +163,8 @@ def _git(folder: Path | str, *arguments: str) -> bytes:
     except FileNotFoundError as error:
         raise InputError("git is not installed", code="git-missing") from error
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        raise InputError(f"git {arguments[0]}: {words[-1] if words else done.returncode}", code="git-failed")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise InputError(f"git {arguments[0]}: {lines[-1] if lines else done.returncode}", code="git-failed")
     return done.stdout
 
 
@@ -170,7 +172,7 @@ def read_package(url: str) -> tarfile.TarFile:
     """Fetch a Debian package and return its files.
 
     Raises:
-        InputError: it cannot be fetched, or is no Debian package.
+        InputError: it cannot be fetched, or is not a Debian package.
     """
     try:
         with urllib.request.urlopen(url, timeout=60) as response:
@@ -178,15 +180,15 @@ def read_package(url: str) -> tarfile.TarFile:
     except (OSError, ValueError) as error:
         raise InputError(f"{url}: cannot be fetched ({error})", code="not-fetched") from error
     try:
-        return tarfile.open(fileobj=io.BytesIO(_data_of(content)))
+        return tarfile.open(fileobj=io.BytesIO(_extract_data(content)))
     except (tarfile.TarError, ValueError) as error:
-        raise InputError(f"{url}: no Debian package ({error})", code="not-a-package") from error
+        raise InputError(f"{url}: not a Debian package ({error})", code="not-a-package") from error
 
 
-def _data_of(package: bytes) -> bytes:
-    """Return the member `data.tar.*` of a package, which is an archive of ar's format."""
+def _extract_data(package: bytes) -> bytes:
+    """Return the member `data.tar.*` of a package, which is an ar archive."""
     if not package.startswith(b"!<arch>\n"):
-        raise ValueError("not in ar's format")
+        raise ValueError("not an ar archive")
     start = 8
     while start + 60 <= len(package):
         header = package[start : start + 60]
@@ -194,7 +196,7 @@ def _data_of(package: bytes) -> bytes:
         if name.startswith("data.tar"):
             return package[start + 60 : start + 60 + size]
         start += 60 + size + size % 2
-    raise ValueError("no data.tar in it")
+    raise ValueError("contains no data.tar")
 
 
 def read_from_package(package: tarfile.TarFile, path: str) -> bytes:
@@ -210,10 +212,10 @@ def read_from_package(package: tarfile.TarFile, path: str) -> bytes:
 
 
 def reduce_photograph(content: bytes, size: tuple[int, int]) -> bytes:
-    """Return a photograph reduced to `size` as JPEG.
+    """Downscale a photo to `size` and return it as JPEG.
 
     Raises:
-        InputError: it is no image, smaller than `size`, or of other proportions.
+        InputError: it is not an image, smaller than `size`, or of another aspect ratio.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -234,7 +236,7 @@ def reduce_photograph(content: bytes, size: tuple[int, int]) -> bytes:
 
 @contextlib.contextmanager
 def open_origin(origin: tuple[str, str, str], *, github: str, debian: str) -> Iterator[Callable[[str], bytes]]:
-    """Open a repository or a package, and give the function that reads a file of it.
+    """Open a repository or a package and yield a function that reads one of its files.
 
     Raises:
         InputError: it cannot be fetched.
@@ -249,12 +251,12 @@ def open_origin(origin: tuple[str, str, str], *, github: str, debian: str) -> It
 
 
 def fetch(photographs: Sequence[Photograph], output: Path, *, github: str, debian: str) -> Iterator[Outcome]:
-    """Fetch photographs, those of one origin together, and yield what became of each."""
+    """Fetch photos, grouped by origin, and yield the result for each."""
     origins: dict[tuple[str, str, str], list[Photograph]] = {}
     for photograph in photographs:
         path = output / photograph.split / photograph.file
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == photograph.sha256:
-            yield Outcome(photograph.file, "identical", "was there already")
+        if path.is_file() and file_sha256(path) == photograph.sha256:
+            yield Outcome(photograph.file, "identical", "already exists")
         else:
             origins.setdefault(photograph.origin, []).append(photograph)
     for origin, group in origins.items():
@@ -262,7 +264,7 @@ def fetch(photographs: Sequence[Photograph], output: Path, *, github: str, debia
             with open_origin(origin, github=github, debian=debian) as read:
                 for photograph in group:
                     yield _fetch_one(photograph, output, read)
-        except InputError as error:  # of the origin: none of the group is there
+        except InputError as error:  # of the origin, and thus of all its photos
             yield from (Outcome(photograph.file, "failed", str(error)) for photograph in group)
 
 
@@ -273,26 +275,25 @@ def _fetch_one(photograph: Photograph, output: Path, read: Callable[[str], bytes
         return Outcome(photograph.file, "failed", str(error))
     path = output / photograph.split / photograph.file
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
     if hashlib.sha256(content).hexdigest() == photograph.sha256:
         return Outcome(photograph.file, "identical")
-    return Outcome(photograph.file, "re-encoded", "the right size, but other bytes than in the list")
+    return Outcome(photograph.file, "re-encoded", "right size, but other bytes than listed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch the photographs and return the exit status.
+    """Fetch the photos and return the exit status.
 
     Raises:
-        InputError: the list cannot be read.
-        OSError: the output cannot be written.
+        InputError: the list is invalid.
+        OSError: the output is not writable.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write `train` and `held` to")
-    parser.add_argument("--list", type=Path, default=LIST, help="of photographs (docs/photographs.tsv)")
-    parser.add_argument("--split", choices=SPLITS, help="only the photographs of this split")
-    parser.add_argument("--github", default=GITHUB, help="where repositories are (%(default)s)")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write `train` and `held` to")
+    parser.add_argument("--list", type=Path, default=LIST, help="list of photos (docs/photographs.tsv)")
+    parser.add_argument("--split", choices=SPLITS, help="only the photos of this split")
+    parser.add_argument("--github", default=GITHUB, help="URL of repositories (%(default)s)")
     parser.add_argument("--debian", default=DEBIAN, help="a Debian archive (%(default)s)")
     options = parser.parse_args(arguments)
     photographs = [row for row in read_list(options.list) if options.split in (None, row.split)]

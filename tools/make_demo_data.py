@@ -1,15 +1,13 @@
-"""Make the demo's data set: photographs that ship inside scikit-image and scikit-learn, blurred on the spot.
+"""Create the demo's data set: photos that ship with scikit-image and scikit-learn, with synthetic blur.
 
     python tools/make_demo_data.py --output data/demo
 
-Laid out like GOPRO_Large: one photograph is one sequence, and no photograph is in both `train` and `test`. The sharp
-images are windows of the photographs, untouched; the blurred ones resemble hand shake, with parallax and, in part, the
-noise of a sensor (`jaxdeblur/synthesis/exposure_sampling.py`). The network that ships was trained on none of these
-photographs.
+In GOPRO_Large's layout: each photo is a sequence, and no photo is in both `train` and `test`. Sharp images are windows
+of the photos, unchanged; blurry ones have simulated hand shake, parallax and, in part, sensor noise
+(`jaxdeblur/synthesis/exposure_sampling.py`). The shipped network was trained on none of these photos.
 """
 
 import argparse
-import shutil
 import sys
 import zlib
 from collections.abc import Sequence
@@ -24,10 +22,11 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.synthesis.camera_shake import Shake
 from jaxdeblur.synthesis.capture import CaptureRules
+from jaxdeblur.synthesis.dataset_writer import claim_output
 from jaxdeblur.synthesis.moving_patches import RegionRules
 
-# The names of scikit-image's photographs, and the files of scikit-learn's. scikit-image's `cat` is `chelsea` again, and
-# its stereo pair shows one scene: one of each.
+# Names of scikit-image's photos, files of scikit-learn's. Of scikit-image's `cat` and `chelsea`, the same photo, and of
+# its stereo pair, one each.
 PHOTOGRAPHS = {
     "brick": ("train", "brick"),
     "camera": ("train", "camera"),
@@ -44,18 +43,18 @@ PHOTOGRAPHS = {
     "flower": ("test", "flower.jpg"),
     "motorcycle": ("test", "stereo_motorcycle"),
 }
-SIDE = 240  # pixels; the smallest photograph, 300 pixels high, leaves 30 on each side for the camera's motion
+SIDE = 240  # pixels; leaves 30 on each side of the smallest photo, 300 pixels high, for the camera's motion
 SHAKE = Shake(time_samples=41, travel=(3.0, 15.0), jitter=0.3, pull=0.3, jerks=0.1)
-RELIEF = (0.0, 0.5)  # of the scene's depth: how much further near parts shift than the middle
+RELIEF = (0.0, 0.5)  # see `DepthRules`
 CAPTURE = CaptureRules(
     shot_noise=(0.0005, 0.005), read_noise=(0.0002, 0.001), noise_blur=(0.0, 0.7), noise_free_share=0.5
 )
-FRAMES = {"train": 40, "test": 12}  # per photograph
+FRAMES = {"train": 40, "test": 12}  # per photo
 SEED = 0
 
 
 def load_photograph(source: str) -> np.ndarray:
-    """Return a photograph of scikit-image or scikit-learn, (H, W, 3) uint8 RGB, by its name in `PHOTOGRAPHS`."""
+    """Return a photo of scikit-image or scikit-learn by its name, uint8 RGB (H, W, 3)."""
     if source.endswith(".jpg"):
         import sklearn.datasets
 
@@ -63,12 +62,12 @@ def load_photograph(source: str) -> np.ndarray:
     import skimage.data
 
     image = getattr(skimage.data, source)()
-    image = image[0] if isinstance(image, tuple) else image  # of a stereo pair, the left one
+    image = image[0] if isinstance(image, tuple) else image  # the left one of a stereo pair
     return np.asarray(Image.fromarray(image).convert("RGB"))
 
 
 def make_sequence(name: str, folder: Path) -> None:
-    """Write the pairs of one photograph, `blur/<frame>.png` and `sharp/<frame>.png`; the same ones every time."""
+    """Write the pairs of one photo, `blur/<frame>.png` and `sharp/<frame>.png`; deterministic."""
     split, source = PHOTOGRAPHS[name]
     photo = load_photograph(source)
     for variant in ("blur", "sharp"):
@@ -82,13 +81,13 @@ def make_sequence(name: str, folder: Path) -> None:
 def blur_photograph(
     photo: np.ndarray, seed: Sequence[int], *, side: int, shake: Shake = SHAKE
 ) -> dict[str, np.ndarray]:
-    """Return `blur` and `sharp` of a photograph (H, W, 3), uint8, with the blur of one exposure.
+    """Return `blur` and `sharp` of one exposure of a photo, uint8 (height, width, 3).
 
     Args:
         photo: (H, W, 3) uint8.
         seed: of the exposure.
-        side: of a random square window, pixels; 0: all of the photograph but its borders.
-        shake: how the camera may move.
+        side: of a random square window in pixels; 0: the whole photo without its borders.
+        shake: distribution of the camera's motion.
     """
     from jaxdeblur.synthesis.exposure import Exposure, Sensor
     from jaxdeblur.synthesis.exposure_sampling import draw_exposure, make_exposure
@@ -102,22 +101,21 @@ def blur_photograph(
 
 
 def main() -> None:
-    """Write the data set in one piece: a folder that exists is complete, and is left as it is."""
+    """Create the data set atomically; an existing folder is complete and unchanged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument("--output", type=Path, required=True, help="folder to create")
     output = parser.parse_args().output
     if output.exists():
-        print(f"{output} is there already; remove it to make it anew.")
+        print(f"{output} already exists; remove it to create it again.")
         return
     for module in ("skimage", "sklearn", "cv2"):
-        require(module, "Making the demo's photographs")
-    unfinished = output.with_name(output.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with ThreadPoolExecutor() as pool:  # OpenCV lets other threads run while it resamples
-        made = pool.map(lambda name: make_sequence(name, unfinished), PHOTOGRAPHS)
-        for _ in tqdm(made, total=len(PHOTOGRAPHS), desc="Blurring photographs", unit="photo"):
+        require(module, "Creating the demo's photos")
+    temporary = claim_output(output)
+    with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL while resampling
+        results = pool.map(lambda name: make_sequence(name, temporary), PHOTOGRAPHS)
+        for _ in tqdm(results, total=len(PHOTOGRAPHS), desc="Blurring photos", unit="photo"):
             pass
-    unfinished.replace(output)
+    temporary.replace(output)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Synthetic blur from sharp photographs, videos and frame sequences."""
+"""Synthetic blur: averaging of sharp frames, and simulation of camera shake and moving objects on sharp photos."""

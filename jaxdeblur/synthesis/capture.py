@@ -1,7 +1,7 @@
-"""What differs from one exposure to the next other than its motion: scale, noise, compression, the domain averaged in.
+"""Random properties of an exposure other than motion: scale, noise, compression and the averaging domain.
 
-Each exposure of a photograph draws its own values from `CaptureRules`; whatever the rules, the same number of values is
-drawn, so that changing one option leaves the others' values as they were. Images are uint8 RGB, (H, W, 3).
+Each exposure draws its values from `CaptureRules`, always the same number of random values, so that changing one option
+does not change the others' values. Images are uint8 RGB (H, W, 3).
 """
 
 import dataclasses
@@ -12,29 +12,29 @@ from PIL import Image
 
 from jaxdeblur.synthesis.ranges import Range, check_log_range, check_range, check_share, log_uniform
 
-_HALF_CHROMA_SHARE = 0.25  # of compressed exposures; the others are stored as 4:2:0, as phones and most cameras do
+_HALF_CHROMA_SHARE = 0.25  # of compressed exposures use 4:2:2; the others 4:2:0, like phones and most cameras
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptureRules:
-    """Ranges that each exposure's values are drawn from. The defaults change nothing.
+    """Ranges that each exposure's values are drawn from. The defaults have no effect.
 
     Attributes:
-        still_share: share of the exposures in which nothing moves, so that `blur` is `sharp` but for noise and JPEG.
-        reduce: factors that the photograph is reduced by before it is blurred; drawn log-uniformly.
-        reduce_after: factors that the pair is reduced by after it was blurred; drawn log-uniformly.
-        shot_noise: standard deviations of photon noise where the sensor saturates; drawn log-uniformly, by the same
-            draw as `read_noise`: a high sensitivity has much of both.
-        read_noise: standard deviations of the noise without light; drawn log-uniformly.
-        noise_blur: standard deviations in pixels of the Gaussian that noise is smoothed by, as demosaicking and
-            denoising do; drawn evenly.
-        noise_free_share: share of the exposures without noise.
-        jpeg_quality: JPEG qualities, 1 to 100; drawn evenly.
-        jpeg_share: share of the exposures whose blurred images are compressed.
-        domain_mix: share of the exposures that are averaged in linear light, in a data set of `blur` alone.
+        still_share: share of exposures without motion, in which `blur` is `sharp` apart from noise and JPEG.
+        reduce: factor by which the photo is downscaled before blurring; log-uniform.
+        reduce_after: factor by which the pair is downscaled after blurring; log-uniform.
+        shot_noise: standard deviation of photon noise at saturation; log-uniform, from the same random value as
+            `read_noise`, since high sensitivity increases both.
+        read_noise: standard deviation of the noise without light; log-uniform.
+        noise_blur: standard deviation in pixels of the Gaussian that smooths the noise, as demosaicking and denoising
+            do; uniform.
+        noise_free_share: share of exposures without noise.
+        jpeg_quality: JPEG quality, 1 to 100; uniform.
+        jpeg_share: share of exposures whose blurry image is compressed.
+        domain_mix: share of exposures averaged in linear light, in a data set with `blur` only.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of range.
     """
 
     still_share: float = 0.0
@@ -60,7 +60,7 @@ class CaptureRules:
 
 @dataclasses.dataclass(frozen=True)
 class Capture:
-    """The values of one exposure; `CaptureRules` explains them. `jpeg_quality` 0: not compressed."""
+    """The values of one exposure, see `CaptureRules`; a `jpeg_quality` of 0 means no compression."""
 
     still: bool = False
     reduce: float = 1.0
@@ -73,7 +73,7 @@ class Capture:
     linear: bool = False
 
     def reduced_by(self, exponent: float) -> "Capture":
-        """Return the capture with both factors of reduction raised to a power: 0 reduces nothing."""
+        """Return the capture with both downscaling factors raised to a power; 0 disables them."""
         return dataclasses.replace(self, reduce=self.reduce**exponent, reduce_after=self.reduce_after**exponent)
 
 
@@ -82,7 +82,7 @@ def sample_capture(rng: np.random.Generator, rules: CaptureRules) -> Capture:
     still, reduce, reduce_after, noise_free, noise, noise_blur, compressed, quality, chroma, linear = rng.random(10)
     noisy = noise_free >= rules.noise_free_share
     least_quality, most_quality = rules.jpeg_quality
-    drawn_quality = round(least_quality + (most_quality - least_quality) * quality)
+    rounded_quality = round(least_quality + (most_quality - least_quality) * quality)
     return Capture(
         still=bool(still < rules.still_share),
         reduce=log_uniform(rules.reduce, reduce),
@@ -90,7 +90,7 @@ def sample_capture(rng: np.random.Generator, rules: CaptureRules) -> Capture:
         shot_noise=log_uniform(rules.shot_noise, noise) if noisy else 0.0,
         read_noise=log_uniform(rules.read_noise, noise) if noisy else 0.0,
         noise_blur=rules.noise_blur[0] + (rules.noise_blur[1] - rules.noise_blur[0]) * noise_blur if noisy else 0.0,
-        jpeg_quality=drawn_quality if compressed < rules.jpeg_share else 0,
+        jpeg_quality=rounded_quality if compressed < rules.jpeg_share else 0,
         chroma="4:2:2" if chroma < _HALF_CHROMA_SHARE else "4:2:0",
         linear=bool(linear < rules.domain_mix),
     )
@@ -102,20 +102,20 @@ def reduced_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def reduce_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image (H, W, 3) reduced to a size (H, W) with Lanczos' filter; the image itself if it has that size."""
+    """Downscale an image (H, W, 3) to a size (H, W) with a Lanczos filter; returned unchanged if it has that size."""
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
 def compress(image: np.ndarray, quality: int, chroma: str) -> np.ndarray:
-    """Return what is left of an image (H, W, 3) that was stored as JPEG.
+    """Compress an image as JPEG and decode it.
 
     Args:
-        image: (H, W, 3).
-        quality: of the IJG's scale, 1 to 100.
+        image: uint8 (H, W, 3).
+        quality: on the IJG's scale, 1 to 100.
         chroma: subsampling, "4:4:4", "4:2:2" or "4:2:0".
     """
-    stored = io.BytesIO()
-    Image.fromarray(image).save(stored, "JPEG", quality=quality, subsampling=chroma)
-    return np.array(Image.open(stored))
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=chroma)
+    return np.array(Image.open(file))

@@ -1,10 +1,9 @@
-"""Motion blur made from sharp photographs: what a moving camera's sensor gathers during an exposure.
+"""Synthetic motion blur from a sharp photo: the light that a moving camera integrates during an exposure.
 
-Photographs are uint8 RGB, (H, W, 3). Light is float32, 1 where the sensor saturates. The model is that of Rim et al.,
-ECCV 2022 ("Realistic Blur Synthesis for Learning Image Deblurring"): instants are averaged, highlights that the
-photograph has clipped are made brighter first, noise is added, the sum is clipped and stored. Averaging takes place
-either on stored values or on light, as GOPRO_Large has both (Nah et al., CVPR 2017). Everything is a pure function of
-its arguments; randomness comes from the generator passed in.
+Photos are uint8 RGB (H, W, 3). Light is float32 and saturates the sensor at 1. The model is that of Rim et al., ECCV
+2022 ("Realistic Blur Synthesis for Learning Image Deblurring"): clipped highlights are brightened, instants averaged,
+noise added, and the result clipped and stored. Averaging is done either on stored values or on light, as GOPRO_Large
+has both (Nah et al., CVPR 2017). All functions are pure; randomness comes from the generator passed in.
 """
 
 import dataclasses
@@ -23,19 +22,19 @@ from jaxdeblur.synthesis.ranges import check_log_range
 from jaxdeblur.synthesis.sensor import Sensor, develop, to_light
 from jaxdeblur.synthesis.warping import Window, integrate, safe_window
 
-# Stored value = light^(1 / exponent). `blur` takes stored values for light, as GOPRO_Large's does.
+# Stored value = light^(1 / exponent). `blur` uses stored values as light, like that of GOPRO_Large.
 EXPONENTS = {"blur": 1.0, "blur_gamma": GAMMA}
 _PLANE, _NO_OBJECTS = DepthRules(), ObjectRules()
 _DEPTH_STREAM, _OBJECT_STREAM = 1, 2  # appended to the noise's seed
-_TILE = (64, 1280)  # rows and columns made at once: the fastest size, and memory stays bounded
+_TILE = (64, 1280)  # rows and columns computed at once: the fastest size, with bounded memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Exposure:
-    """The rules that each exposure's motion is drawn from, and how it is stored.
+    """Distribution of each exposure's motion, and how the result is stored.
 
     Raises:
-        InputError: path lengths are drawn log-uniformly and a region's or an object's may be 0.
+        InputError: with `log_travel`, a region's or an object's path length may be 0 (code "range-out-of-range").
     """
 
     shake: Shake
@@ -53,15 +52,15 @@ class Exposure:
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """What moves in one exposure of one photograph, and what is seen of it.
+    """The motion in one exposure of a photo, and the window that is seen.
 
     Attributes:
-        cameras: homographies (T, 3, 3) from the camera's pixels to the photograph's.
-        regions: patches that move by themselves.
-        window: left, top, width, height of the image in the photograph.
+        cameras: homographies (T, 3, 3) from the camera's pixels to the photo's.
+        regions: independently moving patches.
+        window: left, top, width, height of the image in the photo.
         noise_seed: seed of the sensor's noise.
         depth: distances of the scene; None: a plane.
-        objects_replaced: objects for which no good outline was found; regions of random outline move in their place.
+        objects_replaced: number of objects without a good outline, replaced by regions of random outline.
     """
 
     cameras: np.ndarray
@@ -72,7 +71,7 @@ class Motion:
     objects_replaced: int = 0
 
     def at_rest(self) -> "Motion":
-        """Return the middle instant alone: neither the camera nor a region moves."""
+        """Return the middle instant only, without motion."""
         middle = len(self.cameras) // 2
         return Motion(self.cameras[middle : middle + 1], (), self.window, self.noise_seed)
 
@@ -84,20 +83,20 @@ def sample_motion(
     side: int = 0,
     outlines: Outlines | None = None,
 ) -> Motion:
-    """Draw the motion of one exposure of a photograph.
+    """Draw the motion of one exposure of a photo.
 
-    Depth and objects are drawn from generators of their own: the rest is the same with them and without.
+    Depth and objects use separate generators: the other values do not depend on them.
 
     Args:
         rng: source of all randomness.
-        exposure: the rules.
-        size: (H, W) of the photograph.
-        side: side of a square window in pixels, placed at random; 0: all of the photograph but the borders that the
-            camera's motion uncovers.
-        outlines: of the photograph; needed if there are to be objects.
+        exposure: the distribution.
+        size: (H, W) of the photo.
+        side: side of a square window in pixels, at a random position; 0: the whole photo without the borders that
+            the camera's motion uncovers.
+        outlines: of the photo; required for objects.
 
     Raises:
-        InputError: the photograph is too small.
+        InputError: the photo is too small (code "photograph-too-small").
     """
     focal = exposure.shake.focal * max(size)
     path = sample_trajectory(rng, exposure.shake, focal)
@@ -110,36 +109,40 @@ def sample_motion(
     left, top, width, height = safe_window(size, cameras if depth is None else depth.extremes)
     if side:
         if min(width, height) < side:
-            left_over = f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}"
-            raise InputError(f"{left_over}: too small for a window of {side}x{side}", code="photograph-too-small")
+            raise InputError(
+                f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}: too small for a "
+                f"window of {side}x{side}",
+                code="photograph-too-small",
+            )
         left += int(rng.integers(width - side + 1))
         top += int(rng.integers(height - side + 1))
         width = height = side
     window = (left, top, width, height)
     if exposure.objects.count:
-        own = np.random.default_rng([noise_seed, _OBJECT_STREAM])
-        objects, replaced = sample_objects(own, exposure.objects, exposure.shake, outlines, size, window)
-        instead = dataclasses.replace(exposure.regions, count=replaced, travel=exposure.objects.travel)
-        regions += sample_regions(own, instead, exposure.shake, size) + tuple(objects)
+        assert outlines is not None
+        object_rng = np.random.default_rng([noise_seed, _OBJECT_STREAM])
+        objects, replaced = sample_objects(object_rng, exposure.objects, exposure.shake, outlines, size, window)
+        replacements = dataclasses.replace(exposure.regions, count=replaced, travel=exposure.objects.travel)
+        regions += sample_regions(object_rng, replacements, exposure.shake, size) + tuple(objects)
     if depth is not None:
-        regions = tuple(_at_its_distance(region, cameras, depth) for region in regions)
+        regions = tuple(_with_parallax(region, cameras, depth) for region in regions)
     return Motion(cameras, regions, window, noise_seed, depth, replaced)
 
 
-def _at_its_distance(region: Region, cameras: np.ndarray, depth: Depth) -> Region:
-    """Return a region that moves with the camera as the scene does at its middle, on top of its own motion."""
+def _with_parallax(region: Region, cameras: np.ndarray, depth: Depth) -> Region:
+    """Return a region whose parallax is that of the scene at the region's centre, added to its own motion."""
     middle = region.corners.mean(axis=0, keepdims=True)
     parallax = (depth.move(middle) - move_points(cameras, middle))[:, 0]
     return dataclasses.replace(region, path=region.path - parallax)
 
 
 def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str, np.ndarray]:
-    """Return one exposure of a photograph (H, W, 3): `sharp` and the variants of blur, uint8 of one size, by name.
+    """Return one exposure of a photo (H, W, 3): `sharp` and the blur variants by name, uint8 (height, width, 3).
 
-    `sharp` is the middle instant without noise: the photograph's own values, but brightened highlights are clipped.
+    `sharp` is the middle instant without noise: the photo's values, with brightened highlights clipped.
     """
-    quiet = dataclasses.replace(exposure.sensor, shot_noise=0.0, read_noise=0.0)
-    pair = {"sharp": expose(photo, motion.at_rest(), quiet, EXPONENTS["blur"])}
+    noiseless = dataclasses.replace(exposure.sensor, shot_noise=0.0, read_noise=0.0)
+    pair = {"sharp": expose(photo, motion.at_rest(), noiseless, EXPONENTS["blur"])}
     background = fill_behind(photo, motion.regions)
     for variant in exposure.variants:
         pair[variant] = expose(photo, motion, exposure.sensor, EXPONENTS[variant], background)
@@ -149,19 +152,19 @@ def make_pair(photo: np.ndarray, motion: Motion, exposure: Exposure) -> dict[str
 def expose(
     photo: np.ndarray, motion: Motion, sensor: Sensor, exponent: float, background: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return what the moving camera stores of a photograph (H, W, 3), uint8 (height, width, 3).
+    """Return the stored image of the moving camera, uint8 (height, width, 3).
 
-    Memory beyond the photograph and the result is bounded: the window is made in tiles. Beyond the photograph's edge
-    the camera sees black: `motion.window` has to lie inside `safe_window`.
+    Computed in tiles, so memory beyond photo and result is bounded. Outside the photo the camera sees black:
+    `motion.window` must lie inside `safe_window`.
 
     Args:
         photo: (H, W, 3).
-        motion: what moves, and what is seen.
-        sensor: highlights and noise; the noise is the same in every domain.
-        exponent: of EXPONENTS; the domain the instants are averaged in.
-        background: (H, W, 3), what lies behind the regions; None: the photograph.
+        motion: motion and window.
+        sensor: highlights and noise; the noise does not depend on the domain.
+        exponent: one of EXPONENTS; the domain in which instants are averaged.
+        background: (H, W, 3), the scene behind the regions; None: the photo.
     """
-    cv2.setNumThreads(1)  # photographs are made in parallel, not parts of them
+    cv2.setNumThreads(1)  # photos are processed in parallel, not parts of them
     left, top, width, height = motion.window
 
     def convert(part: np.ndarray) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Exposures of a photograph: what is drawn for each of them, and the pair that comes of it.
-
-`synthetic` blurs, `capture` says what else happens to an image; this module joins the two.
-"""
+"""Draws an exposure of a photo and makes its pair: combines motion (`exposure.py`) and capture (`capture.py`)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,8 +11,8 @@ from jaxdeblur.synthesis.capture import Capture, CaptureRules, compress, reduce_
 from jaxdeblur.synthesis.exposure import Exposure, Motion, make_pair, sample_motion
 from jaxdeblur.synthesis.object_outlines import Outlines
 
-_CAPTURE_STREAM = 1  # appended to an exposure's seed: motion is the same whatever else is drawn
-_FITS = tuple(step / 10 for step in range(10, -1, -1))  # powers of the factors of reduction, tried in turn
+_CAPTURE_STREAM = 1  # appended to an exposure's seed, so that motion does not depend on the capture
+_POWERS = tuple(step / 10 for step in range(10, -1, -1))  # of the downscaling factors, tried in turn
 
 
 def draw_exposure(
@@ -26,23 +23,23 @@ def draw_exposure(
     side: int,
     outlines: Outlines | None = None,
 ) -> tuple[Capture, Motion]:
-    """Draw all that decides one exposure of a photograph.
+    """Draw the capture and the motion of one exposure of a photo.
 
-    Where the photograph would get too small for the window and the motion, it is reduced less than was drawn.
+    Where the photo would be too small for window and motion, it is downscaled less than drawn.
 
     Args:
         seed: of this exposure.
-        exposure: the rules of motion.
-        rules: the rules of everything else.
-        size: (H, W) of the photograph.
-        side: side of the pair's square window in pixels; 0: all of the photograph.
-        outlines: of the photograph; needed if there are to be objects.
+        exposure: distribution of the motion.
+        rules: distribution of everything else.
+        size: (H, W) of the photo.
+        side: side of the pair's square window in pixels; 0: the whole photo.
+        outlines: of the photo; required for objects.
 
     Raises:
-        InputError: the photograph is too small, even when it is not reduced.
+        InputError: the photo is too small even at full size (code "photograph-too-small").
     """
     drawn = sample_capture(np.random.default_rng([*seed, _CAPTURE_STREAM]), rules)
-    for power in _FITS:
+    for power in _POWERS:
         capture = drawn.reduced_by(power)
         seen, window = reduced_size(size, capture.reduce), round(side * capture.reduce_after)
         if power and window > min(seen):
@@ -60,17 +57,17 @@ def draw_exposure(
 def make_exposure(
     photo: np.ndarray, capture: Capture, motion: Motion, exposure: Exposure, side: int
 ) -> dict[str, np.ndarray]:
-    """Return the pair of one exposure of a photograph (H, W, 3): `sharp` and the variants of blur, uint8, by name.
+    """Return the pair of one exposure: `sharp` and the blur variants by name, uint8 (height, width, 3).
 
-    Noise is added before the pair is reduced and JPEG compression comes last, as in a frame that is shrunk for its use.
+    Noise is added before the pair is downscaled, and JPEG compression comes last, as in a photo resized for use.
     `sharp` has neither.
 
     Args:
-        photo: (H, W, 3), not reduced.
-        capture: what `draw_exposure` drew for a photograph of this size.
-        motion: the same.
-        exposure: the rules the motion was drawn by.
-        side: the same as for `draw_exposure`.
+        photo: (H, W, 3), at full size.
+        capture: from `draw_exposure`, for a photo of this size.
+        motion: likewise.
+        exposure: the distribution that the motion was drawn from.
+        side: as for `draw_exposure`.
     """
     noise = {name: getattr(capture, name) for name in ("shot_noise", "read_noise", "noise_blur")}
     exposure = dataclasses.replace(exposure, sensor=dataclasses.replace(exposure.sensor, **noise))
@@ -88,20 +85,21 @@ def make_exposure(
 
 
 def describe_exposure(capture: Capture, motion: Motion) -> dict[str, float | str]:
-    """Return what an exposure drew, rounded for reading: the camera's path, and all that is not as it is by default.
+    """Return the values of an exposure that differ from the defaults, rounded, and the camera's path length.
 
-    `travel` is how far the middle of the window moves over the photograph, in pixels of the pair.
+    `travel` is the path length of the window's centre over the photo, in pixels of the pair.
     """
     left, top, width, height = motion.window
     track = move_points(motion.cameras, np.array([[left + (width - 1) / 2, top + (height - 1) / 2]]))[:, 0]
     travel = np.linalg.norm(np.diff(track, axis=0), axis=1).sum() / capture.reduce_after
-    drawn = {"travel": round(float(travel), 2)}
+    values: dict[str, float | str] = {"travel": round(float(travel), 2)}
     if motion.depth is not None:
-        drawn["depth_relief"] = round(motion.depth.relief, 3)
+        values["depth_relief"] = round(motion.depth.relief, 3)
     objects = sum(region.solid for region in motion.regions)
-    drawn |= {name: n for name, n in (("objects", objects), ("objects_replaced", motion.objects_replaced)) if n}
+    counts = {"objects": objects, "objects_replaced": motion.objects_replaced}
+    values |= {name: count for name, count in counts.items() if count}
     for field in dataclasses.fields(Capture):
         value = getattr(capture, field.name)
         if value != field.default and (field.name != "chroma" or capture.jpeg_quality):
-            drawn[field.name] = float(f"{value:.4g}") if isinstance(value, float) else value
-    return drawn
+            values[field.name] = float(f"{value:.4g}") if isinstance(value, float) else value
+    return values

@@ -1,8 +1,7 @@
-"""Motion blur made from consecutive sharp frames of a high-speed camera, by the recipe of GOPRO_Large.
+"""Synthetic motion blur by averaging consecutive sharp frames of a high-speed camera, like GOPRO_Large.
 
-Nah, Kim, Lee, CVPR 2017 (arXiv 1612.02177), section 2: the mean of a window of frames, of their stored values (`blur`)
-and of their light under a gamma curve of 2.2 (`blur_gamma`); `sharp` is the frame in the middle. Frames are uint8 RGB,
-(H, W, 3).
+Nah, Kim, Lee, CVPR 2017 (arXiv 1612.02177), section 2: the mean over a window of frames, of stored values (`blur`) or
+of light under a gamma curve of 2.2 (`blur_gamma`); `sharp` is the middle frame. Frames are uint8 RGB (H, W, 3).
 """
 
 import collections
@@ -19,46 +18,51 @@ GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
 _LIGHT = (np.arange(256) / 255) ** GAMMA
 
 
-def average_frames(frames: Sequence[np.ndarray], variants: Sequence[str] = ("blur", "blur_gamma")) -> dict:
-    """Return `sharp`, the middle one of an odd number of frames, and the asked-for averages, all uint8 (H, W, 3).
+def average_frames(
+    frames: Sequence[np.ndarray], variants: Sequence[str] = ("blur", "blur_gamma")
+) -> dict[str, np.ndarray]:
+    """Return `sharp`, the middle of an odd number of frames, and the requested averages, uint8 (H, W, 3).
 
     `blur` is round(mean(v)), `blur_gamma` is round(255 * mean((v / 255)^2.2)^(1 / 2.2)).
     """
-    made = {"sharp": frames[len(frames) // 2]}
+    images = {"sharp": frames[len(frames) // 2]}
     if "blur" in variants:
         total = np.zeros(frames[0].shape, np.uint32)
         for frame in frames:
             total += frame
-        made["blur"] = np.rint(total / len(frames)).astype(np.uint8)
+        images["blur"] = np.rint(total / len(frames)).astype(np.uint8)
     if "blur_gamma" in variants:
         light = np.zeros(frames[0].shape)
         for frame in frames:
             light += _LIGHT[frame]
-        made["blur_gamma"] = np.rint(255 * (light / len(frames)) ** (1 / GAMMA)).astype(np.uint8)
-    return made
+        images["blur_gamma"] = np.rint(255 * (light / len(frames)) ** (1 / GAMMA)).astype(np.uint8)
+    return images
 
 
 def take_windows(frames: Iterable[np.ndarray], length: int, stride: int) -> Iterator[list[np.ndarray]]:
-    """Yield lists of `length` consecutive frames, one every `stride` frames, with `length` frames in memory at most.
+    """Yield lists of `length` consecutive frames, starting every `stride` frames; holds at most `length` frames.
 
     Raises:
-        InputError: a frame has another size than the first.
+        InputError: a frame differs in size from the earlier ones (code "frame-size").
     """
-    latest = collections.deque(maxlen=length)
+    latest: collections.deque[np.ndarray] = collections.deque(maxlen=length)
     for number, frame in enumerate(frames, start=1):
         if latest and frame.shape != latest[0].shape:
             (height, width), (first_height, first_width) = frame.shape[:2], latest[0].shape[:2]
-            raise InputError(f"frame {number} has {width}x{height} pixels, those before {first_width}x{first_height}")
+            raise InputError(
+                f"frame {number} has {width}x{height} pixels, but earlier ones {first_width}x{first_height}",
+                code="frame-size",
+            )
         latest.append(frame)
         if number >= length and (number - length) % stride == 0:
             yield list(latest)
 
 
 def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file, or of image files in their order, reading one at a time.
+    """Yield the frames of a video file, or of image files in order, reading one at a time.
 
     Raises:
-        InputError: a file cannot be read, or it is a video and PyAV is not installed.
+        InputError: a file is unreadable, or it is a video and PyAV is not installed.
     """
     if isinstance(source, Path):
         yield from _read_video(source)
@@ -67,13 +71,15 @@ def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 def _read_video(path: Path) -> Iterator[np.ndarray]:
-    """Yield a video's frames as stored: a rotation that players apply is left out."""
+    """Yield a video's frames as stored, ignoring the rotation that players apply."""
     av = require("av", f"{path}: reading videos")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path}: holds no pictures. Remove it, or put a video in its place.")
+                raise InputError(f"{path}: contains no video stream. Remove or replace it.", code="video-unreadable")
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a video ({error}). Put a good copy in its place.") from error
+        raise InputError(
+            f"{path}: cannot be read as a video ({error}). Replace it with a good copy.", code="video-unreadable"
+        ) from error

@@ -1,7 +1,7 @@
-"""Regions of a photograph that move by themselves: random shapes with soft edges, cut out and shifted.
+"""Independently moving regions of a photo: random shapes with soft edges, cut out and shifted.
 
-A region is no object, only a patch of the photograph that moves like one; behind it lies the photograph itself. Masks
-are float32 in [0, 1]; coordinates are pixels of the photograph.
+A region is a patch of the photo that moves like an object; behind it is the photo itself. Masks are float32 in [0, 1];
+coordinates are pixels of the photo.
 """
 
 import dataclasses
@@ -13,22 +13,22 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.synthesis.camera_shake import Shake, check_travel, sample_shift
 from jaxdeblur.synthesis.ranges import Range, check_range
 
-_HARMONICS = np.arange(2, 6)  # 2 stretches the disc, the others make its outline uneven
-_LEAST_SIDE = 16  # pixels: a photograph that is smaller has no room for a shape
+_HARMONICS = np.arange(2, 6)  # 2 elongates the disc, the others make its outline uneven
+_MIN_SIDE = 16  # pixels; smaller photos have no room for a region
 
 
 @dataclasses.dataclass(frozen=True)
 class RegionRules:
-    """How many regions an exposure has, their shapes and motion.
+    """Number, shape and motion of the regions of an exposure.
 
     Attributes:
-        count: number of regions; 0: none.
-        radius: least and greatest mean radius relative to the photograph's shorter side; at most 0.25.
+        count: number of regions.
+        radius: range of the mean radius relative to the photo's shorter side; at most 0.25.
         edge: width of the soft edge in pixels.
-        travel: least and greatest path length in pixels, beside the camera's motion.
+        travel: range of the path length in pixels, relative to the camera's motion.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of range.
     """
 
     count: int = 0
@@ -38,28 +38,31 @@ class RegionRules:
 
     def __post_init__(self):
         if self.count < 0:
-            raise InputError(f"regions: {self.count}, expected 0 or more.")
+            raise InputError(f"regions: {self.count}, expected 0 or more.", code="regions-negative")
         if not 0 < self.radius[0] <= self.radius[1] <= 0.25:
-            found = f"{self.radius[0]:g} {self.radius[1]:g}"
-            raise InputError(f"region_radius: {found}, expected the least and the greatest, above 0 and at most 0.25.")
+            raise InputError(
+                f"region_radius: {self.radius[0]:g} {self.radius[1]:g}, expected the smallest and the largest, above 0 "
+                "and at most 0.25.",
+                code="range-out-of-range",
+            )
         if not 1 <= self.edge < math.inf:
-            raise InputError(f"region_edge: {self.edge:g}, expected at least 1 pixel.")
+            raise InputError(f"region_edge: {self.edge:g}, expected at least 1 pixel.", code="range-out-of-range")
         check_travel("region_travel", self.travel)
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectRules:
-    """How many objects an exposure has, their size and motion.
+    """Number, size and motion of the objects of an exposure.
 
     Attributes:
-        count: largest number of objects; each exposure draws its own, from 0.
-        radius: of a disc of an object's area, relative to the photograph's shorter side; at most 0.4.
-        travel: smallest and largest path length in pixels, added to the camera's motion.
-        turn: standard deviation of an object's turn in the image plane in degrees.
+        count: maximum number of objects; each exposure draws a number from 0.
+        radius: range of the radius of a disc of an object's area, relative to the photo's shorter side; at most 0.4.
+        travel: range of the path length in pixels, relative to the camera's motion.
+        turn: standard deviation of an object's rotation in the image plane in degrees.
         growth: standard deviation of the relative change of an object's size.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of range.
     """
 
     count: int = 0
@@ -82,28 +85,28 @@ class ObjectRules:
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A patch that moves.
+    """A moving patch.
 
     Attributes:
-        left: first column of the mask in the photograph.
-        top: first row of the mask in the photograph.
-        mask: how much of each pixel belongs to the patch, (h, w); 0 all along its border.
-        path: shifts in x and y against the photograph, (T, 2); 0 at the middle sample.
-        turns: homographies of the photograph (T, 3, 3) that are applied before the shift, such as a turn about the
-            patch's middle; None: none.
-        solid: whether the patch is an object, behind which lies what surrounds it, and not a copy of itself.
+        left: first column of the mask in the photo.
+        top: first row of the mask in the photo.
+        mask: coverage of each pixel, (h, w); 0 along the border.
+        path: shifts in x and y relative to the photo, (T, 2); 0 at the middle sample.
+        transforms: homographies of the photo (T, 3, 3) applied before the shift, such as a rotation about the patch's
+            centre; None: identity.
+        solid: the patch is an object, which uncovers its surroundings instead of a copy of itself.
     """
 
     left: int
     top: int
     mask: np.ndarray
     path: np.ndarray
-    turns: np.ndarray | None = None
+    transforms: np.ndarray | None = None
     solid: bool = False
 
     @property
     def corners(self) -> np.ndarray:
-        """The mask's corners, x and y, (4, 2)."""
+        """Corners of the mask, x and y, (4, 2)."""
         height, width = self.mask.shape
         return rectangle(self.left, self.top, width, height)
 
@@ -117,17 +120,19 @@ def rectangle(left: float, top: float, width: float, height: float) -> np.ndarra
 def sample_regions(
     rng: np.random.Generator, rules: RegionRules, shake: Shake, size: tuple[int, int]
 ) -> tuple[Region, ...]:
-    """Return random regions of a photograph of `size` (H, W), wholly inside it.
+    """Return random regions inside a photo of `size` (H, W).
 
-    The paths are walks like the camera's (its jitter, pull and jerks), with lengths of their own.
+    Paths are walks like the camera's (jitter, pull and jerks), with independent lengths.
 
     Raises:
-        InputError: the photograph is too small for a region.
+        InputError: the photo is too small for a region (code "photograph-too-small").
     """
-    if rules.count and min(size) < max(_LEAST_SIDE, 5 * rules.edge):
-        least = math.ceil(max(_LEAST_SIDE, 5 * rules.edge))
-        found = f"{size[1]}x{size[0]} pixels, too small for moving regions"
-        raise InputError(f"{found}; expected at least {least}.", code="photograph-too-small")
+    if rules.count and min(size) < max(_MIN_SIDE, 5 * rules.edge):
+        least = math.ceil(max(_MIN_SIDE, 5 * rules.edge))
+        raise InputError(
+            f"{size[1]}x{size[0]} pixels, too small for moving regions; expected at least {least}.",
+            code="photograph-too-small",
+        )
     return tuple(_sample_region(rng, rules, shake, size) for _ in range(rules.count))
 
 
@@ -145,10 +150,10 @@ def _sample_region(rng: np.random.Generator, rules: RegionRules, shake: Shake, s
 
 
 def draw_blob(radius: float, amplitudes: np.ndarray, phases: np.ndarray, edge: float, reach: int) -> np.ndarray:
-    """Return the mask of a star-shaped blob, (2 reach + 1, 2 reach + 1), with a smooth step across its outline.
+    """Return the mask of a star-shaped blob, (2 reach + 1, 2 reach + 1), with a smooth edge.
 
-    The outline at angle a is radius * (1 + sum_k amplitudes[k] * cos(k a + phases[k])) with k = 2 to 5, kept between
-    0.3 and 1.6 radii and inside the mask. The step is 3 s^2 - 2 s^3 over `edge` pixels.
+    The outline at angle a is radius * (1 + sum_k amplitudes[k] * cos(k a + phases[k])), k = 2 to 5, clipped to 0.3 to
+    1.6 radii and to the mask. The edge is the smooth step 3 s^2 - 2 s^3 over `edge` pixels.
     """
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
     angle = np.arctan2(y, x)

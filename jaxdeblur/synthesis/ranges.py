@@ -1,4 +1,4 @@
-"""Ranges that values are drawn from: a smallest and a largest value, evenly or log-uniformly between them."""
+"""Ranges of random values: (smallest, largest), drawn uniformly or log-uniformly."""
 
 import math
 
@@ -8,28 +8,42 @@ Range = tuple[float, float]
 
 
 def check_range(name: str, values: Range, least: float, most: float) -> None:
-    """Raise InputError unless `values` is a smallest and a largest value between `least` and `most`."""
+    """Require a range between `least` and `most`.
+
+    Raises:
+        InputError: it is not (code "range-out-of-range").
+    """
     if not least <= values[0] <= values[1] <= most:
-        found = f"{values[0]:g} {values[1]:g}"
-        expected = f"the smallest value and the largest, between {least:g} and {most:g}"
-        raise InputError(f"{name}: {found}, expected {expected}.", code="range-out-of-range")
+        raise InputError(
+            f"{name}: {values[0]:g} {values[1]:g}, expected the smallest and the largest value, between {least:g} and "
+            f"{most:g}.",
+            code="range-out-of-range",
+        )
 
 
 def check_log_range(name: str, values: Range) -> None:
-    """Raise InputError unless values can be drawn log-uniformly from a range: above 0, or a single value from 0 up."""
+    """Require a range to draw from log-uniformly: above 0, or a single value of at least 0.
+
+    Raises:
+        InputError: it is not (code "range-out-of-range").
+    """
     least, most = values
     if not 0 <= least <= most < math.inf or least == 0 < most:
-        expected = "the smallest value and the largest, above 0, or one value from 0 up"
+        expected = "the smallest and the largest value, above 0, or one value of at least 0"
         raise InputError(f"{name}: {least:g} {most:g}, expected {expected}.", code="range-out-of-range")
 
 
 def check_share(name: str, value: float) -> None:
-    """Raise InputError unless a value is in [0, 1]."""
+    """Require a value in [0, 1].
+
+    Raises:
+        InputError: it is not (code "share-out-of-range").
+    """
     if not 0 <= value <= 1:
         raise InputError(f"{name}: {value:g}, expected 0 to 1.", code="share-out-of-range")
 
 
 def log_uniform(values: Range, draw: float) -> float:
-    """Return the value of a range at `draw`, in [0, 1), on a logarithmic scale."""
+    """Map `draw`, uniform in [0, 1), to a log-uniform value of a range."""
     least, most = values
     return least if least == most else least * (most / least) ** draw

@@ -1,9 +1,9 @@
-"""Instants of an exposure: a photograph and its moving regions seen through homographies, and their average.
+"""Warps a photo and its moving regions to each instant of an exposure, and averages the instants.
 
-Photographs are uint8 RGB, (H, W, 3); windows are (left, top, width, height) in pixels of the photograph; cameras are
-homographies (T, 3, 3) from the camera's pixels to the photograph's (`trajectories.project`). Light is float32.
+Photos are uint8 RGB (H, W, 3); windows are (left, top, width, height) in pixels of the photo; cameras are homographies
+(T, 3, 3) from the camera's pixels to the photo's (`camera_shake.project`). Light is float32.
 
-OpenCV samples bilinearly, without rounding positions (as OpenCV 4 did), about four times as fast as Pillow.
+OpenCV 5 samples bilinearly without rounding positions (unlike OpenCV 4), about four times as fast as Pillow.
 """
 
 import math
@@ -24,12 +24,12 @@ _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
-    """Return a window of a photograph of `size` (H, W), with equal opposite borders, that no camera sees beyond.
+    """Return a window of a photo of `size` (H, W), with equal opposite borders, within which all cameras see the photo.
 
-    Homographies keep straight lines straight: where a window's corners stay inside, all of it does.
+    Homographies preserve straight lines: if a window's corners stay inside, all of it does.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none (code "photograph-too-small").
     """
     height, width = size
     border_x = border_y = 0
@@ -37,11 +37,11 @@ def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
         window = (border_x, border_y, width - 2 * border_x, height - 2 * border_y)
         corners = rectangle(*window)
         if (np.column_stack([corners, np.ones(4)]) @ cameras[:, 2].T).min() <= 0:
-            break  # a corner looks away from the scene
-        seen = move_points(cameras, corners)
-        over_x = max(-seen[..., 0].min(), seen[..., 0].max() - (width - 1))
-        over_y = max(-seen[..., 1].min(), seen[..., 1].max() - (height - 1))
-        # A thousandth of a pixel beyond the edge is rounding, and a thousandth of black is no level.
+            break  # a corner is behind the camera
+        moved = move_points(cameras, corners)
+        over_x = max(-moved[..., 0].min(), moved[..., 0].max() - (width - 1))
+        over_y = max(-moved[..., 1].min(), moved[..., 1].max() - (height - 1))
+        # A thousandth of a pixel beyond the border is a rounding error, and changes no stored value.
         if max(over_x, over_y) < 1e-3:
             return window
         border_x += max(0, math.ceil(over_x - 1e-3))
@@ -50,14 +50,14 @@ def safe_window(size: tuple[int, int], cameras: np.ndarray) -> Window:
 
 
 def largest_step(cameras: np.ndarray, window: Window, regions: Sequence[Region], depth: Depth | None = None) -> float:
-    """Return how far in pixels anything in a window moves from one instant to the next, at most."""
+    """Return the maximum motion in a window between successive instants, in pixels."""
     if len(cameras) < 2:
         return 0.0
     planes = [cameras] if depth is None else [depth.far, depth.near]
     steps = [np.diff(move_points(plane, rectangle(*window)), axis=0) for plane in planes]
     by_camera = np.linalg.norm(steps, axis=-1).max()
-    by_itself = [np.linalg.norm(np.diff(region.path, axis=0), axis=-1).max() for region in regions]
-    return float(by_camera + max(by_itself, default=0))
+    by_regions = [np.linalg.norm(np.diff(region.path, axis=0), axis=-1).max() for region in regions]
+    return float(by_camera + max(by_regions, default=0))
 
 
 def integrate(
@@ -71,16 +71,16 @@ def integrate(
 ) -> np.ndarray:
     """Return the light of a window averaged over all instants, float32 (height, width, 3).
 
-    Beyond the photograph's edge there is black: take windows inside `safe_window`.
+    Outside the photo is black: use windows inside `safe_window`.
 
     Args:
         photo: (H, W, 3).
-        window: what to make.
+        window: part to compute.
         cameras: (T, 3, 3), one per instant.
-        regions: patches that move; later ones lie in front.
-        to_light: returns the light behind stored values, float32 of the same shape.
-        depth: distances of the scene, for the same path of the camera; None: a plane, which `cameras` describe.
-        background: (H, W, 3), what lies behind the regions; None: the photograph.
+        regions: moving patches, from back to front.
+        to_light: converts stored values to light, float32 of the same shape.
+        depth: of the scene, for the same camera path; None: a plane, described by `cameras`.
+        background: (H, W, 3), the scene behind the regions; None: the photo.
     """
     width, height = window[2:]
     scene = _Scene(photo if background is None else background, window, cameras, depth, to_light)
@@ -88,30 +88,32 @@ def integrate(
     instant = np.empty((height, width, 3), np.float32)
     light = np.zeros((height, width, 3), np.float32)
     for index in range(len(cameras)):
-        scene.show(instant, index)
+        scene.draw(instant, index)
         for layer in layers:
-            layer.cover(instant, index)
+            layer.draw(instant, index)
         cv2.accumulate(instant, light)
     return light / len(cameras)
 
 
 class _Scene:
-    """What lies behind all regions, as the cameras see it in a window."""
+    """The scene behind all regions, as the cameras see it in a window."""
 
     def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, depth: Depth | None, to_light: ToLight):
         left, top, width, height = window
         self.size = (width, height)
         views = (cameras if depth is None else depth.extremes) @ _translation(left, top)
-        self.light, (x, y) = _light_seen(photo, views, self.size, to_light)
-        self.positions = None if depth is None else depth.positions(*window) - np.float32([x, y])
+        self.light, (x, y) = _visible_light(photo, views, self.size, to_light)
+        self.positions = None if depth is None else depth.positions(*window) - np.array([x, y], np.float32)
         self.views = _translation(-x, -y) @ views
 
-    def show(self, instant: np.ndarray, index: int) -> None:
+    def draw(self, instant: np.ndarray, index: int) -> None:
         """Draw one instant, in place."""
         if self.positions is None:
             cv2.warpPerspective(self.light, self.views[index], self.size, dst=instant, flags=_FLAGS)
         else:
-            cv2.remap(self.light, refine(self.positions[index], self.size), None, cv2.INTER_LINEAR, dst=instant)
+            positions = refine(self.positions[index], self.size)
+            # cv2's stubs lack map2=None.
+            cv2.remap(self.light, positions, None, cv2.INTER_LINEAR, dst=instant)  # type: ignore[call-overload]
 
 
 class _Layer:
@@ -120,11 +122,11 @@ class _Layer:
     def __init__(self, photo: np.ndarray, window: Window, cameras: np.ndarray, region: Region, to_light: ToLight):
         left, top, width, height = window
         views = _translations(-region.path) @ cameras @ _translation(left, top)
-        if region.turns is not None:
-            views = np.linalg.inv(region.turns) @ views
-        seen = move_points(np.linalg.inv(views), region.corners)
-        x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int), 0)
-        right, bottom = np.minimum(np.ceil(seen.max(axis=(0, 1))).astype(int) + 1, (width, height))
+        if region.transforms is not None:
+            views = np.linalg.inv(region.transforms) @ views
+        corners = move_points(np.linalg.inv(views), region.corners)
+        x, y = np.maximum(np.floor(corners.min(axis=(0, 1))).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(corners.max(axis=(0, 1))).astype(int) + 1, (width, height))
         self.visible = x < right and y < bottom
         if self.visible:
             self.part = (slice(y, bottom), slice(x, right))
@@ -132,11 +134,11 @@ class _Layer:
             views = views @ _translation(x, y)
             self.mask = region.mask
             self.mask_views = _translation(-region.left, -region.top) @ views
-            self.content, (x, y) = _light_seen(photo, views, self.size, to_light)
+            self.content, (x, y) = _visible_light(photo, views, self.size, to_light)
             self.content_views = _translation(-x, -y) @ views
 
-    def cover(self, instant: np.ndarray, index: int) -> None:
-        """Lay the region over one instant, in place."""
+    def draw(self, instant: np.ndarray, index: int) -> None:
+        """Blend the region over one instant, in place."""
         if not self.visible:
             return
         content = cv2.warpPerspective(self.content, self.content_views[index], self.size, flags=_FLAGS)
@@ -145,13 +147,13 @@ class _Layer:
         part[...] = cv2.blendLinear(content, part, mask, 1 - mask)
 
 
-def _light_seen(
+def _visible_light(
     photo: np.ndarray, views: np.ndarray, size: tuple[int, int], to_light: ToLight
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the light of the part of a photograph that views of `size` (width, height) see, and its left and top."""
-    seen = move_points(views, rectangle(0, 0, *size))
-    x, y = np.maximum(np.floor(seen.min(axis=(0, 1))).astype(int), 0)
-    right, bottom = np.ceil(seen.max(axis=(0, 1))).astype(int) + 2
+    """Return the light of the part of a photo seen in views of `size` (width, height), and its left and top."""
+    corners = move_points(views, rectangle(0, 0, *size))
+    x, y = np.maximum(np.floor(corners.min(axis=(0, 1))).astype(int), 0)
+    right, bottom = np.ceil(corners.max(axis=(0, 1))).astype(int) + 2
     part = np.ascontiguousarray(photo[y : max(bottom, y + 1), x : max(right, x + 1)])
     return to_light(part), (int(x), int(y))
 

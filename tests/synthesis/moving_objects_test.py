@@ -91,8 +91,8 @@ def test_masks_lie_inside_the_photograph():
     assert mask[40, 50] == 1
 
 
-def region(mask, left, top, path=((0, 0),), turns=None):
-    return Region(left, top, mask, np.array(path, float), turns, solid=True)
+def region(mask, left, top, path=((0, 0),), transforms=None):
+    return Region(left, top, mask, np.array(path, float), transforms, solid=True)
 
 
 def test_nothing_of_an_object_is_left_behind_it():
@@ -128,7 +128,7 @@ def test_the_nearest_pixels_are_as_near_as_scipys():
 def test_turns_keep_the_middle_and_turn_clockwise_as_seen():
     """A quarter turn about (10, 20): right goes to below, as y points down; twice the size afterwards."""
     mask = np.zeros((5, 7), np.float32)
-    quarter, double = moving_objects.turns(mask, 7, 18, np.array([np.pi / 2, 0]), np.array([1.0, 2.0]))
+    quarter, double = moving_objects.object_transforms(mask, 7, 18, np.array([np.pi / 2, 0]), np.array([1.0, 2.0]))
     np.testing.assert_allclose(quarter @ [10, 20, 1], [10, 20, 1], atol=1e-9)
     np.testing.assert_allclose(quarter @ [13, 20, 1], [10, 23, 1], atol=1e-9)
     np.testing.assert_allclose(double @ [13, 19, 1], [16, 18, 1], atol=1e-9)
@@ -139,7 +139,7 @@ def test_objects_turn_and_shift_over_their_background():
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     mask = np.zeros((13, 13), np.float32)
     mask[1:-1, 1:-1] = 1
-    turned = moving_objects.turns(mask, 50, 20, np.array([np.pi / 2]), np.array([1.0]))
+    turned = moving_objects.object_transforms(mask, 50, 20, np.array([np.pi / 2]), np.array([1.0]))
     moved = region(mask, 50, 20, [(-30, 0)], turned)
     grey = np.full_like(photo, 128)
     camera = np.eye(3)[np.newaxis]
@@ -166,7 +166,7 @@ def test_objects_are_drawn_in_the_window_and_rest_in_the_middle():
             assert one.top < top + height
             assert one.left + one.mask.shape[1] > left
             assert one.top + one.mask.shape[0] > top
-            np.testing.assert_allclose(one.turns[4], np.eye(3), atol=1e-12)
+            np.testing.assert_allclose(one.transforms[4], np.eye(3), atol=1e-12)
             np.testing.assert_array_equal(one.path[4], 0)
             steps = np.diff(one.path, axis=0)
             length = np.linalg.norm(steps, axis=1).sum()

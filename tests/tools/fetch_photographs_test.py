@@ -164,7 +164,7 @@ def test_every_failure_is_told_and_stops_nothing_else(tmp_path, repository, arch
         ("4.jpg", "320x240, which cannot be reduced to 640x480"),
         ("5.jpg", "git clone"),
         ("6.jpg", "0 files of that name"),
-        ("7.jpg", "no Debian package"),
+        ("7.jpg", "not a Debian package"),
         ("8.jpg", "404"),
     ):
         assert said[name].startswith("failed")
