@@ -125,11 +125,11 @@ def sample_motion(
         replacements = dataclasses.replace(exposure.regions, count=replaced, travel=exposure.objects.travel)
         regions += sample_regions(object_rng, replacements, exposure.shake, size) + tuple(objects)
     if depth is not None:
-        regions = tuple(_with_parallax(region, cameras, depth) for region in regions)
+        regions = tuple(with_parallax(region, cameras, depth) for region in regions)
     return Motion(cameras, regions, window, noise_seed, depth, replaced)
 
 
-def _with_parallax(region: Region, cameras: np.ndarray, depth: Depth) -> Region:
+def with_parallax(region: Region, cameras: np.ndarray, depth: Depth) -> Region:
     """Return a region whose parallax is that of the scene at the region's centre, added to its own motion."""
     middle = region.corners.mean(axis=0, keepdims=True)
     parallax = (depth.move(middle) - move_points(cameras, middle))[:, 0]

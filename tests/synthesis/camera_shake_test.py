@@ -1,4 +1,4 @@
-"""Camera paths and their homographies: lengths, rest in the middle, and views worked out by hand."""
+"""Camera paths and their homographies, against hand-computed views."""
 
 import numpy as np
 import pytest
@@ -12,45 +12,45 @@ CENTER = np.array([[40.0, 30.0]])
 
 
 def view(*motion, points=CENTER, focal=100.0):
-    """Return where points of one camera's image lie in the photograph."""
+    """Map points of one camera's image to the photo."""
     return camera_shake.move_points(camera_shake.project(np.array([motion]), focal, SIZE), np.array(points, float))[0]
 
 
-def test_translations_shift_everything_alike():
+def test_translation_shifts_all_points_equally():
     points = [[0, 0], [40, 30], [80, 60]]
     np.testing.assert_allclose(view(0, 0, 0, 0.03, -0.02, 0, points=points), np.add(points, [3, -2]), atol=1e-9)
 
 
 def test_near_planes_shift_and_grow_more():
-    """At half the distance, nearness 2: twice the shift, and a tenth closer is a fifth of the way."""
+    """At half the distance (nearness 2), shifts double, and 0.1 closer is a fifth of the distance."""
     path = np.array([[0, 0, 0, 0.03, -0.02, 0], [0, 0, 0, 0, 0, 0.1]])
     views = camera_shake.project(path, 100.0, SIZE, nearness=2.0)
     np.testing.assert_allclose(camera_shake.move_points(views, CENTER)[0], [[46, 26]], atol=1e-9)
     np.testing.assert_allclose(camera_shake.move_points(views, np.array([[80.0, 30.0]]))[1], [[72, 30]], atol=1e-9)
 
 
-def test_a_camera_that_comes_closer_sees_less():
-    """A tenth of the distance closer, nine tenths of the scene: 40 pixels off the axis become 36."""
+def test_approaching_camera_sees_less():
+    """At 0.9 of the distance, 40 pixels off the axis become 36."""
     np.testing.assert_allclose(view(0, 0, 0, 0, 0, 0.1, points=[[80, 30], [40, 0]]), [[76, 30], [40, 3]], atol=1e-9)
 
 
-def test_a_quarter_turn_about_the_axis():
-    """The point right of the middle is seen where the one below it is."""
+def test_quarter_turn_about_the_axis():
+    """The point right of the centre moves to the one below it."""
     np.testing.assert_allclose(view(0, 0, np.pi / 2, 0, 0, 0, points=[[50, 30]]), [[40, 40]], atol=1e-9)
 
 
 @pytest.mark.parametrize(("pitch", "yaw", "moved"), [(0, 0.1, [1, 0]), (-0.1, 0, [0, 1])])
-def test_tilting_shifts_the_middle_by_the_tangent(pitch, yaw, moved):
+def test_tilt_shifts_the_centre_by_the_tangent(pitch, yaw, moved):
     np.testing.assert_allclose(view(pitch, yaw, 0, 0, 0, 0), CENTER + 100 * np.tan(0.1) * np.array(moved), atol=1e-9)
 
 
-def test_tilting_shifts_edges_more_than_the_middle():
-    """At 40 pixels off the axis, angle atan(0.4): the view moves to focal * tan(atan(0.4) + 0.1)."""
+def test_tilt_shifts_edges_more_than_the_centre():
+    """40 pixels off the axis, at an angle of atan(0.4), move to focal * tan(atan(0.4) + 0.1)."""
     expected = 40 + 100 * np.tan(np.arctan(0.4) + 0.1)
     np.testing.assert_allclose(view(0, 0.1, 0, 0, 0, 0, points=[[80, 30]])[0, 0], expected, atol=1e-9)
 
 
-def test_paths_rest_in_the_middle_and_have_the_length_asked_for():
+def test_paths_are_0_at_the_middle_and_have_the_given_length():
     shake = Shake(time_samples=31, travel=(5.0, 9.0), roll=0.0, zoom=0.0)
     lengths = []
     for seed in range(100):
@@ -70,7 +70,7 @@ def test_all_six_degrees_of_freedom_are_used():
     assert (np.ptp(path, axis=0) > 1e-5).all()
 
 
-def test_roll_and_zoom_spread_as_asked():
+def test_roll_and_zoom_have_the_given_deviation():
     shake = Shake(time_samples=15, roll=2.0, zoom=0.01)
     paths = [camera_shake.sample_trajectory(np.random.default_rng(seed), shake, 1000.0) for seed in range(300)]
     extents = np.ptp(np.array(paths), axis=1)
@@ -78,15 +78,15 @@ def test_roll_and_zoom_spread_as_asked():
     assert np.sqrt((extents[:, 5] ** 2).mean()) == pytest.approx(0.01, rel=0.15)
 
 
-def test_without_forces_the_path_is_straight_and_even():
+def test_path_without_forces_is_straight_and_uniform():
     shake = Shake(time_samples=11, jitter=0.0, pull=0.0, jerks=0.0)
     steps = np.diff(camera_shake.sample_shift(np.random.default_rng(0), shake, (10.0, 10.0)), axis=0)
     np.testing.assert_allclose(steps, np.tile(steps[:1], (10, 1)), atol=1e-9)
     assert np.linalg.norm(steps[0]) == pytest.approx(1.0)
 
 
-def test_log_uniform_lengths_are_short_as_often_as_long():
-    """Half of the lengths of 1 to 100 pixels are below 10, of the camera's and of shifts alike."""
+def test_log_uniform_lengths():
+    """Half of the lengths from 1 to 100 pixels are below 10, for cameras and shifts."""
     shake = Shake(time_samples=5, travel=(1.0, 100.0), roll=0.0, zoom=0.0, log_travel=True)
     lengths = []
     for seed in range(400):
@@ -99,14 +99,14 @@ def test_log_uniform_lengths_are_short_as_often_as_long():
     np.testing.assert_allclose((np.array(lengths) < 10).mean(axis=0), 0.5, atol=0.08)
 
 
-def test_log_uniform_lengths_start_above_0():
+def test_log_uniform_lengths_must_be_above_0():
     with pytest.raises(InputError, match="travel: 0 9") as caught:
         Shake(travel=(0.0, 9.0), log_travel=True)
     assert caught.value.code == "range-out-of-range"
 
 
-def test_jerks_reverse_the_motion_at_the_rate_asked_for():
-    """Without other forces the direction changes by more than a right angle at jerks, and only there."""
+def test_jerks_reverse_the_motion_at_the_given_rate():
+    """Without other forces, the direction changes by more than 90 degrees at jerks only."""
     shake = Shake(time_samples=41, jitter=0.0, pull=0.0, jerks=2.0)
     reversals, together = 0, True
     for seed in range(200):
@@ -118,7 +118,7 @@ def test_jerks_reverse_the_motion_at_the_rate_asked_for():
     assert together
 
 
-def test_jitter_bends_and_pull_brings_back():
+def test_jitter_bends_and_pull_returns():
     straight = Shake(time_samples=31, jitter=0.0, pull=0.0, jerks=0.0)
     bent = Shake(time_samples=31, jitter=1.0, pull=0.0, jerks=0.0)
     back = Shake(time_samples=31, jitter=0.0, pull=9.0, jerks=0.0)  # a swing of period 2 pi / 3: back at pi / 3 = 1.05
@@ -128,7 +128,7 @@ def test_jitter_bends_and_pull_brings_back():
     assert ends[2].max() < 0.1
 
 
-def test_paths_repeat_by_seed():
+def test_paths_depend_on_the_seed_only():
     first, again, other = (
         camera_shake.sample_trajectory(np.random.default_rng(seed), Shake(), 500.0) for seed in (1, 1, 2)
     )

@@ -1,4 +1,4 @@
-"""Values drawn for each exposure: their ranges and shares, reduction and JPEG compression."""
+"""Random values of exposures: ranges and shares; downscaling and JPEG compression."""
 
 import dataclasses
 
@@ -29,13 +29,13 @@ def draw(rules, count=2000):
     return [capture.sample_capture(np.random.default_rng([seed, 1]), rules) for seed in range(count)]
 
 
-def test_the_defaults_change_nothing():
+def test_defaults_have_no_effect():
     assert set(draw(CaptureRules(), 200)) <= {Capture(), Capture(chroma="4:2:2")}
     photo = np.zeros((4, 5, 3), np.uint8)
     assert capture.reduce_image(photo, capture.reduced_size((4, 5), 1.0)) is photo
 
 
-def test_shares_are_as_asked():
+def test_shares():
     drawn = draw(WIDE)
     for name, share in (("still", 0.1), ("jpeg_quality", 0.4), ("linear", 0.25), ("shot_noise", 0.7)):
         assert np.mean([bool(getattr(one, name)) for one in drawn]) == pytest.approx(share, abs=0.035)
@@ -46,7 +46,7 @@ def test_shares_are_as_asked():
 
 
 def test_factors_and_noise_are_log_uniform():
-    """Logarithms spread evenly: their mean is the middle and their deviation the length over sqrt(12)."""
+    """Logarithms are uniform: mean in the middle, standard deviation length / sqrt(12)."""
     drawn = draw(WIDE)
     for name in ("reduce", "reduce_after", "shot_noise", "read_noise"):
         least, most = getattr(WIDE, name)
@@ -57,7 +57,7 @@ def test_factors_and_noise_are_log_uniform():
         assert logs.std() == pytest.approx(np.log(most / least) / np.sqrt(12), rel=0.05)
 
 
-def test_a_sensitive_sensor_has_much_of_both_noises():
+def test_shot_and_read_noise_are_correlated():
     noises = np.log([(one.shot_noise, one.read_noise) for one in draw(WIDE) if one.shot_noise])
     assert np.corrcoef(noises.T)[0, 1] == pytest.approx(1)
 
@@ -69,7 +69,7 @@ def test_qualities_cover_their_range():
     assert len(qualities) == 31
 
 
-def test_one_option_leaves_the_draws_of_the_others_alone():
+def test_options_do_not_change_other_draws():
     for name, value in (("still_share", 0.9), ("jpeg_share", 0.0), ("noise_free_share", 0.0), ("reduce", (1.0, 2.0))):
         changed = draw(dataclasses.replace(WIDE, **{name: value}), 50)
         for one, other in zip(draw(WIDE, 50), changed, strict=True):
@@ -82,8 +82,8 @@ def test_single_values_are_exact():
         assert (one.shot_noise, one.reduce, one.jpeg_quality) == (0.003, 1.7, 81)
 
 
-def test_reducing_keeps_what_the_smaller_image_can_show():
-    """A wave of 32 pixels stays a wave, of 16; one of 2.5 pixels, too fine for half the size, turns grey."""
+def test_downscaling_is_antialiased():
+    """A wave of 32 pixels becomes one of 16; one of 2.5 pixels, too fine for half the size, becomes grey."""
     column = np.arange(160)
     coarse, fine = (np.rint(127.5 + 100 * np.sin(2 * np.pi * column / length)) for length in (32, 2.5))
     image = np.tile(np.concatenate([coarse, fine])[np.newaxis, :, np.newaxis], (40, 1, 3)).astype(np.uint8)
@@ -93,7 +93,7 @@ def test_reducing_keeps_what_the_smaller_image_can_show():
     assert np.abs(small[:, 84:156] - 127.5).max() < 12
 
 
-def test_compression_loses_more_at_lower_quality_and_colour_first():
+def test_compression_loses_more_at_lower_quality_and_in_chroma():
     photo = skimage.data.astronaut()[:128, 128:256]
     high, low = (capture.compress(photo, quality, "4:2:0").astype(float) for quality in (95, 40))
     errors = [((image - photo) ** 2).mean() for image in (high, low)]
@@ -106,8 +106,8 @@ def test_compression_loses_more_at_lower_quality_and_colour_first():
     assert losses == sorted(losses)
 
 
-def test_compression_halves_the_resolution_of_colour():
-    """Columns of red and cyan of equal luma, one pixel wide: 4:4:4 keeps them apart, 4:2:2 and 4:2:0 cannot."""
+def test_compression_halves_chroma_resolution():
+    """Columns of red and cyan of equal luma, one pixel wide: separate in 4:4:4, but not in 4:2:2 and 4:2:0."""
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, ::2], image[:, 1::2] = (200, 62, 62), (50, 126, 126)
     assert np.ptp(capture.compress(image, 100, "4:4:4")[16, :, 0].astype(int)) > 120
@@ -117,7 +117,7 @@ def test_compression_halves_the_resolution_of_colour():
     assert np.ptp(capture.compress(rows, 100, "4:2:2")[:, 16, 0].astype(int)) > 120
 
 
-def test_compressed_images_are_what_their_files_show(tmp_path):
+def test_compression_equals_a_file_round_trip(tmp_path):
     photo = skimage.data.astronaut()[:64, :64]
     Image.fromarray(photo).save(tmp_path / "photo.jpg", quality=77, subsampling=2)
     stored = np.asarray(Image.open(tmp_path / "photo.jpg"))

@@ -1,4 +1,4 @@
-"""A folder of photographs is checked: every kind of problem is found, and nothing else is reported."""
+"""Checks of a folder of photos: every kind of problem is found, and no other is reported."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from jaxdeblur.synthesis.check_photos import check_folder, difference_hash, read
 
 
 def scene(seed, width=640, height=576):
-    """A sharp picture: rectangles of random grey and place."""
+    """A sharp image: rectangles of random position and grey."""
     rng, pixels = np.random.default_rng(seed), np.zeros((height, width, 3), np.uint8)
     for _ in range(300):
         top, left = rng.integers(0, (height, width))
@@ -19,7 +19,7 @@ def scene(seed, width=640, height=576):
 
 
 def move(image, length):
-    """The mean over a diagonal motion, of whole pixels."""
+    """Diagonal motion blur by whole pixels."""
     pixels = np.asarray(image, np.float32)
     return Image.fromarray(
         np.mean([np.roll(pixels, (i, i), axis=(0, 1)) for i in range(length)], axis=0).astype(np.uint8)
@@ -28,7 +28,7 @@ def move(image, length):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three good photographs, with their licences."""
+    """Three valid photos with licences."""
     (tmp_path / "sub").mkdir()
     for i, name in enumerate(("a.png", "b.jpg", "sub/c.png")):
         scene(i).save(tmp_path / name)
@@ -41,15 +41,15 @@ def write_credits(folder, *lines):
 
 
 def problems_of(folder, **options):
-    photographs, others = check_folder(folder, **options)
-    return {photograph.name: photograph.problems for photograph in photographs if photograph.problems}, others
+    photos, others = check_folder(folder, **options)
+    return {photo.name: photo.problems for photo in photos if photo.problems}, others
 
 
-def test_good_photographs_pass(folder, capsys):
+def test_valid_photos_pass(folder, capsys):
     assert problems_of(folder) == ({}, [])
-    assert check_photos.main([str(folder)]) == 0
+    check_photos.main([str(folder)], prog="check-photos")  # does not exit
     said = capsys.readouterr().out
-    for words in ("sub/c.png", "640x576", "CC BY 4.0", "3 photographs, 0 with problems"):
+    for words in ("sub/c.png", "640x576", "CC BY 4.0", "3 photos, 0 with problems"):
         assert words in said
 
 
@@ -75,26 +75,28 @@ def test_every_kind_of_problem_is_found(folder, capsys):
         "e.jpg": ["nearly the same picture as b.jpg"],
         "sub/c.png": ["no licence in CREDITS.tsv"],
     }
-    assert others == ["CREDITS.tsv: gone.png: no such photograph"]
-    assert check_photos.main([str(folder)]) == 1
+    assert others == ["CREDITS.tsv: gone.png: no such photo"]
+    with pytest.raises(SystemExit) as end:
+        check_photos.main([str(folder)], prog="check-photos")
+    assert end.value.code == 1
     assert "  ! cannot be read" in capsys.readouterr().out
 
 
-def test_a_soft_photograph_may_be_sharp_enough_when_it_is_smaller(tmp_path):
+def test_soft_photo_may_be_sharp_when_downscaled(tmp_path):
     scene(0).resize((1920, 1728), Image.Resampling.BICUBIC).save(tmp_path / "large.png")
     found, _ = problems_of(tmp_path, own=True, min_sharpness=1000.0)
     (problem,) = found["large.png"]
     assert problem.endswith("(reached at 1/3 of its size)")
 
 
-def test_own_photographs_need_no_licence(folder):
+def test_own_photos_need_no_licence(folder):
     (folder / "CREDITS.tsv").unlink()
     assert problems_of(folder, own=True) == ({}, [])
     assert len(problems_of(folder)[0]) == 3
 
 
 def test_sharpness_is_the_laplacian_variance_of_the_sharpest_tiles():
-    """By hand: one of 10 tiles is a checkerboard of 0 and 255, whose Laplacian is +-4*255 away from its border."""
+    """One of 10 tiles is a checkerboard of 0 and 255, whose Laplacian is +-4*255 away from its border."""
     pixels = np.zeros((96, 960), np.uint8)
     pixels[:, :192] = 255 * (np.indices((96, 192)).sum(0) % 2)
     value = sharpness(Image.fromarray(pixels))
@@ -103,19 +105,19 @@ def test_sharpness_is_the_laplacian_variance_of_the_sharpest_tiles():
     assert sharpness(Image.fromarray(pixels[:50, :50])) > 0  # smaller than a tile
 
 
-def test_sharpness_falls_with_the_length_of_a_motion():
+def test_sharpness_decreases_with_motion():
     values = [sharpness(move(scene(0), length).convert("L")) for length in (1, 3, 9, 27)]
     assert values == sorted(values, reverse=True)
     assert values[0] > 5 * values[-1]
 
 
-def test_hashes_of_different_pictures_are_far_apart():
+def test_hashes_of_different_images_are_far_apart():
     hashes = [difference_hash(scene(seed).convert("L")) for seed in range(6)]
     distances = [np.count_nonzero(a != b) for i, a in enumerate(hashes) for b in hashes[:i]]
     assert min(distances) > check_photos.MAX_DISTANCE
 
 
-def test_what_cannot_be_checked_is_refused(tmp_path):
+def test_unusable_folders_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "CREDITS.tsv").write_text("file,licence\na.png,CC0\n")
     for call, path, code in (

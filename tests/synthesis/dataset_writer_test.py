@@ -1,4 +1,4 @@
-"""Writing made data sets: in one piece, whatever happens on the way."""
+"""Synthetic data sets are written atomically, despite failures and interrupts."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def write(output, make=make, workers=2):
     return dataset_writer.write_data_set(output, SCENES, SPLITS, make, {"seed": 7}, total=None, workers=workers)
 
 
-def test_pairs_lie_in_gopros_layout(tmp_path):
+def test_pairs_are_in_gopros_layout(tmp_path):
     made = write(tmp_path / "made")
     images = {path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*.png")}
     names = ("train/a/{}/000001", "train/a/{}/000002", "test/b/{}/000001", "train/c/{}/000001")
@@ -35,7 +35,7 @@ def test_pairs_lie_in_gopros_layout(tmp_path):
     assert made["validation"] == {}
 
 
-def test_scenes_that_fail_are_all_named_and_nothing_stays(tmp_path):
+def test_failing_scenes_are_all_named_and_nothing_is_left(tmp_path):
     def fail(scene, facts):
         yield from make(scene, facts)
         if scene.name != "b":
@@ -49,7 +49,7 @@ def test_scenes_that_fail_are_all_named_and_nothing_stays(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("No space left on device")])
-def test_runs_that_are_stopped_leave_nothing(tmp_path, error):
+def test_interrupted_runs_leave_nothing(tmp_path, error):
     def stop(scene, facts):
         yield from make(scene, facts)
         if scene.name == "b":
@@ -64,8 +64,8 @@ def test_runs_that_are_stopped_leave_nothing(tmp_path, error):
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_an_error_ends_the_other_scenes_soon(tmp_path):
-    """A scene that never ends by itself is ended at its next pair."""
+def test_error_stops_the_other_scenes(tmp_path):
+    """An endless scene is stopped at its next pair."""
 
     def endless(scene, facts):
         while True:
@@ -77,7 +77,7 @@ def test_an_error_ends_the_other_scenes_soon(tmp_path):
         write(tmp_path / "made", endless, workers=3)
 
 
-def test_outputs_that_are_there_are_refused(tmp_path):
+def test_existing_outputs_are_refused(tmp_path):
     (tmp_path / "made").mkdir()
     with pytest.raises(InputError, match="made already exists; remove it"):
         write(tmp_path / "made")

@@ -1,4 +1,4 @@
-"""Exposures from end to end: what is drawn, fitted into the photograph and made."""
+"""Exposures end to end: drawn, fitted to the photo and rendered."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def error(pair, name="blur"):
     return np.abs(pair[name].astype(float) - pair["sharp"]).mean()
 
 
-def test_neutral_rules_leave_the_pair_as_it_is_without_them():
+def test_neutral_rules_have_no_effect():
     for seed in range(3):
         motion = sample_motion(np.random.default_rng([seed, 7]), MOVING, SIZE, 64)
         expected, made = make_pair(PHOTO, motion, MOVING), make(seed=seed)
@@ -38,7 +38,7 @@ def test_neutral_rules_leave_the_pair_as_it_is_without_them():
             np.testing.assert_array_equal(made[name], expected[name])
 
 
-def test_motion_is_the_same_whatever_else_is_drawn():
+def test_motion_does_not_depend_on_the_capture():
     rules = CaptureRules(shot_noise=(0.001, 0.1), jpeg_share=1.0, noise_blur=(0.5, 1.0))
     for seed in range(5):
         plain, degraded = make(seed=seed), make(rules, seed=seed)
@@ -60,8 +60,8 @@ def test_still_exposures_have_noise_and_compression():
     np.testing.assert_array_equal(noisy["sharp"], compressed["sharp"])
 
 
-def test_reduced_photographs_are_blurred_at_their_size():
-    """`sharp` of a still exposure is a window of the photograph as Pillow reduces it."""
+def test_photos_are_blurred_after_downscaling():
+    """`sharp` of a still exposure is a window of the photo downscaled by Pillow."""
     pair = make(CaptureRules(still_share=1.0, reduce=(2.0, 2.0)), side=48)
     small = np.asarray(Image.fromarray(PHOTO).resize((120, 100), Image.Resampling.LANCZOS))
     windows = np.lib.stride_tricks.sliding_window_view(small, (48, 48, 3))[:, :, 0].astype(int)
@@ -70,8 +70,8 @@ def test_reduced_photographs_are_blurred_at_their_size():
     )  # Pillow's quick first step rounds once more
 
 
-def test_pairs_are_reduced_after_they_are_blurred():
-    """The same motion and window at full size, then a half of both images."""
+def test_pairs_are_downscaled_after_blurring():
+    """Equal to the same motion and window at full size, downscaled by 2."""
     rules = CaptureRules(reduce_after=(2.0, 2.0))
     pair, full = make(rules, side=40), make(side=80)
     for name in ("sharp", "blur"):
@@ -80,22 +80,22 @@ def test_pairs_are_reduced_after_they_are_blurred():
         assert np.abs(pair[name].astype(int) - np.asarray(small)).max() <= 3
 
 
-def test_noise_shrinks_with_the_pair():
-    """White noise keeps about half its deviation when four pixels become one."""
+def test_noise_is_reduced_by_downscaling():
+    """Averaging four pixels halves the deviation of white noise."""
     rules = CaptureRules(still_share=1.0, shot_noise=(0.08, 0.08))
     full, half = make(rules), make(dataclasses.replace(rules, reduce_after=(2.0, 2.0)))
     ratio = (half["blur"].astype(float) - half["sharp"]).std() / (full["blur"].astype(float) - full["sharp"]).std()
     assert 0.35 < ratio < 0.65
 
 
-def test_whole_photographs_are_reduced():
+def test_whole_photos_are_downscaled():
     drawn, motion = exposure_sampling.draw_exposure([0], MOVING, CaptureRules(reduce_after=(2.0, 2.0)), SIZE, 0)
     pair = exposure_sampling.make_exposure(PHOTO, drawn, motion, MOVING, 0)
     _, _, width, height = motion.window
     assert pair["sharp"].shape == pair["blur"].shape == (round(height / 2), round(width / 2), 3)
 
 
-def test_photographs_are_reduced_only_as_far_as_the_window_fits():
+def test_downscaling_is_limited_by_the_window():
     for rules in (CaptureRules(reduce=(4.0, 4.0)), CaptureRules(reduce=(4.0, 4.0), reduce_after=(3.0, 3.0))):
         for seed in range(10):
             drawn, motion = exposure_sampling.draw_exposure([seed], MOVING, rules, SIZE, 64)
@@ -114,7 +114,7 @@ def test_windows_that_never_fit_are_refused():
         assert caught.value.code == "photograph-too-small"
 
 
-def test_one_folder_holds_both_domains():
+def test_domain_mix():
     both = dataclasses.replace(MOVING, variants=("blur", "blur_gamma"))
     for seed in range(4):
         expected, linear = make(exposure=both, seed=seed), make(CaptureRules(domain_mix=1.0), seed=seed)
@@ -127,14 +127,14 @@ def test_one_folder_holds_both_domains():
     assert {one.linear for one in drawn} == {False, True}
 
 
-def test_compression_touches_blur_alone():
+def test_only_blur_is_compressed():
     plain, compressed = make(), make(CaptureRules(jpeg_share=1.0, jpeg_quality=(75, 75)))
     np.testing.assert_array_equal(plain["sharp"], compressed["sharp"])
     change = np.abs(plain["blur"].astype(float) - compressed["blur"]).mean()
     assert 0 < change < 5
 
 
-def test_exposures_are_described_by_what_is_special_about_them():
+def test_descriptions_omit_defaults():
     _, motion = exposure_sampling.draw_exposure([0], MOVING, CaptureRules(), SIZE, 64)
     about = exposure_sampling.describe_exposure(Capture(), motion)
     assert about.keys() == {"travel"}

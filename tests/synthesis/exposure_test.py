@@ -1,4 +1,4 @@
-"""Photographs blurred on the spot: light, highlights, noise and whole pairs."""
+"""Rendering of exposures: light, highlights, noise and complete pairs."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def make(photo, exposure, seed=0, side=0):
 
 
 def slide(count):
-    """A motion along rows, one pixel per instant, seen from 10 pixels inside a photograph of 80 x 60."""
+    """A horizontal motion of one pixel per instant, in a window 10 pixels inside a photo of 80 x 60."""
     cameras = np.tile(np.eye(3), (count, 1, 1))
     cameras[:, 0, 2] = np.arange(count) - count // 2
     return Motion(cameras, (), (10, 10, 60, 40), noise_seed=0)
 
 
-def test_a_camera_that_stands_still_leaves_the_photograph_alone():
-    """Whole, sharp and blurred alike, with regions that rest and lights that are brighter than they look."""
+def test_still_camera_reproduces_the_photo():
+    """Both sharp and blur, with resting regions and brightened highlights."""
     exposure = Exposure(STILL, RegionRules(count=2, travel=(0.0, 0.0)), Sensor(3.0, highlight_threshold=254), BOTH)
     pair = make(PHOTO, exposure)
     for name in ("sharp", *BOTH):
@@ -35,13 +35,13 @@ def test_a_camera_that_stands_still_leaves_the_photograph_alone():
 
 
 @pytest.mark.parametrize("size", [(20, 1500), (150, 20)])
-def test_photographs_larger_than_a_tile_are_whole(size):
+def test_photos_larger_than_a_tile(size):
     photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     np.testing.assert_array_equal(make(photo, Exposure(STILL, RegionRules(), Sensor(), ("blur",)))["blur"], photo)
 
 
 def test_averaging_light_and_averaging_stored_values():
-    """Black and white in turn, 0 twice and 255 once: 85 as stored; 255 * (1/3)^(1/2.2) = 154.8 as light."""
+    """Twice 0 and once 255: 85 for stored values; 255 * (1/3)^(1/2.2) = 154.8 for light."""
     stripes = np.zeros((60, 80, 3), np.uint8)
     stripes[:, ::3] = 255
     pair = synthetic.make_pair(stripes, slide(3), Exposure(STILL, RegionRules(), Sensor(), BOTH))
@@ -50,8 +50,8 @@ def test_averaging_light_and_averaging_stored_values():
     np.testing.assert_array_equal(pair["sharp"], stripes[10:50, 10:70])
 
 
-def test_lights_leave_brighter_streaks():
-    """A white line over 5 instants is a fifth of its light: 51 as stored values, 255 * 0.2^(1/2.2) = 122.7 in light.
+def test_highlights_leave_brighter_streaks():
+    """A white line over 5 instants has a fifth of its light: 51 for stored values, 255 * 0.2^(1/2.2) = 122.7 for light.
 
     With 3 times the light: 255 * 0.6^(1/2.2) = 202.2 in light, 51 * 3^(1/2.2) = 84.03 as stored values.
     """
@@ -66,22 +66,22 @@ def test_lights_leave_brighter_streaks():
 
 
 def test_streaks_saturate():
-    """Four white columns of 4 times the light over 5 instants: 0.8 at both ends, stored as 230.4, then 1.6 and more."""
+    """Four white columns with 4 times the light over 5 instants: 0.8 (stored as 230.4) at the ends, then 1.6 and more."""
     photo = np.zeros((60, 80, 3), np.uint8)
     photo[:, 40:44] = 255
     pair = synthetic.make_pair(photo, slide(5), Exposure(STILL, RegionRules(), Sensor(4.0), ("blur_gamma",)))
     np.testing.assert_array_equal(pair["blur_gamma"][0, 28:36, 0], [230, 255, 255, 255, 255, 255, 255, 230])
 
 
-def test_only_white_gains_light_evenly_from_the_threshold():
+def test_highlight_gain_is_linear_from_the_threshold():
     photo = np.array([[[250, 250, 250], [255, 255, 255], [252, 255, 253], [200, 220, 255]]], np.uint8)
     light = synthetic.to_light(photo, Sensor(highlight_gain=6.0, highlight_threshold=250), 2.2)
     plain = (photo / 255) ** 2.2
     np.testing.assert_allclose(light / plain, np.array([1, 6, 3, 1]).reshape(1, 4, 1) * np.ones(3), rtol=1e-5)
 
 
-def test_noise_has_the_deviations_it_is_told():
-    """At half the light, sqrt(0.03^2 / 2 + 0.01^2) = 0.02345; without light, 0.01, of which the half below 0 is cut."""
+def test_noise_has_the_given_deviations():
+    """At half the light, sqrt(0.03^2 / 2 + 0.01^2) = 0.02345; without light, 0.01, half of it clipped at 0."""
     rng = np.random.default_rng(0)
     sensor = Sensor(shot_noise=0.03, read_noise=0.01)
     grey = synthetic.develop(np.full((300, 300, 3), 0.5, np.float32), sensor, 1.0, rng) / 255
@@ -92,7 +92,7 @@ def test_noise_has_the_deviations_it_is_told():
     assert np.sqrt((black**2).mean() * 2) == pytest.approx(0.01, rel=0.03)
 
 
-def test_noise_is_added_to_light_before_it_is_encoded():
+def test_noise_is_added_to_light_before_encoding():
     """In light, the deviation is 0.02 at 0.5; the curve's slope there, 0.5^(1/2.2 - 1) / 2.2 = 0.663, scales it."""
     light = np.full((300, 300, 3), 0.5, np.float32)
     stored = synthetic.develop(light, Sensor(read_noise=0.02), 2.2, np.random.default_rng(0)) / 255
@@ -100,7 +100,7 @@ def test_noise_is_added_to_light_before_it_is_encoded():
     assert stored.std() == pytest.approx(0.02 * 0.663, rel=0.03)
 
 
-def test_noise_can_be_added_in_light_to_averages_of_stored_values():
+def test_linear_noise_on_averages_of_stored_values():
     """As for `blur_gamma`: light 0.5^2.2 = 0.2176 has deviation 0.02; the curve's slope there scales it."""
     stored = np.full((300, 300, 3), 0.5, np.float32)
     noisy = synthetic.develop(stored, Sensor(read_noise=0.02, linear_noise=True), 1.0, np.random.default_rng(0)) / 255
@@ -124,7 +124,7 @@ def test_smoothed_noise_keeps_its_deviation_and_correlates():
     assert abs((noise[..., 0] * noise[..., 1]).mean() / noise.var()) < 0.05
 
 
-def test_noise_differs_from_tile_to_tile_and_leaves_sharp_alone():
+def test_noise_differs_between_tiles_and_sharp_has_none():
     photo = np.full((200, 200, 3), 128, np.uint8)
     exposure = Exposure(STILL, RegionRules(), Sensor(shot_noise=0.05), BOTH)
     pair = make(photo, exposure)
@@ -136,7 +136,7 @@ def test_noise_differs_from_tile_to_tile_and_leaves_sharp_alone():
 
 
 def test_blur_varies_over_the_frame():
-    """A camera that only rolls: the middle stays, the corners smear."""
+    """With roll only, the centre stays and corners are blurred."""
     shake = Shake(time_samples=15, travel=(0.0, 0.0), roll=4.0, zoom=0.0)
     pair = make(
         np.random.default_rng(1).integers(0, 256, (150, 150, 3), np.uint8),
@@ -148,7 +148,7 @@ def test_blur_varies_over_the_frame():
     assert change[:12, :12].mean() > 3 * change[middle - 2 : middle + 3, middle - 2 : middle + 3].mean()
 
 
-def test_sharp_is_a_window_of_the_photograph_and_blur_is_not():
+def test_sharp_is_a_window_of_the_photo():
     shake = Shake(time_samples=9, travel=(4.0, 4.0), roll=0.5)
     pair = make(PHOTO, Exposure(shake, RegionRules(1), Sensor(), BOTH), seed=3, side=32)
     windows = np.lib.stride_tricks.sliding_window_view(PHOTO, (32, 32, 3))
@@ -159,14 +159,14 @@ def test_sharp_is_a_window_of_the_photograph_and_blur_is_not():
         assert np.abs(pair[name].astype(int) - pair["sharp"]).mean() > 10
 
 
-def test_windows_lie_everywhere_in_the_photograph():
+def test_windows_cover_the_photo():
     exposure = Exposure(STILL, RegionRules(), Sensor(), ("blur",))
     motions = [synthetic.sample_motion(np.random.default_rng(seed), exposure, (40, 50), 38) for seed in range(200)]
     assert {motion.window[0] for motion in motions} == set(range(13))
     assert {motion.window[1] for motion in motions} == set(range(3))
 
 
-def test_pairs_repeat_by_seed():
+def test_pairs_depend_on_the_seed_only():
     exposure = Exposure(Shake(time_samples=5), RegionRules(1), Sensor(shot_noise=0.1), BOTH)
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
     first, again, other = (make(photo, exposure, seed, side=40) for seed in (1, 1, 2))
@@ -175,11 +175,11 @@ def test_pairs_repeat_by_seed():
         assert (first[name] != other[name]).any()
 
 
-def test_only_the_variants_asked_for_are_made():
+def test_only_requested_variants_are_rendered():
     assert make(PHOTO, Exposure(STILL, RegionRules(), Sensor(), ("blur_gamma",))).keys() == {"sharp", "blur_gamma"}
 
 
-def test_photographs_too_small_are_refused():
+def test_too_small_photos_are_refused():
     exposure = Exposure(Shake(), RegionRules(), Sensor(), BOTH)
     with pytest.raises(InputError, match=r"80x60 pixels, of which .* leaves .*: too small for a window of 60x60"):
         make(PHOTO, exposure, side=60)
@@ -200,7 +200,7 @@ def test_sensors_out_of_range_are_refused(field, value, words):
         Sensor(**{field: value})
 
 
-def test_regions_that_may_rest_have_no_log_uniform_lengths():
+def test_log_uniform_lengths_of_regions_must_be_above_0():
     shake = Shake(travel=(1.0, 9.0), log_travel=True)
     with pytest.raises(InputError, match="region_travel") as caught:
         Exposure(shake, RegionRules(1, travel=(0.0, 9.0)), Sensor(), BOTH)

@@ -1,4 +1,4 @@
-"""Windows over frames: GOPRO_Large's own files, means by hand, videos."""
+"""Averaging windows of frames: hand-computed means, GOPRO_Large's files, videos."""
 
 import os
 import sys
@@ -11,8 +11,7 @@ from PIL import Image
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
 from jaxdeblur.synthesis import frame_averaging
-
-CLIP = np.random.default_rng(0).integers(0, 256, (9, 32, 48, 3), np.uint8)
+from tests.helpers.frame_videos import CLIP, write_video
 
 
 def grey(*values):
@@ -37,7 +36,7 @@ def test_sharp_is_the_middle_frame():
 
 
 def test_real_frames_give_gopros_published_files(real_gopro):
-    """Eleven raw frames beside the data give the published images, every value of them."""
+    """Eleven raw frames give the published images exactly."""
     raw = Path(os.environ.get("JAXDEBLUR_GOPRO_RAW", real_gopro.parent / "gopro_raw_240fps")) / "GOPR0477_11_00"
     if not raw.is_dir():
         pytest.skip(f"{raw} holds no raw frames")
@@ -59,22 +58,22 @@ def test_real_frames_give_gopros_published_files(real_gopro):
         (9, 9, []),
     ],
 )
-def test_windows_follow_each_other(length, stride, expected):
+def test_windows_have_the_given_length_and_stride(length, stride, expected):
     windows = frame_averaging.take_windows(iter(grey(*range(7))), length, stride)
     assert [tuple(int(frame[0, 0, 0]) for frame in window) for window in windows] == expected
 
 
-def test_windows_hold_no_more_frames_than_they_show():
-    """The next window is read only when it is asked for."""
+def test_windows_are_read_lazily():
+    """The next window is read on demand."""
     read = []
     windows = frame_averaging.take_windows((read.append(n) or frame for n, frame in enumerate(grey(*range(9)))), 3, 3)
     next(windows)
     assert read == [0, 1, 2]
 
 
-def test_frames_of_two_sizes_are_refused():
+def test_frames_of_different_sizes_are_refused():
     odd = [*grey(0, 1), np.zeros((3, 2, 3), np.uint8)]
-    with pytest.raises(InputError, match="frame 3 has 2x3 pixels, those before 3x2"):
+    with pytest.raises(InputError, match="frame 3 has 2x3 pixels, but earlier ones 3x2"):
         list(frame_averaging.take_windows(odd, 3, 3))
 
 
@@ -86,31 +85,20 @@ def test_frames_are_read_in_the_order_given(tmp_path):
         np.testing.assert_array_equal(read, frame)
 
 
-def write_video(path):
-    """Write CLIP as a lossless video."""
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=240, options={"qp": "0"})
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "rgb24"
-        for frame in CLIP:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-
-
 def test_videos_are_read_frame_by_frame(tmp_path):
     write_video(tmp_path / "clip.mkv")
     read = list(frame_averaging.read_frames(tmp_path / "clip.mkv"))
     np.testing.assert_array_equal(read, CLIP)
 
 
-def test_damaged_videos_are_refused(tmp_path):
+def test_corrupt_videos_are_refused(tmp_path):
     pytest.importorskip("av")
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"clip\.mp4: cannot be read as a video"):
         list(frame_averaging.read_frames(tmp_path / "clip.mp4"))
 
 
-def test_videos_without_pyav_name_what_to_install(tmp_path, monkeypatch):
+def test_missing_pyav_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"clip\.mp4: .*jaxdeblur\[video\]") as error:
         next(frame_averaging.read_frames(tmp_path / "clip.mp4"))

@@ -1,4 +1,4 @@
-"""Moving objects: outlines of known shapes, what lies behind them, and how they turn."""
+"""Moving objects: outlines of known shapes, filled background and transforms."""
 
 import dataclasses
 import sys
@@ -36,12 +36,12 @@ FOUND = object_outlines.find_outlines(PHOTO)
 
 
 def draw_disc(seed=0):
-    """Return a shape of the disc's area that grows from within the disc, or None."""
+    """Return a shape of the disc's area grown from within the disc, or None."""
     inside = ((FOUND.centers * SIZE[::-1] - (200, 110)) ** 2).sum(axis=1) < 35**2
     return object_outlines.sample_shape(np.random.default_rng(seed), FOUND, np.flatnonzero(inside), DISC.sum())
 
 
-def test_superpixels_cover_the_photograph():
+def test_superpixels_cover_the_photo():
     assert FOUND.labels.shape == SIZE
     assert FOUND.areas.sum() == FOUND.labels.size
     np.testing.assert_array_equal(FOUND.borders, FOUND.borders.T)
@@ -59,8 +59,8 @@ def test_shapes_follow_outlines():
         assert (shape & DISC).sum() / (shape | DISC).sum() > 0.9
 
 
-def test_shapes_without_an_outline_are_given_up():
-    """A third of the disc's area in the texture around it, and photographs of one colour."""
+def test_shapes_without_an_outline_are_rejected():
+    """A third of the disc's area in the texture around it, and photos of one colour."""
     around = np.flatnonzero(~FOUND.at_edge & (FOUND.centers[:, 0] < 0.3))
     assert object_outlines.sample_shape(np.random.default_rng(0), FOUND, around, DISC.sum() / 3) is None
     plain = object_outlines.find_outlines(np.full((*SIZE, 3), 128, np.uint8))
@@ -68,7 +68,7 @@ def test_shapes_without_an_outline_are_given_up():
 
 
 @pytest.mark.parametrize("scale", [0.5, 1, 4])
-def test_masks_are_shapes_at_the_photographs_size(scale):
+def test_masks_have_the_photos_scale(scale):
     size = tuple(int(side * scale) for side in SIZE)
     left, top, mask = object_outlines.soften(DISC, size)
     assert mask.dtype == np.float32
@@ -81,7 +81,7 @@ def test_masks_are_shapes_at_the_photographs_size(scale):
     assert 1 <= ((row > 0.02) & (row < 0.98)).sum() <= 6  # both edges together
 
 
-def test_masks_lie_inside_the_photograph():
+def test_masks_are_inside_the_photo():
     shape = np.zeros((40, 50), bool)
     shape[1:39, 1:49] = True
     left, top, mask = object_outlines.soften(shape, (80, 100))
@@ -95,7 +95,7 @@ def region(mask, left, top, path=((0, 0),), transforms=None):
     return Region(left, top, mask, np.array(path, float), transforms, solid=True)
 
 
-def test_nothing_of_an_object_is_left_behind_it():
+def test_background_contains_nothing_of_the_object():
     left, top, mask = object_outlines.soften(draw_disc(), SIZE)
     filled = moving_objects.fill_behind(PHOTO, [region(mask, left, top)])
     assert PHOTO[..., 0].max() > 180
@@ -117,7 +117,7 @@ def test_surroundings_are_mirrored_at_a_straight_outline():
     np.testing.assert_array_equal(filled[25, 18:24, 0], [18, 19, 18, 17, 16, 15])
 
 
-def test_the_nearest_pixels_are_as_near_as_scipys():
+def test_nearest_pixels_match_scipy():
     hole = np.uint8(DISC)
     nearest = moving_objects.nearest_outside(hole)
     assert (hole[tuple(nearest)] == 0).all()
@@ -125,8 +125,8 @@ def test_the_nearest_pixels_are_as_near_as_scipys():
     np.testing.assert_allclose(distance, ndimage.distance_transform_edt(hole), atol=1.0)
 
 
-def test_turns_keep_the_middle_and_turn_clockwise_as_seen():
-    """A quarter turn about (10, 20): right goes to below, as y points down; twice the size afterwards."""
+def test_transforms_rotate_clockwise_about_the_centre():
+    """A quarter turn about (10, 20): right moves to below, as y points down; then scaled by 2."""
     mask = np.zeros((5, 7), np.float32)
     quarter, double = moving_objects.object_transforms(mask, 7, 18, np.array([np.pi / 2, 0]), np.array([1.0, 2.0]))
     np.testing.assert_allclose(quarter @ [10, 20, 1], [10, 20, 1], atol=1e-9)
@@ -134,7 +134,7 @@ def test_turns_keep_the_middle_and_turn_clockwise_as_seen():
     np.testing.assert_allclose(double @ [13, 19, 1], [16, 18, 1], atol=1e-9)
 
 
-def test_objects_turn_and_shift_over_their_background():
+def test_objects_rotate_and_shift_over_their_background():
     """One instant: a square object, turned by a quarter and 30 pixels further left, over a grey background."""
     photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     mask = np.zeros((13, 13), np.float32)
@@ -153,7 +153,7 @@ RULES = ObjectRules(3, radius=(0.1, 0.2), travel=(10.0, 20.0))
 EXPOSURE = Exposure(SHAKE, RegionRules(1), Sensor(), ("blur",), objects=RULES)
 
 
-def test_objects_are_drawn_in_the_window_and_rest_in_the_middle():
+def test_objects_are_in_the_window_and_at_rest_in_the_middle():
     photo = skimage.data.astronaut()
     found = object_outlines.find_outlines(photo)
     counts, replaced = [], 0
@@ -179,7 +179,7 @@ def test_objects_are_drawn_in_the_window_and_rest_in_the_middle():
     assert replaced < 0.5 * sum(counts)
 
 
-def test_objects_leave_the_other_draws_alone():
+def test_objects_do_not_change_other_draws():
     without = dataclasses.replace(EXPOSURE, objects=ObjectRules())
     for seed in range(5):
         one = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, SIZE, 128, FOUND)
@@ -189,8 +189,8 @@ def test_objects_leave_the_other_draws_alone():
         np.testing.assert_array_equal(one.regions[0].mask, other.regions[0].mask)
 
 
-def test_objects_blur_and_what_they_uncover_is_not_themselves():
-    """The disc moves by 60 pixels: where it began, what lies behind is seen part of the time, and is not red."""
+def test_objects_do_not_uncover_themselves():
+    """The disc moves by 60 pixels: its start is partly uncovered, and the background is not red."""
     left, top, mask = object_outlines.soften(draw_disc(), SIZE)
     path = np.column_stack([np.linspace(-30, 30, 9), np.zeros(9)])
     cameras = np.tile(np.eye(3), (9, 1, 1))
@@ -203,7 +203,7 @@ def test_objects_blur_and_what_they_uncover_is_not_themselves():
     assert red[200 - 90] < 60
 
 
-def test_still_exposures_have_no_objects_and_facts_name_them():
+def test_still_exposures_have_no_objects():
     rules = CaptureRules(still_share=1.0)
     capture, motion = exposure_sampling.draw_exposure([1], EXPOSURE, rules, SIZE, 128, FOUND)
     pair = exposure_sampling.make_exposure(PHOTO, capture, motion, EXPOSURE, 128)
@@ -218,7 +218,7 @@ def test_still_exposures_have_no_objects_and_facts_name_them():
     assert sum(one.get("objects_replaced", 0) for one in facts) > 0  # the photograph has one outline only
 
 
-def test_photographs_without_scikit_image_have_no_outlines(monkeypatch):
+def test_missing_scikit_image_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     with pytest.raises(InputError, match="made-blur") as caught:
         object_outlines.find_outlines(PHOTO)

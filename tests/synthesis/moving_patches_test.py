@@ -1,4 +1,4 @@
-"""Moving regions: shapes inside the photograph, of the size asked for, with soft edges."""
+"""Moving regions: size, position and soft edges of shapes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jaxdeblur.synthesis.camera_shake import Shake
 from jaxdeblur.synthesis.moving_patches import RegionRules
 
 
-def test_a_blob_without_harmonics_is_a_disc_with_a_soft_edge():
+def test_blob_without_harmonics_is_a_soft_disc():
     mask = moving_patches.draw_blob(20.0, np.zeros(4), np.zeros(4), 4.0, 30)
     assert mask.shape == (61, 61)
     assert mask.dtype == np.float32
@@ -18,7 +18,7 @@ def test_a_blob_without_harmonics_is_a_disc_with_a_soft_edge():
     np.testing.assert_allclose(mask[30, 48:53], [1, 0.84375, 0.5, 0.15625, 0], atol=1e-5)
 
 
-def test_the_second_harmonic_stretches_the_blob():
+def test_second_harmonic_elongates_the_blob():
     """Radius 20 * (1 + 0.3 cos 2a): 26 to the sides, 14 up and down."""
     mask = moving_patches.draw_blob(20.0, np.array([0.3, 0, 0, 0]), np.zeros(4), 2.0, 40)
     assert abs((mask[:, 40] > 0.5).sum() - 27) <= 2
@@ -26,7 +26,7 @@ def test_the_second_harmonic_stretches_the_blob():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (24, 300), (200, 120)])
-def test_regions_lie_inside_the_photograph(size):
+def test_regions_are_inside_the_photo(size):
     rules = RegionRules(count=2, radius=(0.05, 0.25), edge=3.0)
     areas = []
     for seed in range(40):
@@ -45,18 +45,18 @@ def test_regions_lie_inside_the_photograph(size):
     assert max(areas) > 2 * min(areas)
 
 
-def test_regions_move_as_far_as_asked_and_rest_in_the_middle():
+def test_region_paths_have_the_given_length_and_are_0_at_the_middle():
     rules = RegionRules(count=3, travel=(7.0, 7.0))
     for region in moving_patches.sample_regions(np.random.default_rng(0), rules, Shake(time_samples=9), (100, 100)):
         np.testing.assert_array_equal(region.path[4], 0)
         assert np.linalg.norm(np.diff(region.path, axis=0), axis=1).sum() == pytest.approx(7.0)
 
 
-def test_no_regions_are_the_default():
+def test_default_has_no_regions():
     assert moving_patches.sample_regions(np.random.default_rng(0), RegionRules(), Shake(), (4, 4)) == ()
 
 
-def test_photographs_too_small_for_regions_are_refused():
+def test_photos_too_small_for_regions_are_refused():
     with pytest.raises(InputError, match="30x12 pixels, too small for moving regions; expected at least 20"):
         moving_patches.sample_regions(np.random.default_rng(0), RegionRules(count=1), Shake(), (12, 30))
 

@@ -1,4 +1,4 @@
-"""Parallax: distances of a scene, where its parts are seen, and images of it against an independent resampling."""
+"""Parallax: depth, positions and images against an independent resampling."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def slide(*shifts):
 
 
 def scene(path, relief=0.5, slope=(0.0, 0.0), seed=None):
-    """Return a scene of a given relief: a slope, or with a seed one that is drawn."""
+    """Return a scene of a given relief: a slope, or random with a seed."""
     if seed is not None:
         return depth.sample_depth(np.random.default_rng(seed), DepthRules((relief, relief)), path, FOCAL, SIZE)
     far, near = (project(path, FOCAL, SIZE, nearness) for nearness in (1 - relief, 1 + relief))
@@ -37,28 +37,28 @@ def scene(path, relief=0.5, slope=(0.0, 0.0), seed=None):
 
 
 def test_near_parts_shift_more():
-    """A shift of 8 pixels and a relief of 0.5: 12 where it is nearest, 4 where it is farthest, 8 in the middle."""
+    """A shift of 8 pixels and a relief of 0.5: 12 at the nearest, 4 at the farthest, 8 in the middle."""
     steep = scene(slide((0, 0), (8, 0)), slope=(0.0, 50.0))
     points = np.array([[79.5, 119.0], [79.5, 0.0], [79.5, 59.5]])
     np.testing.assert_allclose(steep.move(points)[1] - points, [[12, 0], [4, 0], [8, 0]], atol=1e-9)
 
 
-def test_a_camera_that_turns_sees_no_parallax():
+def test_rotation_causes_no_parallax():
     path = np.zeros((3, 6))
     path[:, :3] = [[0.01, -0.02, 0.03], [0, 0, 0], [-0.02, 0.01, 0]]
     turned = scene(path, seed=0)
     np.testing.assert_allclose(turned.far, turned.near, atol=1e-9)
 
 
-def test_the_middle_of_an_even_scene_is_its_plane():
+def test_middle_of_a_slope_is_its_plane():
     path = slide((-5, 2), (0, 0), (4, 3))
     even = warping.integrate(PHOTO, WINDOW, project(path, FOCAL, SIZE), (), np.float32, scene(path))
     flat = warping.integrate(PHOTO, WINDOW, project(path, FOCAL, SIZE), (), np.float32)
     np.testing.assert_allclose(even, flat, atol=0.02)
 
 
-def test_images_agree_with_scipys():
-    """Every pixel of every instant looked up by itself, at the position of its own distance."""
+def test_images_match_scipy():
+    """Each pixel of each instant is resampled separately, at the position for its distance."""
     path = sample_trajectory(np.random.default_rng(1), Shake(5, (12, 12), roll=2.0, zoom=0.02), FOCAL)
     uneven = scene(path, 0.8, seed=2)
     left, top, width, height = WINDOW
@@ -76,7 +76,7 @@ def test_images_agree_with_scipys():
     assert np.abs(plane - expected).mean() > 5
 
 
-def test_tiles_make_up_the_whole():
+def test_tiles_make_up_the_image():
     path = sample_trajectory(np.random.default_rng(0), Shake(5, (6, 6)), FOCAL)
     cameras, uneven = project(path, FOCAL, SIZE), scene(path, seed=3)
     whole = warping.integrate(PHOTO, (20, 20, 100, 60), cameras, (), np.float32, uneven)
@@ -89,7 +89,7 @@ def test_tiles_make_up_the_whole():
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (17, 23), (64, 40)])
 def test_positions_between_nodes_are_interpolated(size):
-    """Those of a plane that shifts grow evenly, so that interpolation is exact."""
+    """Positions on a shifted plane are linear, so interpolation is exact."""
     shifted = scene(slide((0, 0), (3, -2)))
     coarse = shifted.positions(30, 20, *size)
     fine = depth.refine(coarse[1], size)
@@ -97,7 +97,7 @@ def test_positions_between_nodes_are_interpolated(size):
     np.testing.assert_allclose(fine, np.stack([x + 3, y - 2], axis=-1), atol=1e-3)
 
 
-def test_scenes_are_near_at_the_bottom_and_all_distances_occur():
+def test_scenes_are_nearer_at_the_bottom():
     path = slide((0, 0), (1, 0))
     scenes = [scene(path, seed=seed) for seed in range(200)]
     y, x = np.mgrid[0:120:10, 0:160:10]
@@ -110,7 +110,7 @@ def test_scenes_are_near_at_the_bottom_and_all_distances_occur():
 
 
 def test_scenes_have_no_folds():
-    """Neighbours never change places: what is seen right of a pixel lies right of it in the photograph."""
+    """Neighbouring pixels keep their order in the photo."""
     shake = Shake(5, (40, 40), jitter=0.1, pull=0.1, jerks=0.0)
     size, focal = (480, 640), 640.0
     for seed in range(20):
@@ -131,7 +131,7 @@ def test_windows_see_no_black():
         assert synthetic.make_pair(white, motion, exposure)["blur"].min() == 255
 
 
-def test_depth_leaves_the_camera_and_sharp_alone():
+def test_depth_does_not_change_the_camera_or_sharp():
     flat = Exposure(Shake(5, (3.0, 9.0)), RegionRules(1), Sensor(), ("blur",))
     deep = dataclasses.replace(flat, depth=DepthRules((0.4, 0.8)))
     reliefs = []
@@ -153,7 +153,7 @@ def test_depth_leaves_the_camera_and_sharp_alone():
 
 
 def test_regions_move_with_their_surroundings():
-    """A patch without motion of its own, all at the nearest distance, cannot be seen."""
+    """A patch without its own motion, entirely at the nearest distance, is invisible."""
     path = slide((-6, 2), (0, 0), (6, -3))
     cameras = project(path, FOCAL, SIZE)
     near = scene(path, slope=(0.0, 1e6))
@@ -161,7 +161,7 @@ def test_regions_move_with_their_surroundings():
     mask = np.zeros((14, 16), np.float32)
     mask[2:-2, 2:-2] = 1
     resting = Region(70, 50, mask, np.zeros((3, 2)))
-    moved = synthetic._at_its_distance(resting, cameras, near)
+    moved = synthetic.with_parallax(resting, cameras, near)
     alone = warping.integrate(PHOTO, WINDOW, cameras, (), np.float32, near)
     both = warping.integrate(PHOTO, WINDOW, cameras, [moved], np.float32, near)
     apart = warping.integrate(PHOTO, WINDOW, cameras, [resting], np.float32, near)
@@ -169,7 +169,7 @@ def test_regions_move_with_their_surroundings():
     assert np.abs(apart - alone).max() > 20
 
 
-def test_the_largest_step_is_the_nearest_planes():
+def test_largest_step_is_that_of_the_nearest_plane():
     path = slide((0, 0), (3, 4))
     cameras = project(path, FOCAL, SIZE)
     assert warping.largest_step(cameras, WINDOW, ()) == pytest.approx(5)

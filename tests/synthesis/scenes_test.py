@@ -1,4 +1,4 @@
-"""Scenes below a folder, and splits that share none."""
+"""Scenes below a folder: photos, folders of frames and videos."""
 
 import os
 
@@ -17,7 +17,7 @@ def write(folder, *names, size=(8, 6)):
         Image.fromarray(np.zeros((size[1], size[0], 3), np.uint8)).save(path)
 
 
-def test_every_photograph_is_a_scene(tmp_path):
+def test_every_photo_is_a_scene(tmp_path):
     write(tmp_path, "b.JPG", "a.png", "trip/c.tiff", ".cache/thumb.png")
     (tmp_path / "notes.txt").write_text("")
     found = scenes.find_photographs(tmp_path)
@@ -25,7 +25,7 @@ def test_every_photograph_is_a_scene(tmp_path):
     assert found[2].source == tmp_path / "trip" / "c.tiff"
 
 
-def test_names_of_scenes_are_text(tmp_path):
+def test_names_of_scenes_are_printable(tmp_path):
     write(tmp_path, os.fsdecode(b"a\xff.png"))
     assert [scene.name for scene in scenes.find_photographs(tmp_path)] == [r"a\xff"]
 
@@ -39,19 +39,19 @@ def test_every_folder_of_frames_and_every_video_is_a_scene(tmp_path):
     assert [path.name for path in found[1].source] == ["1.png", "2.png", "3.png"]
 
 
-def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+def test_frames_are_in_numerical_order(tmp_path):
     """With or without leading zeros."""
     write(tmp_path, "x/f2.png", "x/f10.png", "x/f001.png", "x/f3.png")
     (scene,) = scenes.find_sequences(tmp_path, 3)
     assert [path.stem for path in scene.source] == ["f001", "f2", "f3", "f10"]
 
 
-def test_a_folder_that_holds_frames_itself_is_one_scene(tmp_path):
+def test_input_folder_can_be_a_scene(tmp_path):
     write(tmp_path / "walk", "1.png", "2.png", "3.png")
     assert [scene.name for scene in scenes.find_sequences(tmp_path / "walk", 3)] == ["walk"]
 
 
-def test_photographs_that_cannot_be_used_are_all_named(tmp_path):
+def test_all_invalid_photos_are_named(tmp_path):
     write(tmp_path, "fine.png", "Fine.jpg", "trip/a.png", "trip_a.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.webp").touch()

@@ -1,4 +1,4 @@
-"""The demo's photographs: none is in two splits, under whatever name, or was seen by the shipped network."""
+"""The demo's photos: none is in two splits under different names or was used to train the shipped network."""
 
 import csv
 import hashlib
@@ -13,12 +13,13 @@ import sklearn.datasets
 from PIL import Image
 
 from jaxdeblur.data.paired_folders import read_image
+from tests.helpers.paths import ROOT
 
-PHOTOGRAPHS_TSV = Path(__file__).parent.parent / "docs" / "photographs.tsv"
+PHOTOGRAPHS_TSV = ROOT / "docs" / "photographs.tsv"
 
 
-def test_no_photograph_is_in_two_splits():
-    """scikit-image ships one photograph as `cat` and as `chelsea`; thumbnails tell such pairs."""
+def test_no_photo_is_in_two_splits():
+    """scikit-image ships one photo as `cat` and as `chelsea`; thumbnails reveal such pairs."""
     thumbnails = {}
     for name, (split, source) in make_demo_data.PHOTOGRAPHS.items():
         image = Image.fromarray(make_demo_data.load_photograph(source)).convert("L").resize((16, 16))
@@ -31,8 +32,8 @@ def test_no_photograph_is_in_two_splits():
             assert np.abs(thumbnail - seen).mean() > 10, (name, other)
 
 
-def test_the_shipped_network_has_not_learned_from_the_demos_photographs():
-    """By source, name and content of the files: none of them is from scikit-image or scikit-learn."""
+def test_shipped_network_was_not_trained_on_the_demos_photos():
+    """By source, name and content of files, none is from scikit-image or scikit-learn."""
     with PHOTOGRAPHS_TSV.open(newline="", encoding="utf-8") as file:
         listed = list(csv.DictReader(file, delimiter="\t"))
     assert len(listed) > 100
@@ -46,8 +47,8 @@ def test_the_shipped_network_has_not_learned_from_the_demos_photographs():
     assert not digests & {row["sha256"] for row in listed}
 
 
-def test_the_page_compares_the_test_photographs_alone():
-    """Those that training never sees."""
+def test_page_compares_test_photos_only():
+    """Those not used in training."""
     found = restore_demo_photographs.compare_photographs(lambda image: image[::-1])
     tests = [name for name, (split, _) in make_demo_data.PHOTOGRAPHS.items() if split == "test"]
     assert [one.name for one in found] == tests
@@ -68,7 +69,7 @@ def test_a_longer_path_blurs_more():
     assert errors[2] > 4 * errors[0]
 
 
-def test_a_sequence_is_made_the_same_again(tmp_path, monkeypatch):
+def test_sequences_are_deterministic(tmp_path, monkeypatch):
     monkeypatch.setattr(make_demo_data, "FRAMES", {"train": 1, "test": 1})
     for folder in ("first", "second"):
         make_demo_data.make_sequence("chelsea", tmp_path / folder)

@@ -1,4 +1,4 @@
-"""Fetching photographs from local stand-ins for GitHub and Debian: a git repository, a package served by HTTP."""
+"""Fetching photos from a local git repository and a package served by HTTP."""
 
 import csv
 import functools
@@ -30,7 +30,7 @@ def photograph(width, height, seed):
 
 
 def reduced(content, size):
-    """What the list promises, written as its README says: Lanczos, quality 92, 4:4:4."""
+    """The listed file: Lanczos, quality 92, 4:4:4."""
     result = io.BytesIO()
     image = Image.open(io.BytesIO(content)).convert("RGB").resize(size, Image.Resampling.LANCZOS)
     image.save(result, "JPEG", quality=92, subsampling=0, optimize=True)
@@ -45,7 +45,7 @@ def git(folder, *arguments):
 
 @pytest.fixture
 def repository(tmp_path):
-    """A repository whose second commit deletes one photograph; returns the base URL, the commit, and the contents."""
+    """A repository whose second commit deletes one photo; returns base URL, commit and contents."""
     folder = tmp_path / "github" / "some one".replace(" ", "-") / "wall.papers"
     (folder / "été").mkdir(parents=True)
     there, gone = photograph(320, 240, 1), photograph(200, 300, 2)
@@ -62,7 +62,7 @@ def repository(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """A Debian archive with one package, served by HTTP; returns its URL and the photograph's content."""
+    """A Debian archive with one package, served by HTTP; returns its URL and the photo's content."""
     content, data = photograph(320, 160, 3), io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:xz") as tar:
         member = tarfile.TarInfo("./usr/share/backgrounds/Road.jpg")
@@ -113,7 +113,7 @@ def write_list(path, rows):
     return path
 
 
-def test_photographs_come_out_as_the_list_says(tmp_path, repository, archive, capsys):
+def test_photos_match_the_list(tmp_path, repository, archive, capsys):
     github, commit, there, gone = repository
     debian, road = archive
     source = f"github some-one/wall.papers@{commit}"
@@ -132,14 +132,14 @@ def test_photographs_come_out_as_the_list_says(tmp_path, repository, archive, ca
     assert found == {"train/a.jpg", "held/gone.jpg", "train/road.jpg", "train/other.jpg"}
     assert (tmp_path / "out/train/a.jpg").read_bytes() == reduced(there, (160, 120))
 
-    # What is there and identical needs no source any more; the rest is tried again.
+    # Existing identical files need no source; the others are fetched again.
     arguments[-3:] = ["file:///nowhere", "--debian", debian]
     assert fetch_photographs.main(arguments) == 0
     assert fetch_photographs.main([*arguments, "--split", "held"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 identical, 0 re-encoded, 0 failed"
 
 
-def test_every_failure_is_told_and_stops_nothing_else(tmp_path, repository, archive, capsys):
+def test_failures_are_reported_and_do_not_stop_the_rest(tmp_path, repository, archive, capsys):
     github, commit, _, _ = repository
     debian, road = archive
     source = f"github some-one/wall.papers@{commit}"
@@ -185,7 +185,7 @@ def test_every_failure_is_told_and_stops_nothing_else(tmp_path, repository, arch
         {"split": "test"},
     ],
 )
-def test_a_row_of_another_form_is_refused_with_its_line(tmp_path, change):
+def test_invalid_rows_are_refused_with_their_line(tmp_path, change):
     good = row("a.jpg", "github some-one/else@1234567:a.jpg", "160x120", b"")
     path = write_list(tmp_path / "list.tsv", [good, {**good, **change}])
     with pytest.raises(InputError) as error:
@@ -195,7 +195,7 @@ def test_a_row_of_another_form_is_refused_with_its_line(tmp_path, change):
     assert next(iter(change)) in str(error.value)
 
 
-def test_a_list_that_is_missing_or_empty_is_refused(tmp_path):
+def test_missing_or_empty_list_is_refused(tmp_path):
     for path, code in ((tmp_path / "gone.tsv", "list-unreadable"), (tmp_path / "empty.tsv", "list-empty")):
         (tmp_path / "empty.tsv").touch()
         with pytest.raises(InputError) as error:
@@ -203,8 +203,8 @@ def test_a_list_that_is_missing_or_empty_is_refused(tmp_path):
         assert error.value.code == code
 
 
-def test_places_in_a_debian_archive():
-    """As in Debian's pool: by the first letter, or the first four of libraries."""
+def test_urls_in_a_debian_archive():
+    """In Debian's pool, by the first letter, or the first four for libraries."""
     url = debian_url("http://deb.debian.org/debian", "lomiri-wallpapers", "lomiri-wallpapers-20.04_20.04.0-2_all.deb")
     assert url == (
         "http://deb.debian.org/debian/pool/main/l/lomiri-wallpapers/lomiri-wallpapers-20.04_20.04.0-2_all.deb"
@@ -212,7 +212,7 @@ def test_places_in_a_debian_archive():
     assert "/main/libp/libpng/" in debian_url("http://a", "libpng", "a.deb")
 
 
-def test_a_turned_photograph_is_reduced_upright():
+def test_orientation_is_applied_before_downscaling():
     upright = Image.open(io.BytesIO(photograph(320, 240, 4)))
     content, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to show
@@ -221,7 +221,7 @@ def test_a_turned_photograph_is_reduced_upright():
         assert result.size == (160, 120)
 
 
-def test_the_list_names_122_photographs_each_once():
+def test_list_has_122_different_photos():
     photographs = read_list(LIST)
     assert len(photographs) == 122
     assert len({photograph.file for photograph in photographs}) == len({row.sha256 for row in photographs}) == 122
@@ -232,8 +232,8 @@ def test_the_list_names_122_photographs_each_once():
             assert not row["licence"].startswith(("Unsplash", "Pexels"))
 
 
-def test_the_notice_credits_every_photograph_whose_licence_asks_for_it():
-    """CC BY, CC BY-SA and GFDL ask for author, source and licence; the notice stands in the built package."""
+def test_notice_credits_every_photo_whose_licence_requires_it():
+    """CC BY, CC BY-SA and GFDL require author, source and licence; the notice is part of the built package."""
     root = LIST.parent.parent
     sections = (root / "NOTICE").read_text(encoding="utf-8").split("\n\n")
     with LIST.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The tool as a user types it: what it says, and what it leaves when something is wrong."""
+"""The tool as a process: its output, errors and interruption."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def run_tool(*arguments, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_the_tool_prepares_and_says_what_it_made(gopro_part, tmp_path):
+def test_data_is_prepared_and_described(gopro_part, tmp_path):
     arguments = (
         "--source",
         gopro_part,
@@ -56,7 +56,7 @@ def test_the_tool_prepares_and_says_what_it_made(gopro_part, tmp_path):
         lambda folder: [path.unlink() for path in folder.iterdir()],
     ],
 )
-def test_what_is_there_and_damaged_is_not_taken_for_ready(gopro_part, tmp_path, spoil):
+def test_existing_corrupt_data_is_refused(gopro_part, tmp_path, spoil):
     builder = GoproLarge(config="blur_256", data_dir=tmp_path / "data", source=gopro_part, partial=True)
     builder.download_and_prepare()
     folder = Path(builder.data_dir)
@@ -69,14 +69,14 @@ def test_what_is_there_and_damaged_is_not_taken_for_ready(gopro_part, tmp_path, 
     assert "Traceback" not in errors
 
 
-def test_the_source_is_no_place_for_the_output(gopro_part):
+def test_output_inside_the_source_is_refused(gopro_part):
     tool = run_tool("--source", gopro_part, "--output", gopro_part / "new", "--blur", "blur", "--frames", "256")
     _, errors = tool.communicate(timeout=300)
     assert "is or lies in --source" in errors
     assert not (gopro_part / "new").exists()
 
 
-def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path, read_only_folder):
+def test_unwritable_target_is_named(gopro_part, tmp_path, read_only_folder):
     (tmp_path / "file").touch()
     for target in (read_only_folder, read_only_folder / "new", tmp_path / "file"):
         tool = run_tool(*("--source", gopro_part, "--output", target, "--blur", "blur", "--frames", "256", "--partial"))
@@ -87,8 +87,8 @@ def test_a_target_that_cannot_be_written_is_named(gopro_part, tmp_path, read_onl
         assert "cannot be written" in errors
 
 
-def test_interrupted_it_leaves_nothing_half_made(gopro_part, tmp_path):
-    """Enough frames for seconds of work, all the same file."""
+def test_interruption_leaves_nothing_incomplete(gopro_part, tmp_path):
+    """Enough frames for seconds of work, all of the same file."""
     save_noise(tmp_path / "noise.png", (700, 700))
     for variant in ("blur", "sharp"):
         for frame in range(100, 500):

@@ -1,4 +1,4 @@
-"""The tool from end to end: both commands as they are typed, what they write and what they refuse."""
+"""The tool end to end: both commands, their output and their errors."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from PIL import Image
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.images.decode import read_image
+from tests.helpers.frame_videos import CLIP, write_video
 from tests.helpers.paths import ROOT
-from tests.synthesis.frame_averaging_test import CLIP, write_video
 
 TOOL = ROOT / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")
 
 
 def run(kind, folder, *arguments, output="made"):
-    """Run the tool on folder/input; return the process."""
+    """Run the tool on folder/input and return the completed process."""
     command = [sys.executable, TOOL, kind, "--input", folder / "input", "--output", folder / output, *arguments]
     environment = os.environ | {"PYTHONPATH": str(TOOL.parent.parent)}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, timeout=120)
@@ -34,7 +34,7 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder whose `input` holds five photographs of smooth noise, of two sizes; p1 and p2 are the same."""
+    """A folder whose `input` holds five photos of smooth noise in two sizes; p1 and p2 are equal."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     (folder / "input" / "trip").mkdir(parents=True)
@@ -47,15 +47,15 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(photos):
-    """The same folder with `made`, the output of one run of two exposures each."""
+    """The same folder with `made`, the output of a run with two exposures per photo."""
     process = run("photos", photos, *QUICK, "--exposures", "2", "--workers", "1", "--test", "trip_p4")
     assert process.returncode == 0, process.stderr
     assert "test: 2 pairs of 1 scenes" in process.stdout
     return photos
 
 
-def test_photographs_become_pairs_that_can_be_trained_on(made):
-    """As GOPRO_Large is, with the fields of the recipe as they are but for data.root."""
+def test_pairs_can_be_trained_on(made):
+    """Like GOPRO_Large, with the recipe's fields except data.root."""
     data = runpy.run_path(str(TOOL.parent.parent / "configs" / "transformnet.py"))["get_config"]().data
     options = DataOptions(made / "made", data.blur, data.splits, data.validation_sequences, data.skip_bad)
     sources = open_sources(options, resize=256, resize_filter="bicubic", crop=0)
@@ -75,12 +75,12 @@ def test_photographs_become_pairs_that_can_be_trained_on(made):
     assert np.abs(sharp.astype(int) - inside).max() <= 4  # white is clipped
 
 
-def test_every_exposure_of_every_photograph_has_a_motion_of_its_own(made):
+def test_every_exposure_has_its_own_motion(made):
     blurred = {path.relative_to(made): path.read_bytes() for path in (made / "made").glob("*/*/blur/*.png")}
     assert len(set(blurred.values())) == len(blurred) == 10
 
 
-def test_the_folder_says_how_it_was_made(made):
+def test_options_are_recorded(made):
     about = json.loads((made / "made" / "made.json").read_text())
     assert about["parameters"]["seed"] == 0
     assert about["parameters"]["travel"] == [2.0, 4.0]
@@ -89,7 +89,7 @@ def test_the_folder_says_how_it_was_made(made):
     assert str(made) not in json.dumps(about)
 
 
-def test_the_same_is_made_by_any_number_of_workers_and_another_by_another_seed(made):
+def test_output_depends_on_the_seed_and_not_on_workers(made):
     for output, arguments in (("again", ["--workers", "3"]), ("other", ["--seed", "1"])):
         options = [*QUICK, "--exposures", "2", "--test", "trip_p4", *arguments]
         assert run("photos", made, *options, output=output).returncode == 0
@@ -117,7 +117,7 @@ VARIED = (
 )
 
 
-def test_varied_exposures_are_the_same_for_any_number_of_workers_and_recorded(photos):
+def test_varied_exposures_do_not_depend_on_workers_and_are_recorded(photos):
     for output, workers in (("varied", "1"), ("varied_again", "3")):
         process = run("photos", photos, *QUICK[:2], *VARIED, "--workers", workers, output=output)
         assert process.returncode == 0, process.stderr
@@ -145,7 +145,7 @@ def test_varied_exposures_are_the_same_for_any_number_of_workers_and_recorded(ph
     assert made["parameters"]["shot_noise"] == [0.002, 0.05]
 
 
-def test_options_at_their_neutral_values_equal_no_options(made):
+def test_neutral_options_equal_no_options(made):
     neutral = ["--still_share", "0", "--reduce", "1", "1", "--reduce_after", "1", "1", "--shot_noise", "0.01", "0.01"]
     neutral += ["--noise_blur", "0", "0", "--noise_free_share", "0", "--jpeg_share", "0", "--domain_mix", "0"]
     neutral += ["--depth_relief", "0", "0", "--objects", "0"]
@@ -175,7 +175,7 @@ def test_frames_and_videos_become_pairs(tmp_path):
     assert len(list((tmp_path / "made").rglob("*.png"))) == 12
 
 
-def test_short_videos_are_named_after_the_run_and_nothing_is_left(tmp_path):
+def test_short_videos_are_named_and_nothing_is_left(tmp_path):
     (tmp_path / "input").mkdir()
     write_video(tmp_path / "input" / "ride.mkv")
     process = run("frames", tmp_path, "--test_share", "1", "--validation_share", "0")
@@ -186,7 +186,7 @@ def test_short_videos_are_named_after_the_run_and_nothing_is_left(tmp_path):
 
 
 def refuse(kind, folder, *arguments, output="refused"):
-    """Return the error of a run that must fail without a traceback and leave no output."""
+    """Return the error of a run that must fail without traceback or output."""
     before = set(folder.rglob("*"))
     process = run(kind, folder, *arguments, output=output)
     assert process.returncode == 1
@@ -195,17 +195,17 @@ def refuse(kind, folder, *arguments, output="refused"):
     return process.stderr
 
 
-def test_what_is_there_is_left_alone(made):
+def test_existing_output_is_unchanged(made):
     before = files(made / "made")
     assert "made already exists; remove it" in refuse("photos", made, output="made")
     assert files(made / "made") == before
 
 
-def test_outputs_that_cannot_be_made_are_refused(photos, read_only_folder):
+def test_unwritable_outputs_are_refused(photos, read_only_folder):
     assert "lies inside --input" in refuse("photos", photos, output="input/made")
     (photos / "file").touch()
-    assert "cannot be made (Not a directory)" in refuse("photos", photos, output="file/made")
-    assert f"error: {read_only_folder / 'made'}: cannot be made (" in refuse(
+    assert "cannot be written (Not a directory)" in refuse("photos", photos, output="file/made")
+    assert f"error: {read_only_folder / 'made'}: cannot be written (" in refuse(
         "photos", photos, output=read_only_folder / "made"
     )
 
@@ -225,17 +225,17 @@ def test_outputs_that_cannot_be_made_are_refused(photos, read_only_folder):
         ("photos", ["--side", "100", *QUICK], "5 of 5 scene(s) cannot be used"),
     ],
 )
-def test_mistakes_are_explained(photos, kind, arguments, words):
+def test_wrong_options_are_explained(photos, kind, arguments, words):
     assert words in refuse(kind, photos, *arguments)
 
 
-def test_too_small_photographs_are_all_named(photos):
+def test_too_small_photos_are_all_named(photos):
     message = refuse("photos", photos, "--side", "100", *QUICK)
     for number in range(5):
         assert f"p{number}.png: " in message
 
 
-def test_what_an_interrupted_run_left_is_cleared(photos):
+def test_leftovers_of_an_interrupted_run_are_removed(photos):
     leftover = photos / "cleared.unfinished" / "train" / "gone" / "blur"
     leftover.mkdir(parents=True)
     assert run("photos", photos, *QUICK, output="cleared").returncode == 0
