@@ -14,6 +14,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import compare_runs
 from jaxdeblur.report.loading import name_runs, read_runs
+from tests.helpers.paths import ROOT
 from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 PICTURE = {("a", "1"): (("spread",), *[np.zeros((8, 8, 3), np.uint8)] * 3)}
@@ -180,7 +181,7 @@ def test_the_protocol_must_be_chosen_where_there_are_several(tmp_path):
 
 def test_the_command_compares(tmp_path):
     runs = [write_run(tmp_path / name, [gain] * 4) for name, gain in (("a", 1), ("b", 2))]
-    command = [sys.executable, Path(__file__).parent.parent / "tools" / "make_report.py", "--compare", *runs]
+    command = [sys.executable, ROOT / "tools" / "make_report.py", "--compare", *runs]
     found = subprocess.run(command, capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith("Run b beats run a: +1.00 dB")

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,11 @@ from jaxdeblur.files import write_json
 from jaxdeblur.report import write_report
 from jaxdeblur.report.sentences import METHODS
 from jaxdeblur.report.tables import NONE
+from tests.helpers.paths import ROOT
 from tests.helpers.report_records import WHY, add_scoring, draw, image_record, write_evaluation, write_facts
 
 NASTY = 'Straße "1" <script>alert(1)</script> | `x` [y](z) $a$ {{ 1 }} & _b'
-TOOL = Path(__file__).parent.parent / "tools" / "make_report.py"
+TOOL = ROOT / "tools" / "make_report.py"
 # By sequence: PSNR of the blurred input, and how much a good network gains.
 IMAGES = [(NASTY, "1", 20.0, 1.5), (NASTY, "2", 22.0, 0.5), ("b", "é 'q'", 24.0, 1.25), ("c", "1", 30.0, 0.75)]
 

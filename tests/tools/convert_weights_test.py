@@ -31,7 +31,7 @@ from jaxdeblur.weights.safetensors import read_weights
 from tests.helpers.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
-TOOL = Path(__file__).parent.parent / "tools" / "convert_weights.py"
+TOOL = ROOT / "tools" / "convert_weights.py"
 
 
 def torch_tensors(network):

@@ -13,8 +13,9 @@ import sklearn.datasets
 from PIL import Image
 
 from jaxdeblur.data.paired_folders import read_image
+from tests.helpers.paths import ROOT
 
-PHOTOGRAPHS_TSV = Path(__file__).parent.parent / "docs" / "photographs.tsv"
+PHOTOGRAPHS_TSV = ROOT / "docs" / "photographs.tsv"
 
 
 def test_no_photograph_is_in_two_splits():

@@ -10,8 +10,9 @@ import pytest
 from jaxdeblur.data.gopro.archive import SEQUENCES
 from jaxdeblur.data.gopro.builder import GoproLarge
 from tests.helpers.images import save_noise
+from tests.helpers.paths import ROOT
 
-TOOL = Path(__file__).parent.parent / "tools" / "prepare_gopro.py"
+TOOL = ROOT / "tools" / "prepare_gopro.py"
 
 
 def run_tool(*arguments, **options):

@@ -6,7 +6,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from PIL import Image
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.images.decode import read_image
+from tests.helpers.paths import ROOT
 from tests.synthesis.frame_averaging_test import CLIP, write_video
 
-TOOL = Path(__file__).parent.parent / "tools" / "synthesize_blur.py"
+TOOL = ROOT / "tools" / "synthesize_blur.py"
 QUICK = ("--time_samples", "5", "--travel", "2", "4", "--region_travel", "2", "4")
 
 
