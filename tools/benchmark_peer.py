@@ -40,13 +40,12 @@ def make_images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
 
 def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> tuple[Callable[[], object], dict]:
     """Return what takes a step and waits for its end, and facts: its compile seconds and FLOPs, the device."""
-    import runpy
-
     import jax
     import jax.numpy as jnp
 
-    from jaxdeblur.config.fields import to_plain
-    from jaxdeblur.models import build_model, trains_by_products
+    from jaxdeblur.config.recipes import load_recipe
+    from jaxdeblur.config.run_config import parse_config
+    from jaxdeblur.models import trains_by_products
     from jaxdeblur.restoration.forward import make_forward
     from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
@@ -57,10 +56,10 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     keep_freed_memory()
     use_compilation_cache("")
-    plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
-    model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])
+    config = parse_config(load_recipe(network))
+    model, mesh = config.model.build(), create_mesh(jax.local_devices()[:1])
     # Its program is not run: it tells the FLOPs, where the compiler's count of the faster forms leaves out repeats.
-    plain_model = build_model(**plain["model"], **{**plain["compute"], "cpu_fast_conv": False})
+    plain_model = model.clone(cpu_fast_conv=False)
     facts = {"device": jax.local_devices()[0].device_kind}
     if task == "restore":
         variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
@@ -68,7 +67,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
         flops = make_forward(plain_model).lower(variables, jnp.asarray(images["blur"])).cost_analysis()["flops"]
         facts |= {"compile_s": restore.compile_seconds, "flops": flops}
         return lambda: np.asarray(restore.call(variables, jnp.asarray(images["blur"]))), facts
-    stage = plan_stages(plain["stages"], steps_per_epoch=10**6)[0]
+    stage = plan_stages(config.stages, steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
     program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=trains_by_products(model))

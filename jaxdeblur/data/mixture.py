@@ -6,10 +6,9 @@ random. All of it is a pure function of (seed, step), in exact arithmetic.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,29 +39,43 @@ class Part:
     data_set: str
 
 
-def open_part(entry: Mapping[str, Any], field: str, options: InputOptions, *, skip_bad: bool, crop: int) -> Part:
-    """Open the training pairs that an entry of `data.mixture` names: those in `train`, or all where nothing is split.
+@dataclasses.dataclass(frozen=True)
+class MixtureOptions:
+    """Training pairs of another source, which make up `share` of every batch.
+
+    Attributes:
+        root: folder of the pairs, or prepared data.
+        share: between 0 and 1.
+        blur: name of the blurred images: 'blur' or 'blur_gamma'.
+        inputs: how they become inputs.
+    """
+
+    root: Path
+    share: float
+    blur: str
+    inputs: InputOptions
+
+
+def open_part(options: MixtureOptions, field: str, *, skip_bad: bool, crop: int) -> Part:
+    """Open the training pairs of an entry of `data.mixture`: those in `train`, or all if nothing is split.
 
     Args:
-        entry: root, share, blur, resize, rescale, stretch.
-        field: the entry, as errors call it.
-        options: of the main source; the entry's own take their place.
-        skip_bad: go on without bad pairs.
-        crop: side in pixels of the largest random crop.
+        options: the entry.
+        field: the entry's name in error messages.
+        skip_bad: skip invalid pairs.
+        crop: size in pixels of the largest random crop.
 
     Raises:
-        InputError: a folder, a file or a pair is wrong.
+        InputError: a folder, a file or a pair is invalid.
     """
-    root = Path(entry["root"]).expanduser()
-    own = {"resize": entry["resize"], "rescale": tuple(entry["rescale"]), "stretch": entry["stretch"]}
-    options = dataclasses.replace(options, **own)
+    root, inputs = options.root, options.inputs
     if is_prepared(root):
-        form = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.rescales}
-        source = open_prepared(root, blur=entry["blur"], section=field, **form)["train"]
+        form = {"resize": inputs.resize, "resize_filter": inputs.resize_filter, "full_frames": inputs.rescales}
+        source = open_prepared(root, blur=options.blur, section=field, **form)["train"]
     else:
         folder = _training_folder(root, f"{field}.root")
-        source = open_folder(folder, entry["blur"], skip_bad=skip_bad, least_side=options.frame_side(crop))
-    return Part(source, options, entry["share"], field, name_data_set(root, source))
+        source = open_folder(folder, options.blur, skip_bad=skip_bad, least_side=inputs.frame_side(crop))
+    return Part(source, inputs, options.share, field, name_data_set(root, source))
 
 
 def leave_out_scored(part: Part, scored: Iterable[PairSource]) -> Part:

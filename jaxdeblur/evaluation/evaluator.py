@@ -13,7 +13,7 @@ import jax
 
 from jaxdeblur.console import say
 from jaxdeblur.data.pipeline import InputOptions, make_eval_pairs
-from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources, open_sources
+from jaxdeblur.data.sources import DataOptions, PairSource, name_data_set, open_scored_sources
 from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
@@ -26,6 +26,23 @@ from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.weights.tensors import fingerprint
 
 SCORED_SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """What is scored.
+
+    Attributes:
+        protocols: `full`, or the size that frames are resized to, as `256`. The first one validates training.
+        lpips: file of LPIPS weights; "": LPIPS is not measured.
+        batch_size: images per batch, over all devices; does not change the scores.
+        sample_count: sample images to keep.
+    """
+
+    protocols: tuple[str, ...]
+    lpips: str
+    batch_size: int
+    sample_count: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,67 +150,54 @@ class Evaluator:
         )
 
 
-def open_evaluator(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dict[str, PairSource]]) -> Evaluator:
-    """Open the data of all protocols of a config; `opened` is what is open already, by the side frames are resized to.
+def open_evaluator(
+    options: EvaluationOptions,
+    data: DataOptions,
+    model: nn.Module,
+    *,
+    resize_filter: str,
+    num_threads: int,
+    opened: dict[int, dict[str, PairSource]],
+) -> Evaluator:
+    """Open the data of all protocols.
+
+    Args:
+        options: what is scored.
+        data: which pairs.
+        model: the network.
+        resize_filter: name of Pillow's filter for protocols that resize frames.
+        num_threads: threads that read images.
+        opened: sources that are open already, by the size that frames are resized to.
 
     Raises:
-        InputError: a folder, a file, a pair, a split or the weights of LPIPS are wrong.
+        InputError: a folder, a file, a pair, a split or the LPIPS weights are invalid.
     """
-    data, evaluation = plain["data"], plain["evaluation"]
-    sides = [0 if name == "full" else int(name) for name in evaluation["protocols"]]
-    missing = [side for side in dict.fromkeys(sides) if side not in opened]
-    found = raise_together(*(partial(open_scored_data, data, resize=side) for side in missing))
-    opened = {**opened, **dict(zip(missing, found, strict=True))}
+    sizes = [0 if name == "full" else int(name) for name in options.protocols]
+    missing = [size for size in dict.fromkeys(sizes) if size not in opened]
+    newly = raise_together(
+        *(partial(open_scored_sources, data, resize=size, resize_filter=resize_filter) for size in missing)
+    )
+    sources = {**opened, **dict(zip(missing, newly, strict=True))}
     protocols = tuple(
         Protocol(
-            InputOptions(side, data["resize_filter"], flip_and_turn=False),
-            {split: opened[side][split] for split in SCORED_SPLITS if split in opened[side]},
+            InputOptions(size, resize_filter, flip_and_turn=False),
+            {split: sources[size][split] for split in SCORED_SPLITS if split in sources[size]},
         )
-        for side in sides
+        for size in sizes
     )
     local_mesh = create_mesh(jax.local_devices())
     return Evaluator(
         protocols=protocols,
-        predict=Predictor(
-            model,
-            local_mesh,
-            batch_size=evaluation["batch_size"] // jax.process_count(),
-        ),
+        predict=Predictor(model, local_mesh, batch_size=options.batch_size // jax.process_count()),
         local_mesh=local_mesh,
-        data_set=name_data_set(Path(data["root"]).expanduser(), protocols[0].sources["test"]),
-        splits=data["splits"],
-        blur=data["blur"],
-        batch_size=evaluation["batch_size"],
-        sample_count=evaluation["sample_count"],
-        num_threads=data["num_threads"],
-        lpips=read_lpips(Path(evaluation["lpips"]).expanduser()) if evaluation["lpips"] else None,
+        data_set=name_data_set(data.root, protocols[0].sources["test"]),
+        splits=data.splits,
+        blur=data.blur,
+        batch_size=options.batch_size,
+        sample_count=options.sample_count,
+        num_threads=num_threads,
+        lpips=read_lpips(Path(options.lpips).expanduser()) if options.lpips else None,
     )
-
-
-def open_scored_data(data: dict[str, Any], *, resize: int) -> dict[str, PairSource]:
-    """Return the sources of the splits that are scored, for frames resized like this; training pairs are not looked at.
-
-    Raises:
-        InputError: a folder, a file, a pair or a split is wrong.
-    """
-    return open_scored_sources(_data_options(data), resize=resize, resize_filter=data["resize_filter"])
-
-
-def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool = False) -> dict[str, PairSource]:
-    """Return the sources of all splits, by the config's fields `data`, for frames resized and cropped like this.
-
-    `full_frames` asks for frames that are not resized yet.
-
-    Raises:
-        InputError: a folder, a file, a pair or a split is wrong.
-    """
-    form = {"resize": resize, "resize_filter": data["resize_filter"], "full_frames": full_frames}
-    return open_sources(_data_options(data), crop=crop, **form)
-
-
-def _data_options(data: dict[str, Any]) -> DataOptions:
-    fields = {key: data[key] for key in ("blur", "splits", "validation_sequences", "skip_bad")}
-    return DataOptions(Path(data["root"]).expanduser(), **fields)
 
 
 def evaluate_network(evaluator: Evaluator, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:

@@ -1,9 +1,7 @@
-"""What a run tells of its training: lines of the log and on the terminal, strips of images, histograms.
-
-PSNR is in dB.
-"""
+"""Logs training: metrics and terminal lines, image strips, histograms. PSNR is in dB."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ def log_training(
     meter: SpeedMeter,
     bar: ProgressBar,
 ) -> None:
-    """Write the mean loss of the steps since the last line, the learning rate and the speed."""
+    """Log the mean loss of the steps since the last line, the learning rate and the throughput."""
     speed = meter.images_per_second
     left = (run.total_steps - step) * run.batch_size / speed
     values = {
@@ -61,7 +59,7 @@ def log_validation(run: Run, stage: Stage, step: int, result: scoring.Evaluation
     return summary["psnr"]
 
 
-def log_histograms(run: Run, step: int, params: dict[str, Any], counts: Counts) -> None:
-    """Show the weights and the gradients of every tensor in TensorBoard."""
+def log_histograms(run: Run, step: int, params: Mapping[str, Any], counts: Counts) -> None:
+    """Log histograms of all weights and gradients to TensorBoard."""
     if run.log:
         run.log.histograms(step, name_histograms(counts, {"weights": params, "gradients": params}))

@@ -163,8 +163,8 @@ def test_a_run_is_not_scored_as_another(trained, tmp_path):
     _, run, config = trained
     config = config.copy_and_resolve_references()
     config.compute.remat = True
-    config.data.blur = "blur_gamma"
-    with pytest.raises(InputError, match=r"data.blur: 'blur' in the run, 'blur_gamma' given") as found:
+    config.data.blur_variant = "blur_gamma"
+    with pytest.raises(InputError, match=r"data.blur_variant: 'blur' in the run, 'blur_gamma' given") as found:
         evaluate_run(config, run, "best")
     assert found.value.code == "run-differs"
     assert "remat" not in str(found.value)

@@ -70,14 +70,14 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
-    assert "Start the same command again to go on." in said
+    assert "Run the same command again to resume." in said
     stopped_at = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
     assert stopped_at < 123
     assert not (workdir / "eval").exists()
 
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
-    assert f"Going on after step {stopped_at} of 123." in again.stderr
+    assert f"Resuming after step {stopped_at} of 123." in again.stderr
     trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
     assert trained == list(range(1, 124))
     check_run_folder(workdir, tiny_gopro)
@@ -146,7 +146,7 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
         ),
         (tiny(tiny_gopro, workdir, "--config.data.sise=3"), "no such field in the config: "),
         (tiny(tiny_gopro, workdir, "--config.data.resize=big"), "--config.data.resize=big"),
-        (tiny(tiny_gopro, workdir, "--config.data.blur=blurred"), "expected one of blur, blur_gamma"),
+        (tiny(tiny_gopro, workdir, "--config.data.blur_variant=blurred"), "expected one of blur, blur_gamma"),
         (tiny(tiny_gopro, workdir, "--mode", "evaluate"), "holds no run"),
         (["--config", "configs/none.py"], "configs/none.py"),
         (["--config", "configs/transformnet.py:none"], "has the variants default, smoke"),

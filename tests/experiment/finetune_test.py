@@ -29,7 +29,7 @@ def configs():
 @pytest.mark.parametrize("name", ["demo", "finetune"])
 def test_the_recipe_has_the_shipped_networks_architecture(name):
     config = configs()[name]
-    shipped = find_shipped(config.start.network)
+    shipped = find_shipped(config.init.network)
     assert shipped is next(network for network in SHIPPED if network.is_default)
     model = config.model.to_dict()
     assert model["name"] == shipped.network
@@ -59,7 +59,7 @@ def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
     crop = configs()["finetune"].stages[0].crop
     counts = []
     for root in layouts(tmp_path):
-        options = DataOptions(root, data.blur, data.splits, data.validation_sequences, data.skip_bad)
+        options = DataOptions(root, data.blur_variant, data.splits, data.validation_sequences, data.skip_invalid)
         sources = open_sources(options, resize=data.resize, resize_filter=data.resize_filter, crop=crop)
         counts.append({split: len(source) for split, source in sources.items()})
     assert counts == [

@@ -10,6 +10,7 @@ import pytest
 from flax import traverse_util
 from random_weights import random_image
 
+from jaxdeblur.config.run_config import parse_config
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.run_identity import network_facts
 from jaxdeblur.models import build_model
@@ -142,14 +143,14 @@ def test_weights_alone_tell_which_variant_they_are(name, options, multiple, tmp_
 
 
 def test_the_report_does_not_take_a_variant_for_the_published_network(tiny_config):
-    assert network_facts(tiny_config, {})["network"] == "transformnet"
+    assert network_facts(parse_config(tiny_config).model, {})["network"] == "transformnet"
     tiny_config.model.residual = True
-    assert network_facts(tiny_config, {})["network"] == "transformnet (residual)"
+    assert network_facts(parse_config(tiny_config).model, {})["network"] == "transformnet (residual)"
     tiny_config.model.norm = "none"
-    assert network_facts(tiny_config, {})["network"] == "transformnet (residual, without BatchNorm)"
+    assert network_facts(parse_config(tiny_config).model, {})["network"] == "transformnet (residual, without BatchNorm)"
     for norm in ("batch", "none"):
         shapes = network_shapes(build_model("transformnet", **TINY["transformnet"], norm=norm))
-        assert network_facts(tiny_config, shapes)["batch_norm"] == (norm == "batch")
+        assert network_facts(parse_config(tiny_config).model, shapes)["batch_norm"] == (norm == "batch")
 
 
 @pytest.mark.parametrize(("name", "options"), RECOMMENDED[:2] + OTHERS[:2])

@@ -8,8 +8,8 @@ from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, create_mesh
-from jaxdeblur.training.stages import plan_stages
 from jaxdeblur.training.step import make_train_step
+from tests.helpers.configs import plan
 
 ORIGINAL = {
     "epochs": 2,
@@ -17,7 +17,7 @@ ORIGINAL = {
     "loss": "mse",
     "accumulate": 1,
     "clip_norm": 0.0,
-    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
     "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
     "schedule": {"name": "constant", "learning_rate": 1e-3},
 }
@@ -28,7 +28,7 @@ EVERYTHING = {
     "clip_norm": 1.0,
     "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 1, "unit": "epochs"},
 }
-FROZEN = {"frozen_epochs": 1, "rate": 0.1}
+FROZEN = {"frozen_epochs": 1, "lr_multiplier": 0.1}
 
 
 def operand_types(program, platform, operations):
@@ -58,7 +58,7 @@ def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
     if everything and network in ENCODERS:
         stage = {**stage, "encoder": FROZEN}
     decay = 0.999 if everything else 0.0
-    (stage,) = plan_stages([stage], 100, encoder=ENCODERS.get(network, ""), ema_decay=decay)
+    (stage,) = plan([stage], 100, encoder=ENCODERS.get(network, ""), ema_decay=decay)
     state = abstract(lambda: create_train_state(model, stage.tx, jax.random.key(0), ema=everything), mesh)
     images = jax.ShapeDtypeStruct((16, 256, 256, 3), jnp.uint8, sharding=batch_sharding(mesh))
     programs = [make_train_step(stage, mesh).trace(state, {"blur": images, "sharp": images})]

@@ -26,6 +26,7 @@ from jaxdeblur.weights.safetensors import read_weights
 from jaxdeblur.weights.tensors import fingerprint
 from jaxdeblur.weights.torch_files import read_torch_file
 from jaxdeblur.weights.torch_names import from_torch, to_torch
+from tests.helpers.configs import named
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[convert]'")
 pytestmark = pytest.mark.parity
@@ -164,8 +165,8 @@ def batches(dtype):
 
 def train_ours(name, variables, optimizer, dtype):
     model = build_model(name)
-    schedule = create_schedule({"name": "constant", "learning_rate": 1e-3}, STEPS, STEPS)
-    tx = create_optimizer(OPTIMIZERS[optimizer][0], schedule, 0.0, None)
+    schedule = create_schedule(named(name="constant", learning_rate=1e-3), STEPS, STEPS)
+    tx = create_optimizer(named(**OPTIMIZERS[optimizer][0]), schedule, 0.0, None)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)
 
     @jax.jit

@@ -17,6 +17,7 @@ from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.runtime.sharding import abstract, create_mesh
 from jaxdeblur.training.optimizer import Encoder, create_optimizer
+from tests.helpers.configs import named
 
 
 def make_state(step, size=3):
@@ -65,7 +66,7 @@ def test_everything_comes_back(tmp_path):
 
 def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_path):
     """With an optimizer in two parts, whose state is a tree of its own kind."""
-    adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+    adam = named(name="adam", b1=0.9, b2=0.999, eps=1e-8)
     tx = create_optimizer(adam, optax.constant_schedule(0.1), 1.0, Encoder("layer", 0, 0.5))
 
     def make(offset):

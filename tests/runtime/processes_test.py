@@ -72,7 +72,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     (first, said), (second, quiet) = finish(processes)
     assert (first, second) == (0, 0), said + quiet
-    assert "Start the same command again to go on." in said
+    assert "Run the same command again to resume." in said
     assert "2 devices" in said or "CpuDevice(id=0), CpuDevice" in said
     assert [line for line in quiet.splitlines() if "Gloo" not in line] == [
         "Stopping after this step; once more to stop at once."
@@ -80,7 +80,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     stopped_at = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
     again = run(*tiny(tiny_gopro, tmp_path / "run", *more))
     assert again.returncode == 0, again.stderr
-    assert f"Going on after step {stopped_at} of 123." in again.stderr
+    assert f"Resuming after step {stopped_at} of 123." in again.stderr
     trained = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/loss" in line]
     assert trained == list(range(1, 124))
 

@@ -58,7 +58,7 @@ def test_a_missing_encoder_names_the_command_that_makes_it(shapes, tmp_path):
         read_initial_weights("resnetencdec", {**NONE, "encoder": str(path)}, shapes)
     command = f"python tools/convert_weights.py to-jax --network resnet50 --download resnet50 {path}"
     assert command in str(error.value)
-    assert "--config.start.encoder=''" in str(error.value)
+    assert "--config.init.encoder=''" in str(error.value)
 
 
 def test_weights_that_do_not_fit_are_listed_on_both_sides(shapes, tmp_path):
