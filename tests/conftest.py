@@ -112,7 +112,7 @@ def measured():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the table of parity, which `make parity-table` puts into the README."""
+    """Print the parity table, which `make parity-table` writes to docs/parity.md."""
     if not _MEASURED:
         return
     lines = [

@@ -130,7 +130,7 @@ def test_recommended_recipes_start_as_the_identity_and_have_no_batchnorm():
         assert config.ema_decay > 0
         (stage,) = config.stages
         assert (stage.crop, stage.loss, stage.clip_norm, stage.schedule.name) == (128, "charbonnier", 1.0, "cosine")
-        # As long on any data, and so half an hour; UNet's is the default recipe, as its file and the README say.
+        # As long on any data, and so half an hour; UNet's is the default recipe, as its file and docs/training.md say.
         assert bool(config.data.epoch_images) == (name != "unet")
 
 

@@ -58,7 +58,7 @@ def assert_clear_error(result, *words):
 
 
 def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
-    """Ctrl-C in the middle ends well; the same command goes on; the records hold what the README promises."""
+    """Ctrl-C in the middle ends well; the same command goes on; the records hold what docs/run_folder.md promises."""
     workdir = tmp_path / "run"
     arguments = tiny(tiny_gopro, workdir, "--config.stages[0].epochs=40")
     process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)

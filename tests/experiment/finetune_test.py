@@ -72,7 +72,7 @@ def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 2])
 def test_the_command_fine_tunes(layout, tmp_path):
-    """As it is written in the README, but for a tiny network and few steps."""
+    """The command of docs/training.md, with a tiny network and few steps."""
     root = layouts(tmp_path)[layout]
     shapes = network_shapes(build_model("nafnet", **TINY))
     rng = np.random.default_rng(0)

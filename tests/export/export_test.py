@@ -124,14 +124,14 @@ def test_variants_become_the_graphs_that_they_are(network, options, tmp_path):
 
 
 def read_example(form):
-    """The README's program that runs a file of this format."""
-    programs = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """Return the snippet from docs/export.md that runs a file of this format."""
+    programs = re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
     (program,) = [program for program in programs if f'"transformnet.{form}"' in program]
     return program
 
 
 @pytest.mark.parametrize(("form", "without"), [("onnx", ("jaxdeblur", "jax")), ("stablehlo", ("jaxdeblur", "flax"))])
-def test_the_readmes_example_runs_without_this_package(form, without, weights, tmp_path):
+def test_the_documented_example_runs_without_this_package(form, without, weights, tmp_path):
     export_model.export(weights["transformnet"], form, tmp_path / f"transformnet.{form}")
     photo = (random_image(45, 38, 1)[0] * 255).astype(np.uint8)
     Image.fromarray(photo).save(tmp_path / "blurred.png")

@@ -1,6 +1,6 @@
 """Makes records of runs as training and evaluation write them, without either; run it to time a report of a full test.
 
-`python tests/report_records.py` writes three runs of 1,111 images at 256x256 and at 1280x720 and says how long
+`python tests/helpers/report_records.py` writes three runs of 1,111 images at 256x256 and at 1280x720 and says how long
 their report takes.
 """
 
