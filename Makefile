@@ -47,6 +47,7 @@ parity-table: .venv/ready
 lint: .venv/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 clean:
 	rm -rf .venv data/demo data/made data/photographs runs/demo runs/demo-photographs

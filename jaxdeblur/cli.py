@@ -105,7 +105,7 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
     """Return arguments with hyphens in names of options turned into underscores; their values, and what follows a bare
     `--`, stay as they are.
     """
-    changed = []
+    changed: list[str] = []
     for i, argument in enumerate(arguments):
         if argument == "--":
             return changed + list(arguments[i:])

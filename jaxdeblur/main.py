@@ -127,6 +127,7 @@ def main(arguments: Sequence[str]) -> None:
     keep_freed_memory()
     several = _DISTRIBUTED.value or _COORDINATOR.value is not None
     workdir = default_workdir(_WORKDIR.value, config_flags.get_config_filename(flags.FLAGS["config"]))
+    assert workdir is not None  # parse_flags requires a config
     try:
         if several:
             address = (_COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value)

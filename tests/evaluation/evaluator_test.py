@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.config.fields import to_plain
+from jaxdeblur.config.run_config import parse_config
 from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.evaluator import open_evaluator
 from jaxdeblur.evaluation.metrics import image_metrics
+from jaxdeblur.experiment.setup import open_evaluation
 from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
-from jaxdeblur.models import build_model
 from jaxdeblur.runtime.sharding import replicated
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.safetensors import write_weights
@@ -202,7 +201,7 @@ def test_pairs_without_splits_are_all_scored(trained, tmp_path):
     assert record["protocol"]["number_of_images"] == 3
     assert record["summary"]["identity"]["psnr"] == 100  # both images of a pair are equal
     assert not list((tmp_path / "scores" / "eval").glob("validation*"))
-    with pytest.raises(InputError, match=r"data.splits: 'none' leaves nothing to train on"):
+    with pytest.raises(InputError, match=r"data.splits: 'none' leaves no training pairs"):
         train_and_evaluate(config, tmp_path / "run")
 
 
@@ -210,9 +209,10 @@ def test_pairs_without_splits_are_all_scored(trained, tmp_path):
 def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, batch_size, devices):
     _, run, config = trained
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:devices])
-    plain = to_plain(config)
-    plain["evaluation"]["batch_size"] = batch_size
-    evaluator = open_evaluator(plain, build_model(**plain["model"], **plain["compute"]), opened={})
+    config = config.copy_and_resolve_references()
+    config.evaluation.batch_size = batch_size
+    parsed = parse_config(config)
+    evaluator = open_evaluation(parsed, parsed.model.build())
     variables = jax.device_put(load_network(run)[0], replicated(evaluator.local_mesh))
     images = evaluator.score(evaluator.protocols[1], "test", variables).images
     for ours, theirs in zip(images, read(run, "test-full.json")["images"], strict=True):
