@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.runs.metric_log import read_metrics
-from tests.experiment.end_to_end_test import command, run, tiny
+from tests.helpers.commands import command, run, tiny
 from tests.helpers.images import write_pairs
 from tests.helpers.paths import ROOT
 from tests.runtime.processes_test import finish, launch, wait_for_lines

@@ -1,7 +1,6 @@
 """The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -19,42 +18,9 @@ from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint
+from tests.helpers.commands import assert_clear_error, command, run, tiny
 from tests.helpers.images import save_noise, save_pair, write_pairs
 from tests.helpers.paths import ROOT
-
-TINY = [
-    "--config.model.width=4",
-    "--config.model.num_blocks=1",
-    "--config.data.validation_sequences=scene_v",
-    "--config.data.resize=16",
-    "--config.evaluation.protocols=('16',)",
-    "--config.stages[0].crop=0",
-    "--config.stages[1].crop=8",
-    "--config.data.batch_size=2",
-    "--config.evaluation.batch_size=2",
-    "--config.log.every_steps=1",
-]
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "jaxdeblur.main", *map(str, arguments)]
-
-
-def run(*arguments, devices=2):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
-
-
-def tiny(root, workdir, *more):
-    config = ["--config", "configs/transformnet.py:smoke", f"--config.data.root={root}", "--workdir", workdir]
-    return [*config, *TINY, *more]
-
-
-def assert_clear_error(result, *words):
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
 
 
 def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):

@@ -10,8 +10,8 @@ from jaxdeblur.runs.checkpoint_files import set_damaged_aside
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
 from jaxdeblur.runtime.sharding import abstract, create_mesh
+from tests.helpers.runs import log_without_clock, start
 from tests.runs.checkpoints_test import make_state, saved
-from tests.training.loop_test import log_without_clock, start
 
 
 def largest_file(folder):

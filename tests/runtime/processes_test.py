@@ -12,7 +12,7 @@ import pytest
 
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runtime.processes import share
-from tests.experiment.end_to_end_test import assert_clear_error, command, run, tiny
+from tests.helpers.commands import assert_clear_error, command, run, tiny
 from tests.helpers.images import replace_unseen, write_pairs
 from tests.helpers.paths import ROOT
 

@@ -19,18 +19,19 @@ from jaxdeblur.files import read_json
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.checksums import find_damage
-from jaxdeblur.runs.metric_log import MetricLog, read_metrics
+from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated
 from jaxdeblur.training import loop as train_module
 from jaxdeblur.training import run as run_module
-from jaxdeblur.training.loop import needs_validation, restore_or_create, train
+from jaxdeblur.training.loop import restore_or_create
 from jaxdeblur.training.run import ScoredRun
 from jaxdeblur.training.step import make_train_step
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.configs import plan
 from tests.helpers.images import replace_unseen, write_pairs
+from tests.helpers.runs import log_without_clock, start
 
 STAGES = [
     {
@@ -55,41 +56,6 @@ STAGES = [
     },
 ]
 MODEL = build_model("transformnet", width=4, num_blocks=1)
-
-
-class StopAfter:
-    """Asks to stop after a number of steps; asked once a step."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __bool__(self):
-        self.left -= 1
-        return self.left <= 0
-
-
-def start(config, workdir, steps=10**9):
-    """Train as `train_and_evaluate` does, for at most `steps` steps; return whether it finished and the weights."""
-    run = open_run(config, workdir)
-    try:
-        state, progress = restore_or_create(run)
-        unvalidated = needs_validation(run, progress)
-        run.log = MetricLog(workdir, resume_step=int(state.step), validates_again=unvalidated)
-        try:
-            finished = train(run, state, progress, StopAfter(steps))
-        finally:
-            run.log.close()
-    finally:
-        run.release()
-    weights = run.checkpoints.restore_weights(run.checkpoints.latest_step, run.abstract_variables())
-    return finished, fingerprint(jax.device_get(weights)), run
-
-
-def log_without_clock(workdir):
-    return [
-        {key: value for key, value in line.items() if not key.startswith(("wall_s", "train/images_per_s", "speed/"))}
-        for line in read_metrics(workdir / "metrics.jsonl")
-    ]
 
 
 def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, tmp_path):
