@@ -20,7 +20,7 @@ from jaxdeblur.weights.pretrained.catalogue import SHIPPED
 from jaxdeblur.weights.pretrained.listing import describe
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import save_noise
-from tests.restoration.restorer_test import SMALL
+from tests.helpers.networks import SMALL
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "scipy", "numpy")
 

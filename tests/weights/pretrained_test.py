@@ -22,7 +22,8 @@ from jaxdeblur.weights.load import read_network
 from jaxdeblur.weights.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
 from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
 from jaxdeblur.weights.tensors import fingerprint, shapes_of
-from tests.restoration.restorer_test import SMALL, smooth_image
+from tests.helpers.images import smooth_image
+from tests.helpers.networks import SMALL
 
 MEGABYTES_AT_MOST = 10
 
@@ -228,9 +229,9 @@ def test_photographs_are_restored_without_weights(shipped_file, tmp_path):
 
 
 def test_the_public_api_is_what_all_says():
-    assert set(jaxdeblur.__all__) == {"Restorer", "load_restorer", "restore"}
+    assert set(jaxdeblur.__all__) == {"Restorer", "__version__", "load_restorer", "restore"}
     assert dataclasses.is_dataclass(SHIPPED[0])
     for name in jaxdeblur.__all__:
-        assert callable(getattr(jaxdeblur, name))
+        assert getattr(jaxdeblur, name)
     with pytest.raises(AttributeError, match="no attribute 'sharpen'"):
         _ = jaxdeblur.sharpen
