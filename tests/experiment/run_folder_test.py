@@ -230,3 +230,27 @@ def test_the_config_of_a_run_comes_back_as_its_recipe_gave_it(tiny_config, tmp_p
     found = get_config(str(tmp_path / "run"))
     assert found.to_dict() == tiny_config.to_dict()
     assert isinstance(found.stages[0], ConfigDict)
+
+
+def test_a_run_with_old_field_names_and_without_new_fields_is_resumed(tiny_config, tmp_path):
+    folder = tmp_path / "run"
+    open_run_folder(folder, plain(tiny_config), FACTS, has_checkpoint=False)
+    new = read_json(folder / "config.json")
+    old = json.loads(json.dumps(new))
+    old["start"] = old.pop("init")
+    old["compute"]["fast"] = old["compute"].pop("cpu_fast_conv")
+    names = {"blur_variant": "blur", "skip_invalid": "skip_bad", "cache_gib": "keep_gib", "aspect_jitter": "stretch"}
+    names |= {"flip_and_rotate": "flip_and_turn", "crop_scale": "rescale"}
+    for name, before in names.items():
+        old["data"][before] = old["data"].pop(name)
+    for name in ("zoom", "gain", "mixture"):  # fields that came later
+        del old["data"][name]
+    for stage in old["stages"]:
+        stage["encoder"] = {"frozen_epochs": 0, "rate": 1.0}
+    write_json(folder / "config.json", old)
+    reopened(folder, tiny_config, 3)
+    assert read_json(folder / "config.json") == new
+    assert read_json(folder / "run.json")["starts"][-1]["changes"] == []
+    tiny_config.data.gain = (0.5, 1.0)
+    with pytest.raises(InputError, match=r"data.gain: \[1.0, 1.0\] before, \[0.5, 1.0\] now"):
+        reopened(folder, tiny_config, 3)
