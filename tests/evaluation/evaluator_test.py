@@ -126,7 +126,7 @@ def test_another_checkpoint_may_be_scored_on_test_but_that_is_noted(trained, tmp
     assert read(run, "test-16.json")["protocol"]["checkpoint_step"] == other
     steps = [entry["checkpoint_step"] for entry in read(run, "test_history.json")]
     assert steps == [best, best, other, other]
-    with pytest.raises(InputError, match=r"--checkpoints: 5, but .* keeps the checkpoints of the steps 3, 6, 9"):
+    with pytest.raises(InputError, match=r"--checkpoints: 5, but .* has the checkpoints of steps 3, 6, 9"):
         evaluate_run(config, run, "5")
 
 

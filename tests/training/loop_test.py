@@ -317,7 +317,7 @@ def test_a_stop_during_the_last_validation_stops_the_run(tiny_config, tmp_path, 
 
     monkeypatch.setattr(ScoredRun, "validate", interrupted)
     train_and_evaluate(tiny_config, tmp_path / "run")
-    assert "Stopped; all is saved" in capsys.readouterr().err
+    assert "Stopped; everything is saved" in capsys.readouterr().err
     assert not (tmp_path / "run" / "eval").exists()
     monkeypatch.setattr(ScoredRun, "validate", validate)
     train_and_evaluate(tiny_config, tmp_path / "run")
