@@ -18,16 +18,20 @@ from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.weights.initial import load_network
 from jaxdeblur.weights.tensors import fingerprint
-from tests.helpers.commands import assert_clear_error, command, run, tiny
+from tests.helpers.commands import assert_clear_error, command, environment, run, tiny
 from tests.helpers.images import save_noise, save_pair, write_pairs
 from tests.helpers.paths import ROOT
+
+# Of the first stage; long enough to be interrupted. The second one has an epoch, each epoch three steps.
+EPOCHS = 10
+STEPS = 3 * (EPOCHS + 1)
 
 
 def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     """Ctrl-C in the middle ends well; the same command goes on; the records hold what docs/run_folder.md promises."""
     workdir = tmp_path / "run"
-    arguments = tiny(tiny_gopro, workdir, "--config.stages[0].epochs=40")
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    arguments = tiny(tiny_gopro, workdir, f"--config.stages[0].epochs={EPOCHS}")
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment(2))
     deadline = time.monotonic() + 300
     while len(read_metrics(workdir / "metrics.jsonl")) < 10:
         assert process.poll() is None, process.stderr.read()
@@ -38,14 +42,14 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     assert process.returncode == 0, said
     assert "Run the same command again to resume." in said
     stopped_at = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
-    assert stopped_at < 123
+    assert stopped_at < STEPS
     assert not (workdir / "eval").exists()
 
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
-    assert f"Resuming after step {stopped_at} of 123." in again.stderr
+    assert f"Resuming after step {stopped_at} of {STEPS}." in again.stderr
     trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
-    assert trained == list(range(1, 124))
+    assert trained == list(range(1, STEPS + 1))
     check_run_folder(workdir, tiny_gopro)
 
     untouched = (workdir / "eval" / "test-16.json").stat().st_mtime_ns
@@ -82,7 +86,7 @@ def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
 
 def check_run_folder(workdir, root):
     """The run folder is an interface: other programs rely on these files and fields."""
-    assert json.loads((workdir / "config.json").read_text())["stages"][0]["epochs"] == 40
+    assert json.loads((workdir / "config.json").read_text())["stages"][0]["epochs"] == EPOCHS
     assert json.loads((workdir / "run.json").read_text())["pairs"] == {"train": 6, "validation": 3, "test": 5}
     record = json.loads((workdir / "eval" / "test-16.json").read_text())
     assert record["protocol"]["number_of_images"] == 5
