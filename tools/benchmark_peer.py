@@ -45,7 +45,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     from jaxdeblur.config.recipes import load_recipe
     from jaxdeblur.config.run_config import parse_config
-    from jaxdeblur.models import trains_by_products
+    from jaxdeblur.models import prefers_ynnpack_matmul
     from jaxdeblur.restoration.forward import make_forward
     from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
@@ -70,7 +70,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     stage = plan_stages(config.stages, steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
-    program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=trains_by_products(model))
+    program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model))
     plain_state = state.replace(apply_fn=plain_model.apply)
     flops = make_train_step(stage, mesh).lower(plain_state, batch).cost_analysis()["flops"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position
 from jaxdeblur.models.borders import image_within
-from jaxdeblur.models.layers import TilePosition
+from jaxdeblur.models.pixels import TilePosition
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -31,18 +31,18 @@ def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
 
 
 def make_part_forward(model: nn.Module) -> Callable[[Any, jax.Array, TilePosition], jax.Array]:
-    """Return the compiled function from (variables, parts (B, h, w, 3), their place in the whole) to predictions.
+    """Return the compiled function from (variables, parts (B, h, w, 3), their positions in the whole) to predictions.
 
     Where a part reaches beyond the lower or right border of the whole, the network sees what it sees at the borders of
-    an image. All sides and places are multiples of 32, except those of the whole: multiples of the network's own.
+    an image. All sizes and offsets are multiples of 32, except those of the whole: multiples of the network's own.
 
     """
 
     takes_position = needs_position(model)
 
-    def forward(variables: Any, parts: jax.Array, place: TilePosition) -> jax.Array:
-        options = {"place": place} if takes_position else {}
-        with image_within(place.height - place.top, place.width - place.left, parts.shape[1:3]):
+    def forward(variables: Any, parts: jax.Array, position: TilePosition) -> jax.Array:
+        options = {"position": position} if takes_position else {}
+        with image_within(position.height - position.top, position.width - position.left, parts.shape[1:3]):
             return model.apply(variables, to_float(parts), train=False, **options)
 
     return jax.jit(forward)

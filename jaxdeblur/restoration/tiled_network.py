@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position, sees_whole_image
-from jaxdeblur.models.layers import TilePosition
+from jaxdeblur.models.pixels import TilePosition
 from jaxdeblur.restoration.forward import make_forward, make_part_forward
 from jaxdeblur.restoration.tiling import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.runtime.compilation import Program, compile_program
@@ -170,7 +170,7 @@ class TiledNetwork:
         tiles = tiles if tiles.dtype == np.uint8 else to_float(tiles)
         shared = len(tiles) % self.num_devices == 0
         arguments = [variables, jax.device_put(tiles, self._shared if shared else self._replicated)]
-        # Where nothing lies beyond the image and no part needs to know its place, the plain network will do.
+        # Where nothing lies beyond the image and no part needs to know its position, the plain network will do.
         alone = cut.padded == padded and (not self._needs_position or cut.shape == padded)
         if not alone:
             arguments.append(TilePosition(*(np.int32(number) for number in (top, left, *padded))))

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdeblur.console import ProgressBar, StopRequest
 from jaxdeblur.errors import InputError
-from jaxdeblur.models import trains_by_products
+from jaxdeblur.models import prefers_ynnpack_matmul
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import Program, compile_program
@@ -122,7 +122,7 @@ def compile_step(
     """Compile the training step, with a FLOP count that includes all micro-batches."""
     step = make_train_step(stage, mesh)
     unrolled = make_train_step(dataclasses.replace(stage, accumulate=1), mesh) if stage.accumulate > 1 else None
-    return compile_program(step, state, batch, use_ynnpack_matmul=trains_by_products(model), without_loop=unrolled)
+    return compile_program(step, state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model), without_loop=unrolled)
 
 
 class Prefetcher:

@@ -1,40 +1,38 @@
-"""Small networks with random weights, and one that changes nothing."""
+"""Small networks and variables for tests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from flax import traverse_util
 
-from jaxdeblur.models import build_model
+from jaxdeblur.models import MODELS, Network, build_model
 from jaxdeblur.runs.train_state import init_variables
+from jaxdeblur.weights.tensors import Shapes
 
-SMALL = {
-    "nafnet": {"width": 8, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)},
-    "transformnet": {"width": 4, "num_blocks": 1},
-    "resnetencdec": {"width": 4, "stage_sizes": (1, 1, 1, 1)},
-    "unet": {"width": 8, "num_levels": 2, "num_blocks": 1},
-}
+TINY: dict[str, dict[str, Any]] = {name: network.tiny() for name, network in MODELS.items()}
 
 
-def random_network(name: str) -> tuple[nn.Module, Any]:
-    """Return a small network and random variables for which its output is neither flat nor saturated."""
-    model, rng = build_model(name, **SMALL[name]), np.random.default_rng(1)
-
-    def draw(path, leaf):
-        noise = rng.normal(size=leaf.shape).astype(np.float32)
-        if path[-1].key == "kernel":
-            return 0.02 * noise if not leaf.any() else np.asarray(leaf)
-        return 1 + 0.2 * np.abs(noise) if path[-1].key in ("scale", "var") else 0.1 * noise
-
-    return model, jax.tree.map_with_path(draw, init_variables(model, jax.random.key(0)))
+def build_tiny(name: str, **options: Any) -> Network:
+    """Return the smallest network of this name; `options` override its own."""
+    return build_model(name, **{**TINY[name], **options})
 
 
-class Identity(nn.Module):
-    """A network that returns its input."""
+def abstract_variables(model: nn.Module) -> dict[str, Any]:
+    """Return shapes and types of a network's variables."""
+    return jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0))
 
-    multiple = 4
 
-    @nn.compact
-    def __call__(self, x, train):
-        return x
+def constant_variables(shapes: Shapes, value: float = 0.0) -> dict[str, Any]:
+    """Return variables of these names and shapes, all filled with one value."""
+    flat = {name: np.full(shape, value, np.float32) for name, shape in shapes.items()}
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def normal_variables(shapes: Shapes, scale: float = 0.1) -> dict[str, Any]:
+    """Return normally distributed variables of these names and shapes, the same every time."""
+    rng = np.random.default_rng(0)
+    flat: Mapping[str, Any] = {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+    return traverse_util.unflatten_dict(flat, sep="/")
