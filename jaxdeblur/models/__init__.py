@@ -48,7 +48,8 @@ def build_model(name: str, **options: Any) -> Network:
         KeyError: there is no network of that name.
         TypeError: the network has no such field.
     """
-    return MODELS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    hashable: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return MODELS[name](**hashable)
 
 
 def options_of(model: nn.Module) -> dict[str, Any]:

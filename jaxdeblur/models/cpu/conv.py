@@ -146,7 +146,8 @@ def _save_stride_1(x: jax.Array, kernel: jax.Array, padding: Padding) -> tuple[j
 
 
 def _stride_1_gradients(padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _fast_gradients(*saved, gradient, stride=1, padding=padding)
+    x, kernel = saved
+    return _fast_gradients(x, kernel, gradient, stride=1, padding=padding)
 
 
 _fast_stride_1.defvjp(_save_stride_1, _stride_1_gradients)

@@ -31,9 +31,9 @@ def convolve(
 ) -> jax.Array:
     """Return the convolution with padding size // 2 and stride 1 or 2, using `convolve` of stride 1 on the phases."""
     size, _, inputs, features = kernel.shape
-    taps, reach = _taps_between_phases(size, stride)
-    blocks, _, output_phases, _ = taps.shape
-    taps = jnp.asarray(taps, kernel.dtype)
+    one_hot, reach = _taps_between_phases(size, stride)
+    blocks, _, output_phases, _ = one_hot.shape
+    taps = jnp.asarray(one_hot, kernel.dtype)
     # (row, column) x (t, u: block; a, c: input phase; b, d: output phase; k, l: tap), i: input, o: output channel.
     kernel = jnp.einsum("tabk,ucdl,klio->tuacibdo", taps, taps, kernel)
     kernel = kernel.reshape(blocks, blocks, 4 * inputs, output_phases * output_phases * features)

@@ -93,7 +93,8 @@ def gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array, padding: Pad
     """
     batch, height, width, inputs = x.shape
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)  # (3, 3, out, in)
-    opposite = tuple((2 - low, 2 - high) for low, high in padding)
+    (top, bottom), (left, right) = padding
+    opposite = ((2 - top, 2 - bottom), (2 - left, 2 - right))
     rows, blocks, columns = _divide(batch, height, width, max(kernel.shape[2:]))
     image, filters = _pad(gradient, opposite, rows * blocks, columns), _transform_kernel(flipped)
     x = jnp.pad(x, ((0, 0), (0, TILE * rows * blocks - height), (0, TILE * columns - width), (0, 0)))
