@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
 from jaxdeblur.runtime.optional_packages import EXTRAS, require
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise, write_pairs
 from tests.helpers.paths import ROOT
 

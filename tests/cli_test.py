@@ -15,10 +15,10 @@ from jaxdeblur.config import recipes
 from jaxdeblur.config.recipes import find_recipe, recipe_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED
 from jaxdeblur.weights.pretrained.listing import describe
 from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise
 from tests.helpers.networks import SMALL
 

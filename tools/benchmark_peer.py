@@ -70,7 +70,9 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
     stage = plan_stages(config.stages, steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
-    program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model))
+    program = compile_program(
+        make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model)
+    )
     plain_state = state.replace(apply_fn=plain_model.apply)
     flops = make_train_step(stage, mesh).lower(plain_state, batch).cost_analysis()["flops"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import file_sha256
 from jaxdeblur.models import options_of
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 from jaxdeblur.weights.tensors import shapes_of
 
@@ -71,7 +71,7 @@ def pack(
     path = output if output.suffix == ".safetensors" else output / f"{name}@{version}.safetensors"
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; --overwrite replaces it.", code="output-exists")
-    network = read_network(source)
+    network = load_network(source)
     metadata = {
         "network": network.name,
         "options": json.dumps(options_of(network.model)),

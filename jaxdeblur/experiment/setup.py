@@ -32,7 +32,8 @@ from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.sharding import create_mesh
 from jaxdeblur.training.run import Run, ScoredRun
 from jaxdeblur.training.stages import Stage, plan_stages
-from jaxdeblur.weights.initial import InitialWeights, network_shapes, read_initial_weights
+from jaxdeblur.weights.initial import InitialWeights, read_initial_weights
+from jaxdeblur.weights.tensors import network_shapes
 
 Sources = dict[str, PairSource]
 

@@ -22,8 +22,8 @@ from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.sharding import replicated
 from jaxdeblur.training.loop import needs_validation, restore_or_create, train
 from jaxdeblur.training.run import Run, ScoredRun
-from jaxdeblur.weights.initial import load_network, network_shapes
-from jaxdeblur.weights.tensors import check_fit
+from jaxdeblur.weights.load import load_network
+from jaxdeblur.weights.tensors import check_fit, network_shapes
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
@@ -128,17 +128,18 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluat
             code="workdir-holds-a-run",
         )
     model = parsed.model.build()
-    shapes, (variables, _, origin) = network_shapes(model), load_network(path)
-    check_fit(path, variables, shapes)
+    shapes, network = network_shapes(model), load_network(path)
+    check_fit(path, network.variables, shapes)
     evaluator = open_evaluation(parsed, model)
     facts = {
         **network_facts(parsed.model, shapes),
         "trained": False,
-        "initial_weights": f"not trained here; {origin}",
+        "initial_weights": f"not trained here; {network.description}",
         **data_facts(evaluator.data_set, evaluator.protocols[0].sources),
     }
     lock = claim_folder(workdir, parsed, facts, has_checkpoint=False)
-    return evaluator, Weights(jax.device_put(variables, replicated(evaluator.local_mesh)), origin, step=None), lock
+    variables = jax.device_put(network.variables, replicated(evaluator.local_mesh))
+    return evaluator, Weights(variables, network.description, step=None), lock
 
 
 def report_run(workdir: Path) -> None:

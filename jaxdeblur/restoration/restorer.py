@@ -21,7 +21,7 @@ from jaxdeblur.images.photo import photo_from_image
 from jaxdeblur.images.save import to_image
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
 
@@ -115,8 +115,8 @@ def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> 
     Raises:
         InputError: there are no such weights, they are damaged, or no network's that restores images.
     """
-    network = read_network(resolve_weights(weights))
-    return network.model.clone(dtype=dtype), network.variables
+    network = load_network(resolve_weights(weights), dtype=dtype)
+    return network.model, network.variables
 
 
 def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:

@@ -16,7 +16,7 @@ from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.experiment.setup import open_evaluation
 from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
 from jaxdeblur.runtime.sharding import replicated
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.configs import make_tiny_config
 from tests.helpers.images import save_pair, write_pairs
@@ -172,9 +172,9 @@ def test_a_run_is_not_scored_as_another(trained, tmp_path):
 def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):
     """And as the run's folder; neither needs training pairs, and a trained run's folder is never written to."""
     root, run, config = trained
-    variables, network, _ = load_network(run)
+    network = load_network(run)
     file = tmp_path / "network.safetensors"
-    write_weights(file, variables, {"network": network, "source": "a test"})
+    write_weights(file, network.variables, {"network": network.name, "source": "a test"})
     for name, path in (("file", file), ("run", run)):
         evaluate_weights(config, tmp_path / name, path)
         ours, theirs = read(tmp_path / name, "test-full.json"), read(run, "test-full.json")
@@ -213,7 +213,7 @@ def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, bat
     config.evaluation.batch_size = batch_size
     parsed = parse_config(config)
     evaluator = open_evaluation(parsed, parsed.model.build())
-    variables = jax.device_put(load_network(run)[0], replicated(evaluator.local_mesh))
+    variables = jax.device_put(load_network(run).variables, replicated(evaluator.local_mesh))
     images = evaluator.score(evaluator.protocols[1], "test", variables).images
     for ours, theirs in zip(images, read(run, "test-full.json")["images"], strict=True):
         assert ours["identity"] == theirs["identity"]

@@ -16,7 +16,7 @@ from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.commands import assert_clear_error, command, environment, run, tiny
 from tests.helpers.images import save_noise, save_pair, write_pairs
@@ -67,10 +67,10 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
 def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
     """--init_from takes the best weights of a run; the records say where they come from."""
     sha256 = json.loads((workdir / "eval" / "test-16.json").read_text())["protocol"]["weights_sha256"]
-    variables, network, origin = load_network(workdir)
-    assert network == "transformnet"
-    assert fingerprint(variables) == sha256
-    assert sha256 in origin
+    network = load_network(workdir)
+    assert network.name == "transformnet"
+    assert fingerprint(network.variables) == sha256
+    assert sha256 in network.description
     second = [*arguments, "--workdir", tmp_path / "second", "--init_from", workdir]
     result = run(*second, "--config.stages[0].epochs=1", "--config.stages[1].epochs=1")
     assert result.returncode == 0, result.stderr

@@ -12,7 +12,6 @@ from flax import traverse_util
 from jaxdeblur.config.recipes import load_recipe
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED, find_shipped
 from jaxdeblur.weights.safetensors import options_in, read_metadata, write_weights
 from tests.helpers.images import save_noise

@@ -12,7 +12,7 @@ import pytest
 from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.models import build_model
 from jaxdeblur.runtime.compilation import compile_program
-from jaxdeblur.weights.initial import network_shapes
+from jaxdeblur.weights.tensors import network_shapes
 from tests.runs.metric_log_test import read_events
 
 

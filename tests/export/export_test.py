@@ -15,11 +15,10 @@ from PIL import Image
 from random_weights import random_image, random_tensor
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.export.stablehlo import FORMATS
+from jaxdeblur.export import FORMATS
 from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import read_weights, write_weights
-from jaxdeblur.weights.tensors import fingerprint
+from jaxdeblur.weights.tensors import fingerprint, network_shapes
 from tests.helpers.paths import ROOT
 
 # The extra `export`; `test` has it too.

@@ -1,4 +1,4 @@
-"""The programs of a run lower for GPUs and TPUs at the published size, without such a device and without a compiler."""
+"""A run's programs lower for GPUs and TPUs at the published size; this needs neither the device nor its compiler."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ FROZEN = {"frozen_epochs": 1, "lr_multiplier": 0.1}
 
 
 def operand_types(program, platform, operations):
-    """Return the element types of all operands and results of such operations in the lowered program."""
+    """Return the element types of all operands and results of these operations in the lowered program."""
     text = program.lower(lowering_platforms=(platform,)).as_text()
     types = [line.rsplit(" : ", 1)[1] for line in text.splitlines() if any(name in line for name in operations)]
     return {tensor.split(">")[0].rsplit("x", 1)[1] for line in types for tensor in line.split("tensor<")[1:]}
@@ -52,7 +52,7 @@ def operand_types(program, platform, operations):
     ],
 )
 def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
-    """The original's step, and one with all that may be added to it; all convolutions in the type asked for."""
+    """The original's training step, and one with every option; all convolutions are in the compute type."""
     mesh, model = create_mesh(), build_model(network, dtype=dtype, remat=everything)
     stage = EVERYTHING if everything else ORIGINAL
     if everything and network in ENCODERS:
@@ -65,7 +65,7 @@ def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
     if not everything:
         variables = abstract(lambda: init_variables(model, jax.random.key(0)), mesh)
         programs.append(make_forward(model).trace(variables, images))
-    # NAFNet's 1x1 convolutions are matrix products; those of the others rearrange weights, in float32.
+    # NAFNet's 1x1 convolutions are matrix products; in other networks these rearrange weights, in float32.
     operations = ("stablehlo.convolution", *(["stablehlo.dot_general"] if network == "nafnet" else []))
     for program in programs:
         for platform in ("cuda", "tpu"):

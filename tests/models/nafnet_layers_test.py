@@ -127,7 +127,7 @@ def test_simple_gate_multiplies_the_halves():
 def test_sums_of_bfloat16_are_in_float32():
     """Of 4096 equal products, a bfloat16 sum would lose all after the 256th; a kernel's gradient is such a sum."""
     x, kernel = jnp.ones((1, 64, 64, 2), jnp.bfloat16), jnp.ones((3, 3, 1, 2), jnp.bfloat16)
-    _, gradient = depthwise.gradients(x, kernel, jnp.ones_like(x))
+    _, gradient = jax.jit(depthwise.gradients)(x, kernel, jnp.ones_like(x))
     assert gradient.dtype == jnp.bfloat16
     np.testing.assert_allclose(gradient[1, 1].astype(np.float32), 4096, rtol=0.01)
 

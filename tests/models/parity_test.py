@@ -21,9 +21,8 @@ from jaxdeblur.models.resnet import ResNet
 from jaxdeblur.runtime.compilation import compile_program
 from jaxdeblur.training.losses import mse
 from jaxdeblur.training.optimizer import create_optimizer, create_schedule
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import read_weights
-from jaxdeblur.weights.tensors import fingerprint
+from jaxdeblur.weights.tensors import fingerprint, network_shapes
 from jaxdeblur.weights.torch_files import read_torch_file
 from jaxdeblur.weights.torch_names import from_torch, to_torch
 from tests.helpers.configs import named

@@ -21,8 +21,8 @@ from jaxdeblur.restoration import restorer as restoration
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import TrainState, init_variables
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import smooth_image
 from tests.helpers.networks import SMALL, Identity, random_network
 
@@ -49,13 +49,13 @@ def test_tiles_equal_the_whole_image(name):
 
 def test_upsampling_a_tile_at_its_position_equals_the_whole():
     x = RNG.normal(size=(1, 40, 24, 2)).astype(np.float32)
-    upsample = jax.jit(layers.upsample_bilinear_2x)
+    upsample = jax.jit(pixels.upsample_bilinear_2x)
     whole = upsample(jnp.asarray(x))
-    position = layers.TilePosition(*map(np.int32, (8, 4, 40, 24)))
+    position = pixels.TilePosition(*map(np.int32, (8, 4, 40, 24)))
     tile = upsample(jnp.asarray(x[:, 8:32, 4:20]), position)
     # Except the ends, whose neighbours are outside the tile.
     np.testing.assert_allclose(tile[:, 2:-1, 2:-1], whole[:, 18:63, 10:39], atol=1e-5)
-    everything = upsample(jnp.asarray(x), layers.TilePosition(*map(np.int32, (0, 0, 40, 24))))
+    everything = upsample(jnp.asarray(x), pixels.TilePosition(*map(np.int32, (0, 0, 40, 24))))
     np.testing.assert_allclose(everything, whole, atol=1e-5)
 
 

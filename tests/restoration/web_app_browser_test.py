@@ -17,8 +17,8 @@ from random_weights import random_tensor
 
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration.restorer import load_restorer
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import network_shapes
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -27,7 +27,7 @@ from jaxdeblur.training import run as run_module
 from jaxdeblur.training.loop import restore_or_create
 from jaxdeblur.training.run import ScoredRun
 from jaxdeblur.training.step import make_train_step
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.tensors import fingerprint
 from tests.helpers.configs import plan
 from tests.helpers.images import replace_unseen, write_pairs
@@ -122,7 +122,7 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
     log = log_without_clock(tmp_path / "whole")
     assert log_without_clock(tmp_path / "parts") == log
     scores = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
-    best, _, _ = load_network(tmp_path / "whole")
+    best = load_network(tmp_path / "whole").variables
     step = run.checkpoints.best_step
     assert step == max(scores, key=lambda step: (scores[step], step))
     assert run.validate(best).summary["psnr"] == pytest.approx(scores[step], abs=1e-5)

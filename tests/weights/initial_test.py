@@ -9,9 +9,10 @@ from flax import traverse_util
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
-from jaxdeblur.weights.initial import fill, load_network, network_shapes, read_initial_weights
+from jaxdeblur.weights.initial import fill, read_initial_weights
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import write_weights
-from jaxdeblur.weights.tensors import fingerprint
+from jaxdeblur.weights.tensors import fingerprint, network_shapes
 
 TINY = {"width": 4, "stage_sizes": (1, 1, 1, 1)}
 MODEL = build_model("resnetencdec", **TINY)

@@ -17,13 +17,12 @@ import jaxdeblur
 from jaxdeblur import predict
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.weights.initial import network_shapes, read_initial_weights
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.initial import read_initial_weights
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
 from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
-from jaxdeblur.weights.tensors import fingerprint, shapes_of
-from tests.helpers.images import smooth_image
-from tests.helpers.networks import SMALL
+from jaxdeblur.weights.tensors import fingerprint, network_shapes, shapes_of
+from tests.restoration.restorer_test import SMALL, smooth_image
 
 MEGABYTES_AT_MOST = 10
 
@@ -114,7 +113,7 @@ def test_files_in_the_package_are_those_of_the_catalogue(shipped_file):
         parameters = sum(math.prod(shape) for name, shape in shapes_of(variables).items() if name.startswith("params/"))
         found = (metadata["name"], int(metadata["version"]), metadata["network"], parameters)
         assert found == (network.name, network.version, network.network, network.parameters)
-        assert read_network(network.file).multiple <= 32
+        assert load_network(network.file).multiple <= 32
 
 
 def test_a_score_states_the_input_the_result_and_the_gain():
@@ -156,7 +155,7 @@ def test_a_packed_file_states_what_it_is(packed):
 def test_the_options_are_read_not_inferred(packed, tmp_path):
     """With other options the file is refused, although its tensors would tell the true ones."""
     path = packed[0]
-    assert read_network(path).model == build_model("nafnet", **SMALL["nafnet"])
+    assert load_network(path).model == build_model("nafnet", **SMALL["nafnet"])
     metadata = read_metadata(path)
     for options, code in (
         ({"width": 16}, "weights-do-not-fit"),
@@ -164,7 +163,7 @@ def test_the_options_are_read_not_inferred(packed, tmp_path):
         ([8], "weights-bad-options"),
     ):
         save_file(load_file(path), tmp_path / "other.safetensors", {**metadata, "options": json.dumps(options)})
-        assert code_of(read_network, tmp_path / "other.safetensors")[0] == code
+        assert code_of(load_network, tmp_path / "other.safetensors")[0] == code
 
 
 def test_a_damaged_file_and_one_of_a_newer_format_are_refused(packed, tmp_path):
@@ -207,7 +206,7 @@ def test_weights_beyond_float16_are_not_packed(tmp_path):
 
 def test_a_run_starts_from_a_name(shipped_file):
     default = next(network for network in SHIPPED if network.is_default)
-    shapes = network_shapes(read_network(shipped_file).model)
+    shapes = network_shapes(load_network(shipped_file).model)
     initial = read_initial_weights(default.network, {"network": default.full_name, "encoder": ""}, shapes)
     assert shipped_file.name in initial.description
     assert initial.tensors.keys() == shapes.keys()
