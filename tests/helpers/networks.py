@@ -1,6 +1,5 @@
 """Small networks and variables for tests."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,11 +7,14 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from jaxdeblur.models import MODELS, Network, build_model
+from jaxdeblur.models import MODELS, build_model
+from jaxdeblur.models.network import Network
 from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.weights.tensors import Shapes
 
 TINY: dict[str, dict[str, Any]] = {name: network.tiny() for name, network in MODELS.items()}
+# With enough channels for restored images to vary.
+SMALL = {**TINY, "nafnet": {**TINY["nafnet"], "width": 8}, "unet": {**TINY["unet"], "width": 8}}
 
 
 def build_tiny(name: str, **options: Any) -> Network:
@@ -34,5 +36,28 @@ def constant_variables(shapes: Shapes, value: float = 0.0) -> dict[str, Any]:
 def normal_variables(shapes: Shapes, scale: float = 0.1) -> dict[str, Any]:
     """Return normally distributed variables of these names and shapes, the same every time."""
     rng = np.random.default_rng(0)
-    flat: Mapping[str, Any] = {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
+    flat = {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in shapes.items()}
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def random_network(name: str) -> tuple[nn.Module, Any]:
+    """Return a small network and random variables for which its output is neither flat nor saturated."""
+    model, rng = build_model(name, **SMALL[name]), np.random.default_rng(1)
+
+    def draw(path, leaf):
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        if path[-1].key == "kernel":
+            return 0.02 * noise if not leaf.any() else np.asarray(leaf)
+        return 1 + 0.2 * np.abs(noise) if path[-1].key in ("scale", "var") else 0.1 * noise
+
+    return model, jax.tree.map_with_path(draw, init_variables(model, jax.random.key(0)))
+
+
+class Identity(nn.Module):
+    """A network that returns its input."""
+
+    multiple = 4
+
+    @nn.compact
+    def __call__(self, x, train):
+        return x
