@@ -1,6 +1,6 @@
-"""Pairs per second of every way from stored images to batches, beside a PyTorch DataLoader doing the original's work.
+"""Throughput of every route from stored images to batches, and of a PyTorch DataLoader doing the original's work.
 
-All routes run on the same cores, one after another in every round; what is printed is the median over rounds.
+All routes run on the same cores, one after another in every round; the median over rounds is printed.
 """
 
 import os
@@ -34,12 +34,12 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 def run(root: Path, rounds: int, seconds: float) -> list[dict]:
-    """Return one row per route: task, route, pairs per second of each round, bytes a pair on disk.
+    """Return one row per route: task, route, pairs per second in each round, bytes per pair on disk.
 
     Args:
         root: a folder in GOPRO_Large's layout; its `train` is read.
         rounds: how often each route is timed.
-        seconds: how long each time.
+        seconds: per measurement.
     """
     with tempfile.TemporaryDirectory() as folder:
         routes = _jaxdeblur_routes(root, Path(folder)) + _pytorch_routes(root) + _varied_routes(root, Path(folder))
@@ -50,10 +50,10 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
     return rows
 
 
-def run_made_blur(root: Path, rounds: int) -> list[dict]:
-    """Return one row per kind of made blur: megapixels of output a second on one core, of each round.
+def run_synthetic_blur(root: Path, rounds: int) -> list[dict]:
+    """Return one row per kind of synthetic blur: output megapixels per second on one core, in each round.
 
-    A sharp frame of `root` is exposed for 31 instants; reading and writing files is not counted. Needs OpenCV.
+    A sharp frame of `root` is blurred with 31 instants; reading and writing files is not counted. Needs OpenCV.
     """
     from jaxdeblur.synthesis import exposure as synthetic
 
@@ -80,7 +80,7 @@ def run_made_blur(root: Path, rounds: int) -> list[dict]:
 
 
 def _pairs_per_second(batches: Iterator, seconds: float) -> float:
-    for _ in range(2 * CORES + 2):  # what was read ahead while nothing was timed
+    for _ in range(2 * CORES + 2):  # batches that were prefetched before the timing
         next(batches)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -105,7 +105,7 @@ def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, C
 
 
 def _varied_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
-    """Return the routes with what varies training images, over data that is prepared already."""
+    """Return the routes with augmentations and mixtures, over prepared data."""
     files = open_folder(root / "train", "blur", skip_bad=False)
     for i in range(0, len(files), -(-len(files) // 64)):
         for key in ("blur", "sharp"):
@@ -155,11 +155,11 @@ def _stream(source: PairSource, options: InputOptions, mixture: Sequence[Part] =
 
 
 def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iterator]]]:
-    """Return the DataLoader's routes; none without PyTorch."""
+    """Return the DataLoader's routes; empty without PyTorch."""
     try:
         import torch
     except ImportError:
-        say("PyTorch is not installed: its rows are left out.")
+        say("PyTorch is not installed: its rows are omitted.")
         return []
     files = open_folder(root / "train", "blur", skip_bad=False).pairs
 
@@ -173,7 +173,7 @@ def _pytorch_routes(root: Path) -> list[tuple[str, str, float, Callable[[], Iter
             self.crops = crops
 
         def __len__(self) -> int:
-            return 10**6  # one epoch without an end: new workers each epoch would cost the peer time
+            return 10**6  # one endless epoch: starting workers for each epoch would cost PyTorch time
 
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
             pair, box = files[index % len(files)], None

@@ -92,9 +92,7 @@ def run_stablehlo(path):
 @pytest.mark.parametrize(
     ("file_format", "run", "bound"), [("stablehlo", run_stablehlo, 1e-5), ("onnx", run_onnx, 1e-4)]
 )
-def test_outputs_of_every_size_and_batch_equal_the_modules(
-    network, file_format, run, bound, weights, expected, tmp_path
-):
+def test_outputs_equal_the_modules(network, file_format, run, bound, weights, expected, tmp_path):
     export_model.export(weights[network], file_format, tmp_path / "file")
     restore = run(tmp_path / "file")
     for (batch, *sides), wanted in zip(SIZES, expected[network], strict=True):
