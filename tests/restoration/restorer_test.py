@@ -15,7 +15,7 @@ from PIL import Image
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
-from jaxdeblur.models import build_model, layers, options_of
+from jaxdeblur.models import build_model, options_of, pixels
 from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.restoration import restorer as restoration
 from jaxdeblur.restoration.restorer import Restorer
