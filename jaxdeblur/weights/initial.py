@@ -54,7 +54,7 @@ def read_initial_weights(
         return InitialWeights({}, "random; encoder not pretrained" if encoder else "random")
     if not encoder:
         raise InputError(
-            f"start.encoder: found {start['encoder']!r}, but {network} has no encoder. Set start.encoder to ''.",
+            f"init.encoder: found {start['encoder']!r}, but {network} has no encoder. Set init.encoder to ''.",
             code="no-encoder",
         )
     return _read_encoder(Path(start["encoder"]).expanduser(), encoder)
@@ -71,9 +71,9 @@ def _read_network(path: Path, name: str, expected: Shapes, options: Mapping[str,
 def _read_encoder(path: Path, expected: Shapes) -> InitialWeights:
     if not path.is_file():
         raise InputError(
-            f"start.encoder: {path} is missing. Create it once from torchvision's ResNet-50:\n"
+            f"init.encoder: {path} is missing. Create it once from torchvision's ResNet-50:\n"
             f"  python tools/convert_weights.py to-jax --network resnet50 --download resnet50 {path}\n"
-            "or train from random weights: --config.start.encoder=''",
+            "or train from random weights: --config.init.encoder=''",
             code="encoder-missing",
         )
     variables, metadata = read_weights(path)

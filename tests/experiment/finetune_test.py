@@ -14,6 +14,7 @@ from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.models import build_model, options_of
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED, find_shipped
 from jaxdeblur.weights.safetensors import options_in, read_metadata, write_weights
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise
 
 # The recipe with a tiny network and short crops.

@@ -119,7 +119,9 @@ def test_variants_are_not_reported_as_the_published_network(tiny_config):
     tiny_config.model.norm = "none"
     assert network_facts(parse_config(tiny_config).model, {})["network"] == "transformnet (residual, without BatchNorm)"
     for norm in ("batch", "none"):
-        assert network_facts(parse_config(tiny_config).model, shapes("transformnet", norm=norm))["batch_norm"] == (norm == "batch")
+        assert network_facts(parse_config(tiny_config).model, shapes("transformnet", norm=norm))["batch_norm"] == (
+            norm == "batch"
+        )
 
 
 @pytest.mark.parametrize(("name", "options"), RECOMMENDED[:2] + OTHERS[:2])
