@@ -15,7 +15,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.config_changes import check_changes, describe_extension
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.runs.environment import describe_environment, environment_changes
-from jaxdeblur.runs.folder import SCORED, is_available, is_under_way, newest_step
+from jaxdeblur.runs.folder import SCORED_SPLITS, is_available, is_under_way, newest_step
 from jaxdeblur.runs.lock import RunLock
 
 
@@ -124,7 +124,7 @@ def _changed_protocol(before: Tree, now: Tree) -> list[str]:
 def _changed_pairs(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """Return the sources of training pairs that changed. Scored pairs may change, as when a corrupt one was removed."""
     changes = []
-    for part in sorted({*before, *now} - {*SCORED}):
+    for part in sorted({*before, *now} - {*SCORED_SPLITS}):
         old, new = before.get(part, "absent"), now.get(part, "absent")
         if old != new:
             name = "training pairs" if part == "train" else f"training pairs of {part}"

@@ -23,7 +23,7 @@ from jaxdeblur.experiment.config_changes import check_scoring
 from jaxdeblur.experiment.run_identity import check_agreement, claim_folder, data_facts, network_facts
 from jaxdeblur.files import require_utf8
 from jaxdeblur.models import ENCODERS
-from jaxdeblur.runs.checkpoint_files import set_damaged_aside
+from jaxdeblur.runs.checkpoint_files import quarantine_corrupt
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.folder import is_under_way
 from jaxdeblur.runs.lock import RunLock
@@ -107,7 +107,7 @@ def open_checkpoints(workdir: Path, keep_latest: int) -> Checkpoints:
     Raises:
         InputError: all are corrupt.
     """
-    processes.on_primary(lambda: set_damaged_aside(workdir / "checkpoints"))
+    processes.on_primary(lambda: quarantine_corrupt(workdir / "checkpoints"))
     return Checkpoints(workdir / "checkpoints", keep_latest=keep_latest)
 
 

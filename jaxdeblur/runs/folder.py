@@ -1,20 +1,25 @@
-"""A run's folder: what it holds and how far the run has got."""
+"""What a run's folder holds and how far the run has got."""
 
 from pathlib import Path
 
-from jaxdeblur.runs.lock import NAME as LOCK_NAME
+from jaxdeblur.runs.lock import LOCK_FILE
 
-SCORED = ("validation", "test")
+SCORED_SPLITS = ("validation", "test")
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a run's folder, in order."""
+    return sorted(int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit())
 
 
 def is_under_way(folder: Path) -> bool:
     """Return whether the run in a folder has at least one checkpoint."""
-    return any(path.name.isdigit() for path in (folder / "checkpoints").glob("*"))
+    return bool(checkpoint_steps(folder))
 
 
 def newest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint; 0 if there is none."""
-    return max((int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+    return max(checkpoint_steps(folder), default=0)
 
 
 def is_available(folder: Path) -> bool:
@@ -23,5 +28,5 @@ def is_available(folder: Path) -> bool:
         return True
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp" and path.name != LOCK_NAME}
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp" and path.name != LOCK_FILE}
     return not names or "config.json" in names

@@ -18,7 +18,7 @@ from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.files import read_json
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.checkpoints import Checkpoints
-from jaxdeblur.runs.checksums import find_damage
+from jaxdeblur.runs.checksums import find_corruption
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated
@@ -290,7 +290,7 @@ def test_whatever_validation_does_the_epoch_is_saved_before(tiny_config, tmp_pat
     def run_out_of_memory(run, variables):
         folder = run.checkpoints.folder
         newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-        found.append((newest, find_damage(folder / str(newest))))
+        found.append((newest, find_corruption(folder / str(newest))))
         if len(found) < 3:
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return validate(run, variables)
