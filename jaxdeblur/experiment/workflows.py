@@ -12,10 +12,10 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import Evaluator, Weights, evaluate_network
 from jaxdeblur.experiment.run_identity import claim_folder, data_facts, network_facts
 from jaxdeblur.experiment.setup import open_evaluation, open_run, open_scored_run
-from jaxdeblur.files import write_json
 from jaxdeblur.runs.checkpoint_files import check_disk_space
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runs.metric_log import MetricLog
+from jaxdeblur.runs.records import CheckpointScore, CheckpointScores, to_json, write_record
 from jaxdeblur.runs.train_state import count_parameters
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
@@ -167,7 +167,7 @@ def evaluate_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any
     """Score a checkpoint on all splits and write `eval/`; scores of the same weights are kept unless `overwrite`."""
     weights = Weights(variables, f"run {workdir.absolute().name}, step {step}", step)
     folder = workdir / "eval"
-    evaluate_network(run.evaluator, folder, weights, history=folder / "test_history.json", again=overwrite)
+    evaluate_network(run.evaluator, folder, weights, history=folder / "test_history.json", overwrite=overwrite)
 
 
 def evaluate_all_checkpoints(run: ScoredRun, workdir: Path) -> int:
@@ -190,23 +190,17 @@ def evaluate_all_checkpoints(run: ScoredRun, workdir: Path) -> int:
             continue
         say(f"Scoring the checkpoint of step {step} on the validation images.")
         summary = run.validate(variables).summary
-        rows.append({"step": step, "psnr": summary["psnr"], "gain_psnr": summary["gain_psnr"]})
+        rows.append(CheckpointScore(step, summary.psnr, summary.gain_psnr))
     if not rows:
         raise InputError(f"--workdir: {workdir} has no checkpoint. Train it first.", code="no-validated-checkpoint")
-    best = max(rows, key=lambda row: (row["psnr"], row["step"]))["step"]
+    best = max(rows, key=lambda row: (row.psnr, row.step)).step
     weights = Weights(None, "all checkpoints", None)
     record = run.evaluator.protocol_record(protocol, "validation", weights, sha256="")
     path = workdir / "eval" / "checkpoints.json"
-    content = {"protocol": record, "checkpoints": rows, "best_step": best}
-    processes.on_primary(lambda: write_record(path, content))
+    scores = CheckpointScores(to_json(record), rows, best)
+    processes.on_primary(lambda: write_record(path, scores))
     say(f"Best of {len(rows)} checkpoints on validation: step {best}.")
     return best
-
-
-def write_record(path: Path, content: dict[str, Any]) -> None:
-    """Write a record of an evaluation; its folder is created if necessary."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
 
 
 def restore(run: ScoredRun, workdir: Path, step: int) -> Any:

@@ -46,17 +46,17 @@ def log_validation(run: Run, stage: Stage, step: int, result: scoring.Evaluation
         InputError: the scores are not finite.
     """
     summary = result.summary
-    if not math.isfinite(summary["psnr"]):
+    if not math.isfinite(summary.psnr):
         raise not_finite("The network's output is no longer finite after", stage, step)
-    values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
-    values["validation/identity_psnr"] = summary["identity"]["psnr"]
+    values = {f"validation/{name}": getattr(summary, name) for name in ("psnr", "psnr_batch16", "mse")}
+    values["validation/identity_psnr"] = summary.identity.psnr
     epoch = step / run.steps_per_epoch
     if run.log:
         run.log.scalars(step, stage.index, epoch, values)
         run.log.images(step, "blur_prediction_sharp", [scoring.strip(sample) for sample in result.samples])
-    gain = summary["psnr"] - summary["identity"]["psnr"]
-    say(f"epoch {epoch:g}: validation PSNR {summary['psnr']:.2f} dB, {gain:+.2f} dB against the blurred input")
-    return summary["psnr"]
+    gain = summary.psnr - summary.identity.psnr
+    say(f"epoch {epoch:g}: validation PSNR {summary.psnr:.2f} dB, {gain:+.2f} dB against the blurred input")
+    return summary.psnr
 
 
 def log_histograms(run: Run, step: int, params: Mapping[str, Any], counts: Counts) -> None:

@@ -7,7 +7,7 @@ from random_weights import random_image, random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.lpips import LEAST_SIDE, SHAPES, lpips, read_lpips
+from jaxdeblur.evaluation.lpips import MIN_SIDE, SHAPES, lpips, read_lpips
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 
 # Shapes of the published files, by their names.
@@ -112,17 +112,17 @@ def test_lpips_by_hand(tmp_path):
 
 def test_too_small_an_image_is_refused(weights_file):
     score = read_lpips(weights_file)
-    with pytest.raises(InputError, match="31x31 pixels at least, found 40x30"):
+    with pytest.raises(InputError, match="at least 31x31 pixels, found 40x30"):
         score(np.zeros((30, 40, 3)), np.zeros((30, 40, 3), np.uint8))
-    assert score(np.zeros((LEAST_SIDE, 40, 3)), np.zeros((LEAST_SIDE, 40, 3), np.uint8)) < 1e-12
+    assert score(np.zeros((MIN_SIDE, 40, 3)), np.zeros((MIN_SIDE, 40, 3), np.uint8)) < 1e-12
 
 
 def test_wrong_weights_are_refused(weights_file, tmp_path):
-    with pytest.raises(InputError, match=r"no such file of LPIPS's weights(.|\n)*--network lpips_alex --lin"):
+    with pytest.raises(InputError, match=r"LPIPS weights not found(.|\n)*--network lpips_alex --lin"):
         read_lpips(tmp_path / "none.safetensors")
     variables, _ = read_weights(weights_file)
     write_weights(tmp_path / "other.safetensors", variables, {"network": "unet"})
-    with pytest.raises(InputError, match="holds unet, expected lpips_alex"):
+    with pytest.raises(InputError, match="has weights of unet, expected lpips_alex"):
         read_lpips(tmp_path / "other.safetensors")
 
 

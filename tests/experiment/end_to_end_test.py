@@ -97,7 +97,7 @@ def check_run_folder(workdir, root):
         for name in ("blur", "sharp")
     )
     expected = image_metrics(np.asarray(blur) / 255, np.asarray(sharp))
-    assert record["images"][1]["identity"]["psnr"] == pytest.approx(expected["psnr"])
+    assert record["images"][1]["identity"]["psnr"] == pytest.approx(expected.psnr)
     assert (workdir / "eval" / "validation-16.json").exists()
     best = max(read_metrics(workdir / "metrics.jsonl"), key=lambda line: line.get("validation/psnr", 0))
     assert record["protocol"]["checkpoint_step"] == best["step"]

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdeblur.evaluation.scoring import Measures, evaluate
+from jaxdeblur.evaluation.scoring import ScoringOptions, evaluate
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration import tiling
 from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
@@ -87,14 +87,10 @@ def score(sizes, *, batch_size, devices=1):
         predict,
         {},
         [{**pair, "sharp": pair["blur"]} for pair in pairs],
-        num_pairs=len(pairs),
-        batch_size=batch_size,
-        sample_count=0,
-        measures=Measures(similarity=False, lpips=None),
-        num_threads=2,
+        ScoringOptions(batch_size, num_threads=2, similarity=False),
     )
-    assert [image["frame"] for image in result.images] == [str(i) for i in range(len(sizes))]
-    assert all(image["psnr"] > 99 for image in result.images)
+    assert [image.frame for image in result.images] == [str(i) for i in range(len(sizes))]
+    assert all(image.psnr > 99 for image in result.images)
     return predict._network
 
 

@@ -125,14 +125,14 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
     best = load_network(tmp_path / "whole").variables
     step = run.checkpoints.best_step
     assert step == max(scores, key=lambda step: (scores[step], step))
-    assert run.validate(best).summary["psnr"] == pytest.approx(scores[step], abs=1e-5)
+    assert run.validate(best).summary.psnr == pytest.approx(scores[step], abs=1e-5)
     stage = run.stages[0 if step <= 6 else 1]
     create = partial(create_train_state, run.model, stage.tx, ema=True)
     state = run.checkpoints.restore(step, abstract(lambda: create(jax.random.key(0)), run.mesh))
     assert fingerprint(jax.device_get(state.variables)) == fingerprint(best)
     assert fingerprint(jax.device_get(state.params)) != fingerprint(best["params"])
     raw = {"params": state.params, "batch_stats": state.batch_stats}
-    assert run.validate(raw).summary["psnr"] != pytest.approx(scores[step], abs=1e-5)
+    assert run.validate(raw).summary.psnr != pytest.approx(scores[step], abs=1e-5)
 
 
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
