@@ -20,12 +20,12 @@ def main() -> None:
     """Write the report of runs, or compare two runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "runs", type=Path, nargs="*", metavar="RUN", help="folder of a trained run or of evaluated weights"
+        "runs", type=Path, nargs="*", metavar="RUN", help="folder of a run or of evaluated weights"
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write the report to")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="compare two runs; writes no files")
     parser.add_argument(
-        "--protocol", default="", metavar="SPLIT-RESOLUTION", help="evaluation to compare by, such as test-256"
+        "--protocol", default="", metavar="SPLIT-RESOLUTION", help="what to compare by, such as test-256"
     )
     arguments = parser.parse_args()
     if arguments.compare and (arguments.runs or arguments.output):

@@ -1,7 +1,7 @@
 """Scores the pairs of a split: one record per image, a summary and sample images.
 
-Every score comes with that of the blurry input. The latter are called `identity`: they are those of a network that changes nothing. Images are
-(H, W, 3) RGB; metrics are those of `metrics.py`.
+Every score comes with that of the blurry input, called `identity`: the score of a network that changes nothing. Images
+are (H, W, 3) RGB; metrics are those of `metrics.py`.
 """
 
 import dataclasses

@@ -58,6 +58,5 @@ class Published:
 def read_published() -> Published:
     """Return the published results."""
     file = resources.files("jaxdeblur.report").joinpath("published.json")
-    return parse(
-        Published, json.loads(file.read_text(encoding="utf-8")), Path(str(file)), remedy="Reinstall jaxdeblur."
-    )
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    return parse(Published, tree, Path(str(file)), remedy="Reinstall jaxdeblur.")
