@@ -183,6 +183,17 @@ def test_the_page_needs_no_network_and_is_accessible(output):
     assert len(ids) == len(set(ids))
 
 
+def test_tick_labels_fit_into_the_plots(output):
+    page = (output / "report.html").read_text(encoding="utf-8")
+    plots = re.findall(r'<svg [^>]*viewBox="0 0 ([\d.]+) [\d.]+".*?</svg>', page, re.DOTALL)
+    labels = re.findall(r'<text style="[^"]*text-anchor: middle[^"]*" x="([\d.]+)"[^>]*>([^<]*)</text>', page)
+    assert len(labels) > 20
+    width = max(map(float, plots))
+    for x, label in labels:
+        half = 3.5 * len(label)  # a digit at 10 points is at most 7 wide; longer texts are axis labels
+        assert len(label) > 10 or half < float(x) < width - half, (x, label)
+
+
 def test_names_are_escaped(runs, output):
     page = (output / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
