@@ -143,7 +143,7 @@ def main(arguments: Sequence[str]) -> None:
     except (Exception, KeyboardInterrupt) as error:
         message = explain(error, workdir)
         if several:
-            processes.leave_at_once(error, message)
+            processes.abort(error, message)
         if not message:
             raise
         print(message, file=sys.stderr)

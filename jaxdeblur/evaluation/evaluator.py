@@ -114,17 +114,17 @@ class Evaluator:
             quick: skip the slow metrics, SSIM and LPIPS.
         """
         source = protocol.sources[split]
-        first, end = processes.share(len(source))
-        local_variables = processes.local_copy(variables, replicated(self.local_mesh))
+        start, stop = processes.shard_bounds(len(source))
+        local_variables = processes.to_local_devices(variables, replicated(self.local_mesh))
         self.predict.restart()
         sample_indices = scoring.spread_indices(len(source), self.sample_count)
         parts = processes.gather_results(
             lambda: scoring.evaluate(
                 self.predict,
                 local_variables,
-                make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=first, end=end),
+                make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=start, end=stop),
                 self._scoring_options(slow_metrics=not quick),
-                sample_indices={index - first for index in sample_indices},
+                sample_indices={index - start for index in sample_indices},
             )
         )
         return scoring.join_parts(parts)
@@ -138,7 +138,7 @@ class Evaluator:
         source = protocol.sources[split].select(lambda *name: name in extremes.values())
         predicted = scoring.evaluate(
             self.predict,
-            processes.local_copy(variables, replicated(self.local_mesh)),
+            processes.to_local_devices(variables, replicated(self.local_mesh)),
             make_eval_pairs(source, protocol.options, num_threads=self.num_threads),
             self._scoring_options(slow_metrics=False),
             sample_indices=range(len(source)),
