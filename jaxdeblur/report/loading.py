@@ -20,7 +20,7 @@ from jaxdeblur.runs.records import (
     SpeedRecord,
     Summary,
 )
-from jaxdeblur.runs.typed_json import parse
+from jaxdeblur.runs.typed_json import parse, read_typed_json
 
 EVALUATE_AGAIN = "Evaluate the run again with this version: add --mode evaluate to the command that trained it."
 RERUN = "Rerun the run's command with this version; a finished run only rewrites its run.json."
@@ -121,7 +121,7 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    facts = parse(RunFacts, read_json(folder / "run.json"), folder / "run.json", remedy=RERUN)
+    facts = read_typed_json(RunFacts, folder / "run.json", remedy=RERUN)
     config, training = _read_config(folder / "config.json", trained=facts.trained)
     evaluations = _read_evaluations(folder / "eval")
     tested = any(evaluation.protocol.split == "test" for evaluation in evaluations)
@@ -142,7 +142,7 @@ def _read_config(path: Path, *, trained: bool) -> tuple[dict[str, Any], Training
     if trained:
         config = read_json(path)
         return config, parse(TrainingConfig, config, path, remedy=RERUN)
-    return parse(dict[str, Any], read_json(path), path, remedy=RERUN) if path.exists() else {}, None
+    return read_typed_json(dict[str, Any], path, remedy=RERUN) if path.exists() else {}, None
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def _sort_key(evaluation: Evaluation) -> tuple[str, int, str]:
 
 
 def _read_evaluation(path: Path) -> Evaluation:
-    record = parse(EvaluationRecord, read_json(path), path, remedy=EVALUATE_AGAIN)
+    record = read_typed_json(EvaluationRecord, path, remedy=EVALUATE_AGAIN)
     images = {image.name: image for image in record.images}
     if not images or len(images) < len(record.images):
         problem = f"{len(record.images) - len(images)} duplicate image(s)" if images else "no images"
@@ -188,8 +188,8 @@ def _read_history(path: Path) -> list[HistoryEntry]:
     if not path.exists():
         message = f"{path}: missing, expected the history of the test split. {EVALUATE_AGAIN}"
         raise InputError(message, code="record-missing")
-    return parse(list[HistoryEntry], read_json(path), path, remedy=EVALUATE_AGAIN)
+    return read_typed_json(list[HistoryEntry], path, remedy=EVALUATE_AGAIN)
 
 
 def _read_checkpoints(path: Path) -> CheckpointScores | None:
-    return parse(CheckpointScores, read_json(path), path, remedy=EVALUATE_AGAIN) if path.exists() else None
+    return read_typed_json(CheckpointScores, path, remedy=EVALUATE_AGAIN) if path.exists() else None

@@ -99,7 +99,7 @@ def _draw_losses(runs: Sequence[Run], styles: Mapping[str, int], axis: _XAxis) -
         axes.set_yscale("log")
         figure.subplots_adjust(left=0.19)  # powers of ten are wide
     caption = (
-        f"Training loss by {axis.plural}; lines of more than {2 * _MAX_POINTS} points show means of neighbouring points "
+        f"Training loss by {axis.plural}; lines of more than {2 * _MAX_POINTS} points show means of neighbours "
         "and a band from minimum to maximum"
     )
     return figure, caption, _first_and_last(curves)

@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.files import read_json
 
 T = TypeVar("T")
 
 NOT_NULL = {"not_null": True}
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
 _NAMES |= {list: "a list", dict: "an object"}
+
+
+def read_typed_json(kind: type[T], path: Path, *, remedy: str) -> T:
+    """Return the `kind` that a JSON file contains; see `parse`.
+
+    Raises:
+        InputError: the file is missing, not JSON, or has missing or invalid fields.
+    """
+    return parse(kind, read_json(path), path, remedy=remedy)
 
 
 def parse(kind: type[T], tree: Any, path: Path, *, remedy: str) -> T:

@@ -10,7 +10,7 @@ from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.metrics import METRICS, image_metrics
 from jaxdeblur.restoration.forward import to_uint8
 from jaxdeblur.runs.records import EvaluationRecord, ProtocolRecord, SpeedRecord
-from jaxdeblur.runs.typed_json import parse
+from jaxdeblur.runs.typed_json import read_typed_json
 
 RNG = np.random.default_rng(0)
 
@@ -112,7 +112,7 @@ def test_a_written_evaluation_follows_the_schema(tmp_path):
     scoring.write_evaluation(path, protocol, result, speed)
     record = json.loads((tmp_path / "test-full.json").read_text())
     assert path.name == "test-full.json"
-    assert parse(EvaluationRecord, record, path, remedy="").protocol == protocol
+    assert read_typed_json(EvaluationRecord, path, remedy="").protocol == protocol
     assert {*METRICS} <= record["summary"].keys()
     assert record["summary"]["identity"].keys() == {*METRICS}
     assert [image["frame"] for image in record["images"]] == ["0", "1", "2"]
