@@ -1,5 +1,6 @@
 """Small networks and variables for tests."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -40,6 +41,7 @@ def normal_variables(shapes: Shapes, scale: float = 0.1) -> dict[str, Any]:
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
+@functools.cache
 def random_network(name: str) -> tuple[nn.Module, Any]:
     """Return a small network and random variables for which its output is neither flat nor saturated."""
     model, rng = build_model(name, **SMALL[name]), np.random.default_rng(1)
@@ -47,10 +49,13 @@ def random_network(name: str) -> tuple[nn.Module, Any]:
     def draw(path, leaf):
         noise = rng.normal(size=leaf.shape).astype(np.float32)
         if path[-1].key == "kernel":
-            return 0.02 * noise if not leaf.any() else np.asarray(leaf)
+            gain = 0.2 if path[-2].key == "output" else 0.7
+            return noise * np.float32(gain / np.sqrt(np.prod(leaf.shape[:-1])))
         return 1 + 0.2 * np.abs(noise) if path[-1].key in ("scale", "var") else 0.1 * noise
 
-    return model, jax.tree.map_with_path(draw, init_variables(model, jax.random.key(0)))
+    # From the shapes alone: compiling the initialisation would take longer than compiling the network.
+    shapes = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0))
+    return model, jax.tree.map_with_path(draw, shapes)
 
 
 class Identity(nn.Module):

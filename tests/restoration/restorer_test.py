@@ -1,9 +1,8 @@
-"""`Restorer` and `restore`: tiles equal the whole image, any size and type, weights followed as they change."""
+"""`Restorer` and `restore`: any size and type, self-ensemble, and weights that change on disk."""
 
 import json
 import os
 from functools import partial
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,7 @@ from PIL import Image
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import arrays
-from jaxdeblur.models import build_model, options_of, pixels
-from jaxdeblur.models.resnetencdec import ResnetEncDec
+from jaxdeblur.models import build_model, pixels
 from jaxdeblur.restoration import restorer as restoration
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.runs.checkpoints import Checkpoints
@@ -27,24 +25,6 @@ from tests.helpers.images import smooth_image
 from tests.helpers.networks import SMALL, Identity, random_network
 
 RNG = np.random.default_rng(0)
-# Image size and tiling: three eighths of the overlap cover what the small network sees around a pixel.
-TILINGS = {
-    "nafnet": ((130, 170), {"tile": 96, "overlap": 64}),
-    "transformnet": ((130, 170), {"tile": 96, "overlap": 64}),
-    "resnetencdec": ((200, 330), {"tile": 192, "overlap": 128}),
-    "unet": ((130, 170), {"tile": 96, "overlap": 64}),
-}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_tiles_equal_the_whole_image(name):
-    model, variables = random_network(name)
-    size, tiling = TILINGS[name]
-    image = smooth_image(*size, np.float32)
-    whole = Restorer(model, variables, tile=0)(image)
-    tiled = Restorer(model, variables, **tiling)(image)
-    assert whole.std() > 0.01
-    np.testing.assert_allclose(tiled, whole, atol=3e-6)
 
 
 def test_upsampling_a_tile_at_its_position_equals_the_whole():
@@ -105,23 +85,6 @@ def test_self_ensemble_is_the_mean_over_flips_and_rotations(unet):
             total += np.rot90(apply(variables, oriented[None])[0][:, ::mirror], -turns)
     np.testing.assert_allclose(restored, np.clip(total / 8, 0, 1), atol=1e-6)
     assert np.abs(restored - Restorer(model, variables, tile=0)(image)).max() > 1e-3
-
-
-class Unpositioned(ResnetEncDec):
-    """ResnetEncDec that treats every tile as a whole image."""
-
-    needs_position: ClassVar[bool] = False
-
-
-def test_without_tile_positions_the_result_differs():
-    model, variables = random_network("resnetencdec")
-    size, tiling = TILINGS["resnetencdec"]
-    image = smooth_image(*size, np.float32)
-    unpositioned_model = Unpositioned(**options_of(model))
-    positioned, unpositioned = (
-        Restorer(network, variables, **tiling)(image) for network in (model, unpositioned_model)
-    )
-    assert np.abs(positioned - unpositioned).max() > 1e-5  # positioned tiles differ from the whole by less than 3e-6
 
 
 def test_a_network_with_global_means_is_never_tiled():

@@ -1,19 +1,22 @@
 """Evaluation and restoration pad like the networks do, for any image size, with few programs and no wasted work."""
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from jaxdeblur.evaluation.scoring import ScoringOptions, evaluate
-from jaxdeblur.models import build_model
+from jaxdeblur.models import build_model, options_of
+from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.restoration import tiling
 from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
-from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime.sharding import create_mesh
+from jaxdeblur.weights.initial import network_shapes
 from tests.helpers.images import smooth_image
 from tests.helpers.networks import SMALL, Identity, random_network
 
@@ -37,19 +40,34 @@ def test_a_restored_image_equals_the_networks_output(name, size):
     np.testing.assert_allclose(restored, expected, atol=3e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "options"),
-    [
-        ("transformnet", (130, 170), {"tile": 96, "overlap": 64}),
-        ("resnetencdec", (202, 330), {"tile": 192, "overlap": 128}),
-    ],
-)
-def test_tiles_equal_the_networks_output(name, size, options):
-    """At these sizes ResnetEncDec shifts its feature maps by a row, which tiles with even sides do not."""
+# Image size and tiling: three eighths of the overlap cover what the small network sees around a pixel.
+TILINGS = {
+    "nafnet": ((130, 170), {"tile": 96, "overlap": 64}),
+    "transformnet": ((130, 170), {"tile": 96, "overlap": 64}),
+    "resnetencdec": ((202, 330), {"tile": 192, "overlap": 128}),
+    "unet": ((130, 170), {"tile": 96, "overlap": 64}),
+}
+
+
+class Unpositioned(ResnetEncDec):
+    """ResnetEncDec that treats every tile as a whole image."""
+
+    needs_position: ClassVar[bool] = False
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_tiles_equal_the_networks_output(name):
+    """ResnetEncDec shifts its feature maps by a row at this size, which tiles with even sides do not."""
     model, variables = random_network(name)
+    size, options = TILINGS[name]
     image = smooth_image(*size, np.float32)
+    expected = np.clip(apply(model, variables, image[None])[0], 0, 1)
     restored = Restorer(model, variables, **options)(image)
-    np.testing.assert_allclose(restored, np.clip(apply(model, variables, image[None])[0], 0, 1), atol=3e-6)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(restored, expected, atol=3e-6)
+    if name == "resnetencdec":
+        unpositioned = Restorer(Unpositioned(**options_of(model)), variables, **options)(image)
+        assert np.abs(unpositioned - expected).max() > 1e-5
 
 
 @pytest.mark.parametrize("name", ["unet", "resnetencdec"])
@@ -66,14 +84,13 @@ def test_an_evaluated_image_equals_the_networks_output(name):
 
 def test_global_means_exclude_padding():
     model = build_model("nafnet", **{**SMALL["nafnet"], "attention": "global"})
-    rng = np.random.default_rng(1)
-    variables = jax.tree.map(
-        lambda leaf: np.asarray(leaf) + rng.normal(scale=0.05, size=leaf.shape).astype(np.float32),
-        init_variables(model, jax.random.key(0)),
-    )
+    shapes, rng = network_shapes(model), np.random.default_rng(1)
+    flat = {name: rng.normal(scale=0.1, size=shape).astype(np.float32) for name, shape in shapes.items()}
+    variables = {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}
     image = smooth_image(49, 67, np.float32)
-    restorer = Restorer(model, variables)
-    np.testing.assert_allclose(restorer(image), np.clip(apply(model, variables, image[None])[0], 0, 1), atol=3e-6)
+    expected = np.clip(apply(model, variables, image[None])[0], 0, 1)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(Restorer(model, variables)(image), expected, atol=3e-6)
 
 
 def score(sizes, *, batch_size, devices=1):
