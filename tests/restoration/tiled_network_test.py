@@ -6,7 +6,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from jaxdeblur.evaluation.scoring import ScoringOptions, evaluate
 from jaxdeblur.models import build_model, options_of
@@ -15,8 +14,8 @@ from jaxdeblur.restoration import tiling
 from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
+from jaxdeblur.runs.train_state import init_variables
 from jaxdeblur.runtime.sharding import create_mesh
-from jaxdeblur.weights.initial import network_shapes
 from tests.helpers.images import smooth_image
 from tests.helpers.networks import SMALL, Identity, random_network
 
@@ -84,9 +83,11 @@ def test_an_evaluated_image_equals_the_networks_output(name):
 
 def test_global_means_exclude_padding():
     model = build_model("nafnet", **{**SMALL["nafnet"], "attention": "global"})
-    shapes, rng = network_shapes(model), np.random.default_rng(1)
-    flat = {name: rng.normal(scale=0.1, size=shape).astype(np.float32) for name, shape in shapes.items()}
-    variables = {"batch_stats": {}, **traverse_util.unflatten_dict(flat, sep="/")}
+    rng = np.random.default_rng(1)
+    variables = jax.tree.map(
+        lambda leaf: rng.normal(scale=0.1, size=leaf.shape).astype(np.float32),
+        jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0)),
+    )
     image = smooth_image(49, 67, np.float32)
     expected = np.clip(apply(model, variables, image[None])[0], 0, 1)
     assert expected.std() > 0.01
