@@ -1,6 +1,6 @@
-# make demo: set up, restore photographs with the shipped network, fine-tune it, evaluate, write the report.
-# make test: the test suite.
-# make data/made: photographs with made blur, which the recommended recipes mix in.
+# make demo: restore photographs with the shipped network, fine-tune it, evaluate it, write a report.
+# make test: the fast tests. See CONTRIBUTING.md for the other targets.
+# make data/made: synthetically blurred photographs, which the recommended recipes mix in.
 PYTHON ?= python3
 RUN := .venv/bin/python
 PHOTOGRAPHS := $(addsuffix .png,astronaut brick camera chelsea coffee coins grass gravel motorcycle_left) rocket.jpg
@@ -12,8 +12,8 @@ demo: .venv/ready
 	$(RUN) tools/make_demo_data.py --output data/demo
 	$(RUN) -m jaxdeblur.main --config configs/demo.py --workdir runs/demo
 
-# 1,200 pairs of 12 photographs that ship in scikit-image and scikit-learn, for the recommended recipes: a minute.
-# Order-only (|): a rebuilt .venv must not make data anew that is there.
+# 1,200 pairs from 12 photographs that ship in scikit-image and scikit-learn; takes a minute.
+# Order-only prerequisite (|): rebuilding .venv must not rebuild the data.
 data/made: | .venv/ready
 	mkdir -p data/photographs
 	shipped=$$($(RUN) -c "import skimage.data; print(skimage.data.data_dir)"); \
@@ -23,7 +23,7 @@ data/made: | .venv/ready
 		--variants blur --travel 2 12 --region_travel 2 12 --highlight_gain 1 --shot_noise 0 --read_noise 0 \
 		--test_share 0 --validation_share 0
 
-# Most programs of tests run once, so that optimising them costs more than it saves; OPTIMISED are tests of the kernels.
+# Most XLA programs in the tests run once, so optimising them costs more than it saves. OPTIMISED tests the kernels themselves.
 FAST := -n 2 --dist loadfile -m "not slow and not parity"
 OPTIMISED := $(addprefix tests/,models/cpu_convolutions_test.py runtime/compilation_test.py training/step_test.py)
 test: .venv/ready
@@ -35,7 +35,7 @@ test-slow: .venv/ready
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	$(RUN) -m pytest -m slow
 
-# The version that the bounds were measured with.
+# The PyTorch version that the bounds were measured with.
 test-parity: .venv/ready
 	$(RUN) -m pip install --quiet torch==2.13.0
 	$(RUN) -m pytest -m parity
@@ -47,12 +47,13 @@ parity-table: .venv/ready
 lint: .venv/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 clean:
 	rm -rf .venv data/demo data/made data/photographs runs/demo runs/demo-photographs
 
 .venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is required; choose one with make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear .venv
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[demo-data,test]'
 	touch $@

@@ -1,77 +1,65 @@
-"""Remove motion blur from videos, frame by frame.
+"""Deblur videos, frame by frame.
 
     python -m jaxdeblur.video --input clip.mp4 --output sharp.mp4
     python -m jaxdeblur.video --weights runs/transformnet --input clips 'more/*.mov' --output restored
 
-Sound and timing are kept. Needs PyAV: pip install '.[video]'. The same command, started again, resumes where it was
-stopped.
+Sound and timing are kept. Needs PyAV: pip install '.[video]'. Run the same command again to resume.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.restoration.tiling import MULTIPLE, OVERLAP, TILE, check_tiles
+from jaxdeblur.restoration.options import NetworkOptions, add_network_options, create_parser, exit_with, require_all
 from jaxdeblur.restoration.video.encoding import CONTAINERS
-from jaxdeblur.restoration.video.jobs import VideoPlan, plan_videos
-from jaxdeblur.weights.pretrained.catalogue import WEIGHTS_HELP
+from jaxdeblur.restoration.video.plan import VideoPlan, plan_videos
 
 PROG = "python -m jaxdeblur.video"
 
 
 def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Return the command-line parser."""
+    parser = create_parser(prog, __doc__)
     add = parser.add_argument
-    add("--weights", help=WEIGHTS_HELP)
-    add("--input", nargs="+", required=True, help="videos, folders of them, or patterns in quotes")
+    add("--input", nargs="+", required=True, help="videos, folders of videos, or patterns in quotes")
     add("--output", type=Path, required=True, help=f"a folder, or for one video a file: {', '.join(CONTAINERS)}")
-    add("--overwrite", action="store_true", help="replace results, and unfinished ones of other settings")
-    add("--batch_size", type=int, default=4, help="frames restored at once (%(default)s)")
-    add("--quality", type=int, default=16, help="of the result, 0 to 51 (%(default)s): less is better and larger")
-    add("--self_ensemble", action="store_true", help="mean over eight flips and turns: 8 times the work")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="what the network computes in")
-    add("--tile", type=int, help=f"side of tiles, a multiple of {MULTIPLE}; 0 never cuts ({TILE} where it must)")
-    add("--overlap", type=int, default=OVERLAP, help=f"of neighbouring tiles in pixels ({OVERLAP})")
+    add("--overwrite", action="store_true", help="overwrite results, and unfinished ones of other settings")
+    add("--batch_size", type=int, default=4, help="frames per batch (%(default)s)")
+    add("--quality", type=int, default=16, help="constant rate factor, 0 to 51 (%(default)s); lower is better, larger")
+    add_network_options(parser)
     return parser
 
 
 def check_options(options: argparse.Namespace, plan: VideoPlan) -> None:
-    """Refuse what cannot be done.
+    """Refuse numbers out of range and an existing output file.
 
     Raises:
-        InputError: lists all that is wrong ("video-options").
+        InputError: lists all problems ("video-options").
     """
     checks = {
         f"--batch_size: {options.batch_size}, expected 1 or more": options.batch_size >= 1,
         f"--quality: {options.quality}, expected 0 to 51": 0 <= options.quality <= 51,
-        **check_tiles(options.tile, options.overlap),
+        **NetworkOptions.from_arguments(options).checks(),
     }
-    if not plan.folder:  # a folder has a record of what may be replaced
+    if not plan.folder:  # a folder's record says what may be overwritten
         target = plan.jobs[0].target
-        checks[f"--output: {target} exists; add --overwrite to replace it"] = options.overwrite or not target.exists()
-    if problems := [words for words, good in checks.items() if not good]:
-        raise InputError(list_problems("The command line:", problems, "Nothing was done."), code="video-options")
+        checks[f"--output: {target} exists; add --overwrite to overwrite it"] = options.overwrite or not target.exists()
+    require_all(checks, code="video-options")
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
-    """Restore videos; exit with a message if the user can fix what is wrong."""
-    try:
-        options = make_parser(prog).parse_args(arguments)
+    """Restore videos; exit with a message for a user's mistake."""
+    options = make_parser(prog).parse_args(arguments)
+
+    def run() -> int:
         plan = plan_videos(options.input, options.output)
         check_options(options, plan)
-        # Imported here, so that --help and mistakes on the command line answer at once.
-        from jaxdeblur.restoration.video.video_run import run_videos
+        # Imported late, so --help and mistakes on the command line do not wait for JAX.
+        from jaxdeblur.restoration.video.run import VideoOptions, run_videos
 
-        status = run_videos(plan, options)
-    except (InputError, OSError) as error:
-        sys.exit(f"error: {error}")
-    if status:
-        sys.exit(status)
+        return run_videos(plan, VideoOptions.from_arguments(options))
+
+    exit_with(run)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from jaxdeblur.config import recipes
 from jaxdeblur.config.recipes import find_recipe, recipe_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED
 from jaxdeblur.weights.pretrained.listing import describe
 from jaxdeblur.weights.safetensors import write_weights
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise
-from tests.restoration.restorer_test import SMALL
+from tests.helpers.networks import SMALL
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "scipy", "numpy")
 
@@ -207,10 +207,14 @@ def test_recipes_are_found_by_name_and_by_file(tmp_path, monkeypatch):
 
 def test_a_config_is_printed_as_it_is_set(capsys):
     assert run("config", "nafnet", "--variant", "smoke") == 0
-    lines = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out
+    lines = [line.partition("  # ")[0] for line in output.splitlines()]
     assert "data.batch_size = 4" in lines
-    assert "data.rescale = (1.0, 1.0)" in lines
+    assert "data.crop_scale = (1.0, 1.0)" in lines
     assert "stages[0].optimizer.name = 'adam'" in lines
+    assert "  # images per step, over all devices" in output
+    assert run("config", "nafnet:smoke") == 0
+    assert capsys.readouterr().out == output
     assert run("config", "nafnet", "--variant", "huge") == 1
     assert run("config", "nafnet", "--path") == 0
     assert capsys.readouterr().out.strip() == str(recipe_folder() / "nafnet.py")
@@ -221,7 +225,7 @@ def test_a_config_is_printed_as_it_is_set(capsys):
     [
         (
             ["train", "nafnet", "--init", "nafnet-small", "--data", "pairs", "--variant", "smoke", "--config.seed=3"],
-            ["--config={recipe}:smoke", "--config.data.root=pairs", "--config.start.network=nafnet-small"],
+            ["--config={recipe}:smoke", "--config.data.root=pairs", "--config.init.network=nafnet-small"],
         ),
         (
             ["evaluate", "nafnet", "--weights", "nafnet-small", "--workdir", "scores", "--config.seed=3"],

@@ -4,15 +4,18 @@ import os
 import subprocess
 import tempfile
 
-# Before jax starts: the tests run on two devices even where there is one CPU.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Before JAX is imported: the tests run on two devices even where there is one CPU.
+_DEVICES = "--xla_force_host_platform_device_count=2"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}"
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests that train start many runs of one config: each program is compiled once per session, subprocesses included.
-_CACHE = tempfile.TemporaryDirectory()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-# What scans of image folders find is kept there: never in the home of whoever runs the tests.
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+# One compilation cache for all workers and subprocesses of a session. The workers of pytest-xdist inherit it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    # Scans of image folders are cached there too, never in the home of whoever runs the tests.
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,7 +115,7 @@ def measured():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the table of parity, which `make parity-table` puts into the README."""
+    """Print the parity table, which `make parity-table` writes to docs/parity.md."""
     if not _MEASURED:
         return
     lines = [

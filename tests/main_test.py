@@ -7,7 +7,9 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from jaxdeblur import main
+from jaxdeblur.config.command_line import default_workdir, use_config_of_run
 from jaxdeblur.errors import InputError
+from jaxdeblur.experiment.failures import explain
 
 
 def test_evaluation_reads_the_config_of_the_run(tmp_path, capsys):
@@ -17,31 +19,31 @@ def test_evaluation_reads_the_config_of_the_run(tmp_path, capsys):
     fields = ["--config.data.root=elsewhere", "--checkpoints", "all"]
     for recipe in ([], ["--config", "configs/gone.py"], ["--config=configs/gone.py:smoke"]):
         given = ["main.py", "--mode", "evaluate", *recipe, "--workdir", str(tmp_path), *fields]
-        found = main._with_config_of_run(given)
+        found = use_config_of_run(given)
         assert found == [
             *("main.py", loader, f"--workdir={tmp_path}", "--mode", "evaluate", "--workdir", str(tmp_path)),
             *fields,
         ]
-        assert ("is not read" in capsys.readouterr().err) == bool(recipe)
+        assert ("is ignored" in capsys.readouterr().err) == bool(recipe)
 
 
 @pytest.mark.parametrize("more", [[], ["--mode=train"], ["--mode=evaluate", "--weights=w.safetensors"]])
 def test_other_commands_keep_their_recipe(tmp_path, more):
     (tmp_path / "config.json").write_text("{}")
     given = ["main.py", "--config=configs/unet.py", f"--workdir={tmp_path}", *more]
-    assert main._with_config_of_run(given) == given
+    assert use_config_of_run(given) == given
 
 
 def test_evaluation_without_a_run_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="--workdir is missing"):
-        main._with_config_of_run(["main.py", "--mode=evaluate"])
+        use_config_of_run(["main.py", "--mode=evaluate"])
     with pytest.raises(SystemExit, match="holds no run"):
-        main._with_config_of_run(["main.py", "--mode=evaluate", f"--workdir={tmp_path}"])
+        use_config_of_run(["main.py", "--mode=evaluate", f"--workdir={tmp_path}"])
 
 
 def test_a_run_without_a_folder_is_called_after_its_recipe():
-    assert main.default_workdir(None, "configs/unet.py:smoke") == Path("runs/unet-smoke")
-    assert main.default_workdir("mine", "configs/unet.py") == Path("mine")
+    assert default_workdir(None, "configs/unet.py:smoke") == Path("runs/unet-smoke")
+    assert default_workdir("mine", "configs/unet.py") == Path("mine")
 
 
 @pytest.mark.parametrize(
@@ -55,9 +57,9 @@ def test_a_run_without_a_folder_is_called_after_its_recipe():
     ],
 )
 def test_what_the_user_can_fix_is_said_without_a_traceback(error, words):
-    assert main.explain(error, Path("run")).startswith(words)
+    assert explain(error, Path("run")).startswith(words)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), JaxRuntimeError("INTERNAL: x"), KeyError("x")])
 def test_other_errors_keep_their_traceback(error):
-    assert main.explain(error, Path("run")) == ""
+    assert explain(error, Path("run")) == ""

@@ -1,4 +1,4 @@
-"""What `pip install .` installs: every package, every file that they read, the recipes, the command, the notices."""
+"""`pip install .` installs every package, data file and recipe, the command, and the licence files."""
 
 import importlib
 import tomllib
@@ -13,16 +13,16 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_every_package_is_installed_and_the_recipes_with_them(project):
-    found = {
+def test_every_package_and_the_recipes_are_installed(project):
+    packages = {
         path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("jaxdeblur/**/__init__.py")
     }
     setuptools = project["tool"]["setuptools"]
-    assert set(setuptools["packages"]) == found | {"jaxdeblur.configs"}
+    assert set(setuptools["packages"]) == packages | {"jaxdeblur.configs"}
     assert setuptools["package-dir"] == {"jaxdeblur.configs": "configs"}
 
 
-def test_every_file_that_is_no_module_is_installed(project):
+def test_every_data_file_is_installed(project):
     patterns = project["tool"]["setuptools"]["package-data"]
     installed = {
         path
@@ -30,11 +30,13 @@ def test_every_file_that_is_no_module_is_installed(project):
         for name in names
         for path in (ROOT / package.replace(".", "/")).glob(name)
     }
-    found = {path for path in (ROOT / "jaxdeblur").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert installed == found
+    data_files = {
+        path for path in (ROOT / "jaxdeblur").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert installed == data_files
 
 
-def test_the_command_is_a_function_and_the_notices_exist(project):
+def test_the_command_and_the_licence_files_exist(project):
     module, name = project["project"]["scripts"]["jaxdeblur"].split(":")
     assert callable(getattr(importlib.import_module(module), name))
     assert project["project"]["license-files"] == ["LICENSE", "NOTICE"]

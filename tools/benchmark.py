@@ -1,15 +1,16 @@
-"""Measure jaxdeblur on this machine, beside PyTorch where it is installed.
+"""Benchmark jaxdeblur on this machine, and PyTorch if it is installed.
 
     python tools/benchmark.py train --json train.json
     python tools/benchmark.py restore --network transformnet
     python tools/benchmark.py data --data PATH/TO/GOPRO_Large
 
-`train`, `restore`: seconds a step or a batch, peak memory of the process, time to the first result and share of the
-machine's peak, for both networks. `start`: time to the first result, and to that of a second start, which finds its
-programs compiled. Contestants take turns.
-`growth`: ours alone, seconds and memory against the images' size (256 to 2048), the batch (1 to 16) and steps.
-`data`: pairs per second from stored images to batches, by every route, and the speed of made blur. PATH is a folder in
-GOPRO_Large's layout; a part of it will do: it is prepared in all forms in the temporary folder first, 8 MB a pair.
+`train`, `restore`: seconds per step or batch, peak memory of the process, time to the first result and share of the
+machine's peak, for both networks. `start`: time to the first result, and to that of a second start with a warm
+compilation cache. Contestants alternate.
+`growth`: ours only, time and memory against image size (256 to 2048), batch size (1 to 16) and steps.
+`data`: pairs per second from stored images to batches, by every route, and the throughput of synthetic blur. PATH is a
+folder in GOPRO_Large's layout, or a part of one, which is first prepared in all formats in the temporary folder (8 MB
+per pair).
 """
 
 import argparse
@@ -32,17 +33,17 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["train", "restore", "start", "growth", "data"])
-    parser.add_argument("--network", choices=NETWORKS, help="not data: only this one")
-    parser.add_argument("--no_compile", action="store_true", help="without torch.compile, which takes minutes")
+    parser.add_argument("--network", choices=NETWORKS, help="except data: this network only")
+    parser.add_argument("--no_compile", action="store_true", help="skip torch.compile, which takes minutes")
     parser.add_argument("--data", type=Path, help="data: folder in GOPRO_Large's layout")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="data: how long each time")
-    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="data: per measurement (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser.parse_args()
 
 
 def show_data(rows: list[dict]) -> str:
-    """Return the rows as a Markdown table per task; the ratio is to PyTorch's route of the same rounds."""
+    """Return a Markdown table per task; ratios are to PyTorch's route in the same rounds."""
     lines = []
     for task in dict.fromkeys(row["task"] for row in rows):
         routes = [row for row in rows if row["task"] == task]
@@ -58,9 +59,9 @@ def show_data(rows: list[dict]) -> str:
     return "\n".join(lines[1:])
 
 
-def show_made_blur(rows: list[dict]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = ["| made blur, 31 instants, one core | megapixels/s | lowest, highest |", "| --- | ---: | ---: |"]
+def show_synthetic_blur(rows: list[dict]) -> str:
+    """Return a Markdown table."""
+    lines = ["| synthetic blur, 31 instants, one core | megapixels/s | lowest, highest |", "| --- | ---: | ---: |"]
     for row in rows:
         rates = row["rates"]
         lines.append(f"| {row['kind']} | {np.median(rates):.1f} | {min(rates):.1f}, {max(rates):.1f} |")
@@ -80,22 +81,22 @@ def measure_networks(arguments: argparse.Namespace) -> tuple[str, dict]:
         return benchmark_networks.show_starts(rows), {part: rows}
     peak = benchmark_networks.measure_peak()
     rows = benchmark_networks.run(part, networks, rounds, peers)
-    words = f"{part}, float32; a product of large matrices: {peak / 1e9:.0f} GFLOP/s"
-    return f"{words}\n\n{benchmark_networks.show(rows, peak)}", {"peak_flops": peak, part: rows}
+    heading = f"{part}, float32; a product of large matrices: {peak / 1e9:.0f} GFLOP/s"
+    return f"{heading}\n\n{benchmark_networks.show(rows, peak)}", {"peak_flops": peak, part: rows}
 
 
 def measure_data(arguments: argparse.Namespace) -> tuple[str, dict]:
     """Return the tables, and the numbers for JSON.
 
     Raises:
-        InputError: --data is not such a folder, or OpenCV is not installed.
+        InputError: --data is not in that layout, or OpenCV is not installed.
     """
     if arguments.data is None or not (arguments.data / "train").is_dir():
         raise InputError(f"--data: {arguments.data} has no folder train; expected a folder in GOPRO_Large's layout.")
-    require("cv2", "The speed of made blur")  # before the measurements, which take minutes
+    require("cv2", "Benchmarking synthetic blur")  # before the measurements, which take minutes
     rows = benchmark_data.run(arguments.data, arguments.rounds, arguments.seconds)
-    made = benchmark_data.run_made_blur(arguments.data, arguments.rounds)
-    return f"{show_data(rows)}\n\n{show_made_blur(made)}", {"data": rows, "blur": made}
+    blur = benchmark_data.run_synthetic_blur(arguments.data, arguments.rounds)
+    return f"{show_data(rows)}\n\n{show_synthetic_blur(blur)}", {"data": rows, "blur": blur}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Seconds and memory of training steps, of restoring and of starting, beside PyTorch.
+"""Time and memory of training steps, restoring and startup, compared with PyTorch.
 
 Each contestant is a process of its own; what it compiles it keeps in a folder that is empty at first.
 """
@@ -26,12 +26,12 @@ PEER = Path(__file__).with_name("benchmark_peer.py")
 # Batch, height, width.
 SIZES = {"train": ((2, 256, 256), (8, 128, 128)), "restore": ((2, 256, 256), (1, 720, 1280))}
 GROWTH = (*((1, side, side) for side in (256, 512, 1024, 2048)), *((batch, 256, 256) for batch in (2, 4, 8, 16)))
-LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048: 26 GB, going by 2x256x256
-LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # where growth over time is looked at
+LARGEST_PIXELS = {("train", "resnetencdec"): 16 * 256 * 256}  # 2048x2048: 26 GB, extrapolated from 2x256x256
+LONG_SIZE, LONG_STEPS = (8, 128, 128), (1, 10, 40)  # for growth over time
 
 
 class Contestant:
-    """A process that takes a step when it is told to."""
+    """A process that takes a step on request."""
 
     def __init__(self, peer: str, task: str, network: str, size: Sequence[int], programs: str):
         command = [sys.executable, str(PEER), peer, task, network, *map(str, size)]
@@ -49,7 +49,7 @@ class Contestant:
         return json.loads(line)
 
     def step(self, count: int = 1) -> None:
-        """Take steps without a pause and note the seconds of each, and the memory that is resident after it."""
+        """Take steps without a pause; record the seconds of each and the resident memory after it."""
         self._process.stdin.write("\n" * count)
         self._process.stdin.flush()
         for _ in range(count):
@@ -57,7 +57,7 @@ class Contestant:
                 self.row.setdefault(key, []).append(value)
 
     def end(self) -> dict[str, Any]:
-        """Return what was measured."""
+        """End the process and return its measurements."""
         self._process.stdin.close()
         self.row |= self._read()
         self._process.stdout.close()
@@ -66,7 +66,7 @@ class Contestant:
 
 
 def choose_peers(*, compiled: bool) -> tuple[str, ...]:
-    """Return the contestants: PyTorch's if it is installed, with torch.compile, which takes minutes, if wanted."""
+    """Return the contestants: PyTorch's if installed, with torch.compile (which takes minutes) if `compiled`."""
     if importlib.util.find_spec("torch") is None:
         say("PyTorch is not installed: its rows are left out.")
         return PEERS[:1]
@@ -74,7 +74,7 @@ def choose_peers(*, compiled: bool) -> tuple[str, ...]:
 
 
 def run(task: str, networks: Sequence[str], rounds: int, peers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each contestant: `step_s` of each round, `first_s`, `peak_bytes`, and facts.
+    """Return a row per contestant: `step_s` of each round, `first_s`, `peak_bytes`, and facts.
 
     Args:
         task: `train` or `restore`.
@@ -96,7 +96,7 @@ def run(task: str, networks: Sequence[str], rounds: int, peers: Sequence[str]) -
 
 
 def run_starts(networks: Sequence[str], rounds: int, peers: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a row for each contestant and task: `first_s`, and `second_s` of each later start, which took turns.
+    """Return a row per contestant and task: `first_s`, and `second_s` of each later start, alternating.
 
     A start is the time from the process's beginning to its first training step's or restored batch's end.
     """
@@ -115,7 +115,7 @@ def run_starts(networks: Sequence[str], rounds: int, peers: Sequence[str]) -> li
 
 
 def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
-    """Return rows of ours alone, of larger and larger images and batches, and of many steps of training."""
+    """Return rows of ours only, for growing images and batches, and for many training steps."""
     rows = []
     with tempfile.TemporaryDirectory() as programs:
         for network, task in itertools.product(networks, SIZES):
@@ -136,13 +136,13 @@ def measure_peak() -> float:
 
 
 def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
-    """Return a Markdown table; ratios are the better of PyTorch's to ours, of steps that took turns."""
+    """Return a Markdown table; ratios are the faster PyTorch variant's to ours, of alternating steps."""
     heads = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
     heads += ("GiB in steps", "ours / PyTorch's", "peak GiB", "ours / PyTorch's", "first result, s", "compiling, s")
     heads += ("GFLOPs", "of peak")
     table = []
     for row in rows:
-        theirs = [other for other in _beside(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
+        theirs = [other for other in _same_task(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
         seconds, speed = np.median(row["step_s"]), ""
         if theirs:
             best = min(theirs, key=lambda other: np.median(other["step_s"]))
@@ -161,12 +161,12 @@ def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
 
 
 def show_starts(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table; ratios are torch.compile's, or eager PyTorch's without it, to ours."""
+    """Return a Markdown table; ratios are torch.compile's (eager PyTorch's without it) to ours."""
     heads = ("network", "first result of", "contestant", "first start, s", "second start, s", "lowest, highest")
     heads += ("PyTorch's / ours: first", "second")
     table = []
     for row in rows:
-        theirs = _beside(row, rows)[-1]
+        theirs = _same_task(row, rows)[-1]
         cells = [row["network"], row["task"], row["peer"], f"{row['first_s']:.1f}", f"{np.median(row['second_s']):.1f}"]
         cells.append(f"{min(row['second_s']):.1f}, {max(row['second_s']):.1f}")
         compared = row["peer"] == PEERS[0] and theirs is not row
@@ -177,7 +177,7 @@ def show_starts(rows: list[dict[str, Any]]) -> str:
 
 
 def show_growth(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table against sizes, and one against steps."""
+    """Return one Markdown table by size, and one by step."""
     heads = ("network", "task", "batch x H x W", "s/step", "s/megapixel", "GiB in steps", "GiB/megapixel")
     over_time = ("network", "task", "batch x H x W", *(f"GiB after step {step}" for step in LONG_STEPS))
     table, long_table = [], []
@@ -194,7 +194,7 @@ def show_growth(rows: list[dict[str, Any]]) -> str:
     return f"{_markdown(heads, table)}\n\n{_markdown(over_time, long_table)}"
 
 
-def _beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _same_task(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the same task, network and size, in the contestants' order."""
     same = ("task", "network", "size")
     return [other for other in rows if all(other[key] == row[key] for key in same)]

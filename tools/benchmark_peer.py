@@ -1,13 +1,13 @@
-"""One contestant of a benchmark in a process of its own, which takes a step for every line that it is sent.
+"""One contestant of a benchmark, in a separate process, which takes a step for every line it receives.
 
     python tools/benchmark_peer.py jaxdeblur train transformnet 2 256 256
 
-It prints a line of JSON when its first step is done, one for each step, and one at the end with its peak memory: of the
-whole process, and on Linux of the timed steps alone; there each step's line has the memory resident after it.
-`benchmark_networks.py` starts several of them and lets them take turns: a machine that slows down slows all alike.
+It prints a line of JSON after its first step, one for each later step, and a last one with its peak memory: of the
+whole process, and on Linux of the timed steps only, where each step's line has the resident memory too.
+`benchmark_networks.py` starts several of them and alternates their steps, so that a slower machine slows all alike.
 
 Tasks are `train` (Adam, MSE, the original's first stage) and `restore` (forward with running statistics), uint8 images
-in; of the last, float32 images out on the host. PyTorch's networks are channels-last.
+in; `restore` returns float32 images to the host. PyTorch's networks are channels-last.
 """
 
 import argparse
@@ -28,7 +28,7 @@ NETWORKS = ("transformnet", "resnetencdec")
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-PEAK_SIDE = 3072  # of the square matrices whose product shows the machine's peak
+PEAK_SIDE = 3072  # of the square matrices whose product measures the machine's peak
 
 
 def make_images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
@@ -39,14 +39,13 @@ def make_images(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
 
 
 def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> tuple[Callable[[], object], dict]:
-    """Return what takes a step and waits for its end, and facts: its compile seconds and FLOPs, the device."""
-    import runpy
-
+    """Return a function that takes a step and waits for it, and its facts: compile seconds, FLOPs, device."""
     import jax
     import jax.numpy as jnp
 
-    from jaxdeblur.config.fields import to_plain
-    from jaxdeblur.models import build_model, trains_by_products
+    from jaxdeblur.config.recipes import load_recipe
+    from jaxdeblur.config.run_config import parse_config
+    from jaxdeblur.models import prefers_ynnpack_matmul
     from jaxdeblur.restoration.forward import make_forward
     from jaxdeblur.runs.train_state import create_train_state, init_variables
     from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
@@ -57,10 +56,10 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 
     keep_freed_memory()
     use_compilation_cache("")
-    plain = to_plain(runpy.run_path(str(CONFIGS / f"{network}.py"))["get_config"]())
-    model, mesh = build_model(**plain["model"], **plain["compute"]), create_mesh(jax.local_devices()[:1])
-    # Its program is not run: it tells the FLOPs, where the compiler's count of the faster forms leaves out repeats.
-    plain_model = build_model(**plain["model"], **{**plain["compute"], "cpu_fast_conv": False})
+    config = parse_config(load_recipe(network))
+    model, mesh = config.model.build(), create_mesh(jax.local_devices()[:1])
+    # Compiled for its FLOPs only: the compiler's count of the faster algorithms counts loop bodies once.
+    plain_model = model.clone(cpu_fast_conv=False)
     facts = {"device": jax.local_devices()[0].device_kind}
     if task == "restore":
         variables = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
@@ -68,10 +67,12 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
         flops = make_forward(plain_model).lower(variables, jnp.asarray(images["blur"])).cost_analysis()["flops"]
         facts |= {"compile_s": restore.compile_seconds, "flops": flops}
         return lambda: np.asarray(restore.call(variables, jnp.asarray(images["blur"]))), facts
-    stage = plan_stages(plain["stages"], steps_per_epoch=10**6)[0]
+    stage = plan_stages(config.stages, steps_per_epoch=10**6)[0]
     state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
     batch = to_devices(images, batch_sharding(mesh))
-    program = compile_program(make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=trains_by_products(model))
+    program = compile_program(
+        make_train_step(stage, mesh), state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model)
+    )
     plain_state = state.replace(apply_fn=plain_model.apply)
     flops = make_train_step(stage, mesh).lower(plain_state, batch).cost_analysis()["flops"]
 
@@ -86,7 +87,7 @@ def start_jaxdeblur(task: str, network: str, images: dict[str, np.ndarray]) -> t
 def start_pytorch(
     task: str, network: str, images: dict[str, np.ndarray], *, compiled: bool
 ) -> tuple[Callable[[], object], dict]:
-    """Return what takes a step, and facts: the device."""
+    """Return a function that takes a step, and its facts: the device."""
     import torch
     import torch_networks
 
@@ -96,7 +97,7 @@ def start_pytorch(
     forward = torch.compile(module) if compiled else module
 
     def to_float(array: np.ndarray) -> torch.Tensor:
-        # NCHW by its indices, NHWC in memory: channels-last.
+        # NCHW indices, NHWC in memory: channels-last.
         return torch.from_numpy(array).to(device).permute(0, 3, 1, 2).float() / 255
 
     def wait() -> None:
@@ -124,7 +125,7 @@ def start_pytorch(
 
 
 def measure_peak() -> float:
-    """Return FLOP/s of the best of some products of large float32 matrices by XLA."""
+    """Return XLA's best FLOP/s over several products of large float32 matrices."""
     import jax
     import jax.numpy as jnp
 
@@ -138,13 +139,13 @@ def measure_peak() -> float:
 
 
 def process_peak() -> int:
-    """Return the largest memory that the process had resident, in bytes."""
+    """Return the process's peak resident memory in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024  # KiB on Linux
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def read_status(field: str) -> int:
-    """Return a field of the process's status in bytes; Linux alone."""
+    """Return a field of the process's status in bytes (Linux only)."""
     return 1024 * int(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())[1])
 
 
@@ -171,10 +172,10 @@ def main() -> None:
         step, facts = start_pytorch(options.task, options.network, images, compiled=compiled)
     step()
     print(json.dumps(facts), flush=True)
-    step()  # what is made at the second step, such as the optimizer's state, is not timed either
+    step()  # allocations of the second step, such as the optimizer state, are not timed either
     before = process_peak()
     if STATUS.exists():
-        RESET.write_text("5")  # the peak counts anew from here on; proc(5)
+        RESET.write_text("5")  # resets the peak; proc(5)
     for _ in sys.stdin:
         start = time.perf_counter()
         step()

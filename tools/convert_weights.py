@@ -1,12 +1,12 @@
-"""Turn PyTorch's weights into ours and back.
+"""Convert weights from PyTorch and to PyTorch.
 
     python tools/convert_weights.py to-jax --network resnet50 resnet50-11ad3fa6.pth weights/resnet50.safetensors
     python tools/convert_weights.py to-jax --network resnet50 --download resnet50 weights/resnet50.safetensors
     python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth --download alexnet lpips.safetensors
     python tools/convert_weights.py to-torch runs/transformnet transformnet.pth
 
-Networks: resnet50 (torchvision's, the encoder of resnetencdec), resnetencdec, transformnet, and lpips_alex, the metric
-LPIPS: torchvision's AlexNet with the layers' weights of --lin.
+Networks: resnetencdec, transformnet, resnet50 (torchvision's, the encoder of resnetencdec) and lpips_alex (the metric
+LPIPS: torchvision's AlexNet with the layers' weights of --lin).
 """
 
 import argparse
@@ -16,10 +16,11 @@ import re
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -30,14 +31,14 @@ from jaxdeblur.evaluation import lpips
 from jaxdeblur.files import atomic_write, file_sha256
 from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
 from jaxdeblur.runtime.optional_packages import require
-from jaxdeblur.weights.initial import load_network, network_shapes, stored_options
-from jaxdeblur.weights.safetensors import write_weights
-from jaxdeblur.weights.tensors import Shapes
+from jaxdeblur.weights.load import load_network
+from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
+from jaxdeblur.weights.tensors import Shapes, network_shapes
 from jaxdeblur.weights.torch_checkpoints import EMA, RAW, Selection, select_tensors
 from jaxdeblur.weights.torch_files import read_torch_file
 from jaxdeblur.weights.torch_names import DROPPED, RULES, from_torch, is_torch_name, to_torch
 
-# torchvision's published files. A name carries the first digits of the file's SHA-256.
+# torchvision's published files. A name contains the first digits of the file's SHA-256.
 DOWNLOADS = {
     "alexnet": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     "resnet50": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
@@ -48,16 +49,16 @@ def main(command_line: Sequence[str] | None = None) -> None:
     """Convert one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     directions = parser.add_subparsers(dest="direction", required=True)
-    to_jax = directions.add_parser("to-jax", help="PyTorch's weights to ours")
+    to_jax = directions.add_parser("to-jax", help="convert PyTorch's weights to ours")
     to_jax.add_argument("--network", required=True, choices=sorted(RULES))
-    to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="fetch the published file instead of INPUT")
-    to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex alone")
-    to_jax.add_argument("--which", choices=(EMA, RAW), help="of a file with both; the EMA weights if left out")
+    to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="download the published file instead of INPUT")
+    to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex only")
+    to_jax.add_argument("--which", choices=(EMA, RAW), help="of a file with both (default: the EMA weights)")
     to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
-    to_jax.add_argument("output", type=Path, help="a .safetensors file to write")
-    to_torch = directions.add_parser("to-torch", help="ours to PyTorch's")
-    to_torch.add_argument("input", type=Path, help="a run's folder or a .safetensors file of ours")
-    to_torch.add_argument("output", type=Path, help="a .pth or .safetensors file to write")
+    to_jax.add_argument("output", type=Path, help="the .safetensors file to write")
+    to_pytorch = directions.add_parser("to-torch", help="convert our weights to PyTorch's")
+    to_pytorch.add_argument("input", type=Path, help="a run's folder or a .safetensors file of ours")
+    to_pytorch.add_argument("output", type=Path, help="the .pth or .safetensors file to write")
     arguments = parser.parse_args(command_line)
     if arguments.direction == "to-torch":
         convert_to_torch(arguments.input, arguments.output)
@@ -66,29 +67,28 @@ def main(command_line: Sequence[str] | None = None) -> None:
     elif (arguments.network == lpips.NETWORK) != (arguments.lin is not None):
         parser.error(f"--network {lpips.NETWORK} needs --lin, and no other network takes it")
     else:
-        options = {"lin": arguments.lin, "which": arguments.which}
         with tempfile.TemporaryDirectory() as folder:
             file = arguments.input or download(DOWNLOADS[arguments.download], Path(folder))
-            convert_to_jax(arguments.network, file, arguments.output, **options)
+            convert_to_jax(arguments.network, file, arguments.output, lin=arguments.lin, which=arguments.which)
 
 
 def convert_to_jax(
     network: str, source: Path, output: Path, *, lin: Path | None = None, which: str | None = None
 ) -> None:
-    """Write the weights in `source`, a PyTorch checkpoint, as a `.safetensors` of ours; those of `lin` join them.
+    """Convert a PyTorch checkpoint to a `.safetensors` file of ours.
 
     Args:
         network: a key of `torch_names.RULES`.
         source: a `.pth` or `.safetensors` file with PyTorch's names.
         output: the file to write.
-        lin: the weights of LPIPS's layers, for `lpips.NETWORK`.
-        which: `RAW` or `EMA` weights; None for the EMA weights where there are some, otherwise the raw ones.
+        lin: the weights of LPIPS's layers, added to those of `source`; for `lpips.NETWORK`.
+        which: `RAW` or `EMA` weights; None for the EMA weights if there are any, otherwise the raw ones.
 
     Raises:
-        InputError: a file is damaged, unsafe, or not exactly this network.
+        InputError: a file is corrupt, unsafe, or not exactly this network.
     """
     if output.suffix != ".safetensors":
-        raise InputError(f"{output}: expected a name that ends in .safetensors.")
+        raise InputError(f"{output}: expected a name ending in .safetensors.", code="output-suffix")
     selection = read_tensors(network, source, which)
     print(selection.description)
     tensors = dict(selection.tensors)
@@ -109,7 +109,7 @@ def convert_to_jax(
     write_weights(output, variables, metadata)
     dropped = [name for name in DROPPED.get(network, ()) if name in tensors]
     if dropped:
-        print(f"Left out: {', '.join(dropped)} (the classifier).")
+        print(f"Dropped: {', '.join(dropped)} (the classifier).")
     print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {file_sha256(output)}")
 
 
@@ -117,11 +117,11 @@ def read_tensors(network: str, source: Path, which: str | None = None) -> Select
     """Return the network's tensors in a PyTorch checkpoint by PyTorch's names, as float32.
 
     Raises:
-        InputError: the file is damaged or unsafe, or does not hold such weights.
+        InputError: the file is corrupt or unsafe, or does not hold such weights.
     """
     if source.suffix == ".safetensors":
         try:
-            checkpoint = load_file(source)
+            checkpoint: Mapping[str, Any] = load_file(source)
         except Exception as error:
             raise InputError(
                 f"{source}: cannot be read as safetensors ({error}).", code="checkpoint-damaged"
@@ -129,11 +129,12 @@ def read_tensors(network: str, source: Path, which: str | None = None) -> Select
     else:
         checkpoint = read_torch_file(source)
     selection = select_tensors(source, checkpoint, partial(is_torch_name, network), which)
-    return replace(selection, tensors={name: to_float32(tensor) for name, tensor in selection.tensors.items()})
+    tensors = {name: np.asarray(tensor, np.float32) for name, tensor in selection.tensors.items()}
+    return replace(selection, tensors=tensors)
 
 
 def expected_shapes(network: str) -> Shapes:
-    """Return our names and shapes of what a key of `torch_names.RULES` is converted to."""
+    """Return our names and shapes of the tensors that a key of `torch_names.RULES` is converted to."""
     if network == lpips.NETWORK:
         return lpips.SHAPES
     expected = network_shapes(build_model("resnetencdec" if network == "resnet50" else network))
@@ -143,42 +144,40 @@ def expected_shapes(network: str) -> Shapes:
 
 
 def convert_to_torch(source: Path, output: Path) -> None:
-    """Write a run or a `.safetensors` of ours as a checkpoint that PyTorch's network loads with `strict=True`.
+    """Convert a run or a `.safetensors` file of ours to a checkpoint for PyTorch's `load_state_dict(strict=True)`.
 
     Raises:
-        InputError: the source is missing or damaged, or the network has no PyTorch original.
+        InputError: the source is missing or corrupt, or the network has no PyTorch original.
     """
     if output.suffix not in (".pth", ".safetensors"):
-        raise InputError(f"{output}: expected a name that ends in .pth or .safetensors.")
-    variables, network, origin = load_network(source)
-    if network not in RULES:
-        raise InputError(f"{source}: holds {network}, which has no PyTorch original.")
-    tensors = to_torch(network, variables)
-    metadata = {"network": network, "source": origin}
-    if (options := stored_options(source)) is not None:
-        metadata["options"] = json.dumps(options)
+        raise InputError(f"{output}: expected a name ending in .pth or .safetensors.", code="output-suffix")
+    if source.is_file() and (name := read_metadata(source)["network"]) not in MODELS:  # an encoder, or a metric
+        variables: Mapping[str, Any] = read_weights(source)[0]
+        metadata = {"network": name, "source": f"{source} (SHA-256 {file_sha256(source)})"}
+    else:
+        network = load_network(source)
+        name, variables = network.name, network.variables
+        metadata = {"network": name, "source": network.description, "options": json.dumps(network.options)}
+    if name not in RULES:
+        raise InputError(f"{source}: holds {name}, which has no PyTorch original.", code="weights-without-original")
+    tensors = to_torch(name, variables)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as temporary:
         if output.suffix == ".pth":
             save_with_torch(tensors, temporary)
         else:
             save_file(tensors, temporary, metadata=metadata)
-    print(f"{output}: {len(tensors)} tensors of {network}, from {origin}")
-
-
-def to_float32(tensor: np.ndarray) -> np.ndarray:
-    """Return a tensor as float32; exact for half precision."""
-    return np.asarray(tensor, np.float32)
+    print(f"{output}: {len(tensors)} tensors of {name}, from {metadata['source']}")
 
 
 def save_with_torch(tensors: dict[str, np.ndarray], path: Path) -> None:
     """Write a state dict in PyTorch's own format."""
-    torch = require("torch", f"{path.with_suffix('')}: writing PyTorch's own format, which .safetensors avoids,")
+    torch = require("torch", f"{path.with_suffix('')}: writing PyTorch's own format, unlike .safetensors,")
     torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, path)
 
 
 def download(url: str, folder: Path) -> Path:
-    """Fetch a file whose name carries the start of its SHA-256, as in resnet50-11ad3fa6.pth, and check it.
+    """Download a file whose name contains the start of its SHA-256, as in resnet50-11ad3fa6.pth, and verify it.
 
     Raises:
         InputError: the server cannot be reached, or the file is not the published one.
@@ -186,7 +185,7 @@ def download(url: str, folder: Path) -> Path:
     path = folder / url.rsplit("/", 1)[1]
     digits = re.fullmatch(r".*-([0-9a-f]{8,})\.pth", path.name)
     if digits is None:
-        raise InputError(f"{url}: its name carries no hash to check the file by.")
+        raise InputError(f"{url}: its name contains no hash to verify the file with.", code="download-without-hash")
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=60) as response, path.open("wb") as file:
@@ -197,9 +196,14 @@ def download(url: str, folder: Path) -> Path:
                     file.write(chunk)
                     bar.update(len(chunk))
     except OSError as error:
-        raise InputError(f"{url}: cannot be fetched ({error}). Fetch it by other means and give the file.") from error
+        raise InputError(
+            f"{url}: cannot be downloaded ({error}). Download it by other means and give the file as INPUT.",
+            code="download-failed",
+        ) from error
     if not digest.hexdigest().startswith(digits[1]):
-        raise InputError(f"{url}: its SHA-256 is {digest.hexdigest()}, expected {digits[1]}... Try again.")
+        raise InputError(
+            f"{url}: its SHA-256 is {digest.hexdigest()}, expected {digits[1]}... Try again.", code="download-corrupt"
+        )
     return path
 
 

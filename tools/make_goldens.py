@@ -1,9 +1,9 @@
-"""Write `tests/golden/<network>.npz`: what PyTorch's networks put out for weights and images made by name and size.
+"""Write `tests/golden/<network>.npz`: outputs of PyTorch's networks for reproducible weights and images.
 
     python tools/make_goldens.py
 
-Each file holds every tensor's name and shape, and for each size and mode the outputs at every third pixel. The
-tests make the same weights and images with NumPy alone and need no PyTorch, this does: pip install '.[convert]'.
+Each file holds every tensor's name and shape and, for each size and mode, the outputs at every third pixel. The tests
+create the same weights and images with NumPy only; this script needs PyTorch: pip install '.[convert]'.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def outputs(network: "torch.nn.Module", train: bool) -> dict[str, np.ndarray]:
     import torch
 
     network.double()
-    found = {}
+    by_case = {}
     for height, width in SIZES:
         network.load_state_dict(random_state(network))
         network.train(train)
@@ -49,15 +49,15 @@ def outputs(network: "torch.nn.Module", train: bool) -> dict[str, np.ndarray]:
             output = network(image).permute(0, 2, 3, 1).numpy()
         spread = float(output.std())
         if spread < 0.02 or output.min() < 1e-3 or output.max() > 1 - 1e-3:
-            raise SystemExit(f"outputs of spread {spread} in [{output.min()}, {output.max()}] would prove little")
-        found[f"{'train' if train else 'eval'}-{height}x{width}"] = output[:, ::3, ::3].astype(np.float32)
-    return found
+            raise SystemExit(f"outputs of spread {spread} in [{output.min()}, {output.max()}] would hide errors")
+        by_case[f"{'train' if train else 'eval'}-{height}x{width}"] = output[:, ::3, ::3].astype(np.float32)
+    return by_case
 
 
 def main() -> None:
     """Write one file per network."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    require("torch", "Making the goldens")
+    require("torch", "Writing the goldens")
     from torch_networks import NETWORKS
 
     for name, build in NETWORKS.items():

@@ -1,9 +1,9 @@
-"""Write a trained network as the file that ships with the package: float16 tensors, options and origin in its metadata.
+"""Pack a trained network as a file that ships with the package: float16 tensors, with options and origin as metadata.
 
     python tools/pack_weights.py runs/nafnet jaxdeblur/weights/pretrained --name nafnet-small --version 1 \\
         --training_data "GOPRO_Large; openly licensed photographs with synthetic blur (docs/model_card.md)"
 
-It prints what the network's entry in jaxdeblur/weights/pretrained/catalogue.py must state.
+It prints the values for the network's entry in jaxdeblur/weights/pretrained/catalogue.py.
 """
 
 import argparse
@@ -17,8 +17,7 @@ import numpy as np
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import file_sha256
-from jaxdeblur.models import options_of
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 from jaxdeblur.weights.tensors import shapes_of
 
@@ -33,11 +32,11 @@ def main() -> None:
         "source", type=Path, metavar="RUN_OR_FILE", help="a run's folder (its best checkpoint) or a file"
     )
     parser.add_argument("output", type=Path, help="the folder to write NAME@VERSION.safetensors to, or a .safetensors")
-    parser.add_argument("--name", required=True, help="lower-case letters, digits and hyphens, as nafnet-small")
-    parser.add_argument("--version", required=True, type=int, help="from 1; other weights get another version")
-    parser.add_argument("--licence", default=LICENCE, help="of the weights (%(default)s)")
-    parser.add_argument("--training_data", default=TRAINING_DATA, help="what it was trained on (%(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--name", required=True, help="lower-case letters, digits and hyphens, such as nafnet-small")
+    parser.add_argument("--version", required=True, type=int, help="from 1; increase it for new weights")
+    parser.add_argument("--licence", default=LICENCE, help="of the weights (default: %(default)s)")
+    parser.add_argument("--training_data", default=TRAINING_DATA, help="what it was trained on (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     arguments = parser.parse_args()
     path = pack(
         arguments.source.expanduser(),
@@ -58,23 +57,23 @@ def main() -> None:
 def pack(
     source: Path, output: Path, *, name: str, version: int, licence: str, training_data: str, overwrite: bool = False
 ) -> Path:
-    """Write the network of a run or a `.safetensors` as a shipped file, and return its path.
+    """Pack the network of a run or a `.safetensors` file, and return the new file's path.
 
     Raises:
-        InputError: the source is no whole network, the name or version is not allowed, or the file exists.
+        InputError: the source is not a whole network, the name or version is invalid, or the file exists.
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or version < 1:
         raise InputError(
-            f"--name {name!r}, --version {version}: expected lower-case letters, digits and hyphens, and 1 or more.",
+            f"--name {name!r}, --version {version}: expected lower-case letters, digits and hyphens, and at least 1.",
             code="shipped-name",
         )
     path = output if output.suffix == ".safetensors" else output / f"{name}@{version}.safetensors"
     if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; --overwrite replaces it.", code="output-exists")
-    network = read_network(source)
+        raise InputError(f"{path}: already exists; use --overwrite to replace it.", code="output-exists")
+    network = load_network(source)
     metadata = {
         "network": network.name,
-        "options": json.dumps(options_of(network.model)),
+        "options": json.dumps(network.options),
         "name": name,
         "version": str(version),
         "licence": licence,

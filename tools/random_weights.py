@@ -1,4 +1,4 @@
-"""Weights from a tensor's name alone: the same on any machine and in any framework. For goldens and parity tests."""
+"""Random weights that depend on tensor names only: the same on any machine, in any framework. For parity tests."""
 
 import math
 import zlib
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def random_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return float32 numbers that depend on `name` (of PyTorch's state dict) and `shape` only.
+    """Return float32 numbers that depend only on `name` (in PyTorch's state dict) and `shape`.
 
-    Kernels keep the size of what passes through; BatchNorm's scales and running statistics differ from channel to
-    channel, so that no two of them can be mixed up unseen.
+    Kernels preserve the variance of activations; BatchNorm's scales and running statistics differ between channels, so
+    that mixing them up is detected.
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("running_var") or (name.endswith("weight") and len(shape) == 1):

@@ -1,4 +1,4 @@
-"""The two networks in PyTorch, with the tensor names of the original's checkpoints: the peer that ours must equal.
+"""The two networks in PyTorch, with the tensor names of the original's checkpoints: the reference for ours.
 
 NCHW float32. Written from the description of the networks, for `make_goldens.py` and the parity tests.
 """
@@ -48,7 +48,7 @@ class TransformNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """torchvision's bottleneck: the stride sits on the 3x3 convolution."""
+    """torchvision's bottleneck: the 3x3 convolution has the stride."""
 
     def __init__(self, inputs: int, planes: int, stride: int):
         super().__init__()
@@ -128,7 +128,7 @@ class Up(nn.Module):
 
 
 class UpBilinear(nn.Module):
-    """Bilinear doubling with aligned corners."""
+    """Bilinear upsampling by 2 with aligned corners."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()

@@ -6,10 +6,9 @@ assignment is a pure function of (seed, step), in exact arithmetic.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,37 +40,54 @@ class Part:
     data_set: str
 
 
-def open_part(entry: Mapping[str, Any], field: str, options: InputOptions, *, skip_invalid: bool, crop: int) -> Part:
+@dataclasses.dataclass(frozen=True)
+class MixtureOptions:
+    """An entry of `data.mixture`: additional training pairs.
+
+    Attributes:
+        root: folder of the pairs, or prepared data.
+        share: of every batch, between 0 and 1.
+        blur_variant: 'blur' or 'blur_gamma'.
+        inputs: how they become inputs.
+    """
+
+    root: Path
+    share: float
+    blur_variant: str
+    inputs: InputOptions
+
+
+def open_part(options: MixtureOptions, field: str, *, skip_invalid: bool, crop: int) -> Part:
     """Open the training pairs of an entry of `data.mixture`: those in `train`, or all where there are no splits.
 
     Args:
-        entry: the config entry: root, share, blur, resize, rescale, stretch.
+        options: the entry.
         field: name of the entry, for error messages.
-        options: of the main source, overridden by the entry's.
         skip_invalid: leave out invalid pairs.
         crop: side in pixels of the largest random crop.
 
     Raises:
         InputError: a folder, file or pair is wrong.
     """
-    root = Path(entry["root"]).expanduser()
-    options = dataclasses.replace(
-        options, resize=entry["resize"], zoom=tuple(entry["rescale"]), aspect_jitter=entry["stretch"]
-    )
+    root, inputs = options.root, options.inputs
     source: PairSource
     if is_prepared(root):
         source = open_prepared(
             root,
-            blur_variant=entry["blur"],
-            resize=options.resize,
-            resize_filter=options.resize_filter,
-            full_frames=options.reads_windows,
+            blur_variant=options.blur_variant,
+            resize=inputs.resize,
+            resize_filter=inputs.resize_filter,
+            full_frames=inputs.reads_windows,
             section=field,
         )["train"]
     else:
-        folder = _training_folder(root, f"{field}.root")
-        source = open_folder(folder, entry["blur"], skip_invalid=skip_invalid, min_side=options.frame_side(crop))
-    return Part(source, options, entry["share"], field, name_data_set(root, source))
+        source = open_folder(
+            _training_folder(root, f"{field}.root"),
+            options.blur_variant,
+            skip_invalid=skip_invalid,
+            min_side=inputs.frame_side(crop),
+        )
+    return Part(source, inputs, options.share, field, name_data_set(root, source))
 
 
 def exclude_scored(part: Part, scored: Iterable[PairSource]) -> Part:

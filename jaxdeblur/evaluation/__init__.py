@@ -1,1 +1,1 @@
-"""Scores: protocols, metrics and how certain they are."""
+"""Evaluation: metrics, confidence intervals, and the scoring of a network on every split and protocol."""

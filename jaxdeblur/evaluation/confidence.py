@@ -1,12 +1,11 @@
-"""How sure a mean over images is, and whether one set of images is better than another.
+"""Confidence intervals of means over images, and paired comparisons of two sets of predictions.
 
-Frames of one sequence resemble each other and are no independent evidence, so sequences are the sample: an interval
-says where the mean would lie with other sequences of the same kind. An image is a record of an evaluation: `sequence`,
-`frame`, the metrics of `metrics.py`, and `identity` with the blurred input's.
+Frames of one sequence are correlated, so sequences are the sampling unit: an interval states where the mean would lie
+for other sequences of the same kind.
 
-How often an interval of nominally 95% covers the truth, in percent of 2000 draws by `tools/interval_coverage.py`:
-sequences of 20 to 150 images, whose effects are normal, exponential (skewed) or lognormal (more so). Each cell: the
-plain percentile bootstrap, Student's t, and `interval`, which is Student's t below five sequences.
+Coverage of nominal 95% intervals, in percent of 2000 draws by `tools/interval_coverage.py`, for sequences of 20 to 150
+images whose effects are normal, exponential (skewed) or lognormal (more skewed). Each cell: percentile bootstrap,
+Student's t, and `interval`, which is Student's t below five sequences.
 
     sequences         normal       exponential         lognormal
             2     50  95  95        48  91  91        41  89  89
@@ -18,185 +17,209 @@ plain percentile bootstrap, Student's t, and `interval`, which is Student's t be
            22     92  95  94        89  91  94        85  86  91
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.special
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.evaluation.metrics import IMAGE_METRICS, mean_or_none
+from jaxdeblur.evaluation.metrics import metric_means
+from jaxdeblur.runs.records import Gain, ImageMetrics, ImageRecord, Interval
 
-RESAMPLES = 9999  # 1 less than a round number, so that the 2.5% quantiles are the 250th smallest and greatest
-# With fewer, too many resamples consist of one sequence alone and have no spread: 11% of those of three.
-BOOTSTRAP_SEQUENCES = 5
+RESAMPLES = 9999  # 1 less than a round number: the 2.5% quantiles are then the 250th smallest and the 250th largest
+# With fewer sequences, too many resamples consist of a single one and have no spread: 11% of those of three.
+MIN_BOOTSTRAP_SEQUENCES = 5
 LOWER_IS_BETTER = ("mae", "mse", "lpips")
 
-Interval = dict[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class SequenceScores:
+    """Scores of one sequence: the means of `IMAGE_METRICS` and of the PSNR gain over the input."""
+
+    sequence: str
+    images: int
+    means: dict[str, float | None]
+    identity: dict[str, float | None]
+    gain_psnr: float
+    images_better: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return the scores with the means on the same level as the other fields."""
+        fields = {name: getattr(self, name) for name in ("identity", "gain_psnr", "images_better")}
+        return {"sequence": self.sequence, "images": self.images, **self.means, **fields}
 
 
-def interval(values: Sequence[float], sequences: Sequence[str]) -> Interval:
-    """Return the mean of per-image values with its 95% interval over sequences, the same at every call.
+def interval(values: Sequence[float] | np.ndarray, sequences: Sequence[str]) -> Interval:
+    """Return the mean of per-image values with its 95% confidence interval over sequences. Deterministic.
 
-    From five sequences on it is the bootstrap-t (Efron and Tibshirani 1993, section 12.5): whole sequences are drawn
-    with replacement, and each resample's mean is measured in its own standard error. With fewer, or where resamples
-    have no spread because most sequences agree to the last digit, it is Student's t over sequences, with one degree of
-    freedom less than there are sequences. Both use the linearised standard error of a ratio of sequence totals
-    (Cochran 1977, section 6.3), so that sequences may be of unequal length. One sequence gives no interval.
+    With five sequences or more this is the bootstrap-t (Efron and Tibshirani 1993, section 12.5): whole sequences are
+    drawn with replacement, and each resample's mean is studentised with its own standard error. With fewer, or if most
+    sequences have equal values, so that resamples have no spread, it is Student's t over sequences, with n - 1 degrees
+    of freedom for n sequences. Both use the linearised standard error of a ratio of sequence totals (Cochran 1977,
+    section 6.3), which allows for sequences of unequal length. One sequence gives no interval.
 
     Args:
         values: one per image.
         sequences: the name of each image's sequence.
-
-    Returns:
-        mean, low, high: in the unit of `values`; without an interval `low` and `high` are None.
-        images, sequences: how many there are.
-        method: `bootstrap_t`, `student_t` or, without an interval, None.
-        resamples: how many were drawn; 0 unless by `bootstrap_t`.
     """
     array, names = np.asarray(values, np.float64), np.asarray(sequences)
     groups = [array[names == name] for name in dict.fromkeys(sequences)]
     totals, lengths = np.array([group.sum() for group in groups]), np.array([float(group.size) for group in groups])
     mean, error = _mean_and_error(totals, lengths)
-    found = {"mean": float(array.mean()), "low": None, "high": None, "images": array.size, "sequences": len(groups)}
-    if len(groups) == 1:
-        return {**found, "method": None, "resamples": 0}
-    low, high, method = -np.inf, np.inf, "bootstrap_t"
-    if len(groups) >= BOOTSTRAP_SEQUENCES:
-        low, high = _bootstrap_t(totals, lengths, mean, error)
-    if not np.isfinite([low, high]).all():
-        reach = scipy.special.stdtrit(len(groups) - 1, 0.975) * error
-        low, high, method = mean - reach, mean + reach, "student_t"
-    found |= {"low": float(low), "high": float(high)}
-    return {**found, "method": method, "resamples": RESAMPLES if method == "bootstrap_t" else 0}
+    low, high, method = _ends(totals, lengths, mean, error)
+    return Interval(
+        mean=float(array.mean()),
+        low=low,
+        high=high,
+        images=array.size,
+        sequences=len(groups),
+        method=method,
+        resamples=RESAMPLES if method == "bootstrap_t" else 0,
+    )
 
 
-def gain_over_identity(images: Sequence[Mapping[str, Any]], metric: str = "psnr") -> Interval:
-    """Return how much better the images are than the blurred input by one metric: `interval` and `images_better`.
+def gain_over_identity(images: Sequence[ImageRecord], metric: str = "psnr") -> Gain:
+    """Return how much better the predictions are than the blurry inputs by one metric.
 
-    A gain above zero is better, also by metrics of which less is better (`LOWER_IS_BETTER`).
+    A positive gain is better for every metric: the sign is inverted for those in `LOWER_IS_BETTER`.
 
     Raises:
-        InputError: an image does not have the metric.
+        InputError: an image lacks the metric (code "metric-missing").
     """
-    return _gain(images, [image["identity"] for image in images], metric)
+    return _gain(images, [image.identity for image in images], metric)
 
 
 def gain_over_run(
-    images: Sequence[Mapping[str, Any]],
-    others: Sequence[Mapping[str, Any]],
+    images: Sequence[ImageRecord],
+    others: Sequence[ImageRecord],
     metric: str = "psnr",
     *,
     names: tuple[str, str] = ("the run", "the other run"),
-) -> Interval:
-    """Return how much better one run's images are than the same images of another run, as `gain_over_identity` does.
+) -> Gain:
+    """Return how much better one run's predictions are than another's, as `gain_over_identity` does.
 
-    Images are paired by sequence and frame: what makes one image harder than another drops out of the difference.
+    Images are paired by sequence and frame, so that differences in difficulty between images cancel.
+
+    Args:
+        images: of the first run.
+        others: of the second run.
+        metric: to compare by.
+        names: of the two runs, for the error message.
 
     Raises:
-        InputError: the runs did not score the same images, or one of them an image twice: lists them by `names`.
+        InputError: the runs did not score the same images, or one of them scored an image twice (code
+            "images-differ").
     """
-    keyed = [{(image["sequence"], image["frame"]): image for image in run} for run in (images, others)]
+    runs = [{image.name: image for image in run} for run in (images, others)]
     problems = []
-    for name, run, own, other in zip(names, (images, others), keyed, keyed[::-1], strict=True):
+    for name, records, scored, reference in zip(names, (images, others), runs, runs[::-1], strict=True):
         problems += [
-            f"{sequence}/{frame}: missing in {name}" for sequence, frame in other if (sequence, frame) not in own
+            f"{sequence}/{frame}: missing in {name}" for sequence, frame in reference if (sequence, frame) not in scored
         ]
-        if len(own) < len(run):
-            problems.append(f"{len(run) - len(own)} image(s) twice in {name}")
+        if len(scored) < len(records):
+            problems.append(f"{len(records) - len(scored)} duplicate image(s) in {name}")
     if problems:
         heading = f"{names[0]} and {names[1]} cannot be compared, since they did not score the same images:"
-        raise InputError(list_problems(heading, problems, "Evaluate both on the same split of the same data."))
-    return _gain(images, [keyed[1][key] for key in keyed[0]], metric)
+        remedy = "Evaluate both on the same split of the same data."
+        raise InputError(list_problems(heading, problems, remedy), code="images-differ")
+    return _gain(images, [runs[1][key] for key in runs[0]], metric)
 
 
-def is_gain(gain: Interval) -> bool:
-    """Return whether the whole interval lies above zero; without an interval nothing is called a gain."""
-    return gain["low"] is not None and gain["low"] > 0
+def is_gain(gain: Gain) -> bool:
+    """Return whether the whole interval is above zero; False without an interval."""
+    return gain.low is not None and gain.low > 0
 
 
 def describe_gain(
-    gain: Interval,
+    gain: Gain,
     *,
     subject: str = "The network",
     rival: str = "the blurred input",
     unit: str = "dB",
     decimals: int = 2,
 ) -> str:
-    """Say in one sentence whether `subject` beats `rival`. A gain whose interval includes zero is not called a gain."""
-    mean, low, high = (None if gain[key] is None else f"{gain[key]:+.{decimals}f}" for key in ("mean", "low", "high"))
+    """Return one sentence on whether `subject` beats `rival`, which it does only if the interval excludes zero."""
+    mean, low, high = (
+        None if value is None else f"{value:+.{decimals}f}" for value in (gain.mean, gain.low, gain.high)
+    )
     unit = f" {unit}" if unit else ""
-    better = f"better on {gain['images_better']} of {gain['images']} images"
-    if low is None:
-        return f"{subject} against {rival}: {mean}{unit}; one sequence gives no interval; {better}."
-    numbers = f"{mean}{unit}, 95% interval {low} to {high} over {gain['sequences']} sequences; {better}"
+    better = f"better on {gain.images_better} of {gain.images} images"
+    if gain.low is None or gain.high is None:
+        return f"{subject} against {rival}: {mean}{unit}; no interval, since there is only one sequence; {better}."
+    numbers = f"{mean}{unit}, 95% interval {low} to {high} over {gain.sequences} sequences; {better}"
     if is_gain(gain):
         return f"{subject} beats {rival}: {numbers}."
-    if gain["high"] < 0:
+    if gain.high < 0:
         return f"{subject} is worse than {rival}: {numbers}."
-    return f"No gain of {subject[:1].lower()}{subject[1:]} over {rival} is shown: {numbers}."
+    return f"No significant gain of {subject[:1].lower()}{subject[1:]} over {rival}: {numbers}."
 
 
-def per_sequence(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per sequence, in the order of appearance.
-
-    Returns:
-        `sequence`, `images`, the mean of every metric, those of the blurred input in `identity`, and the mean gain over
-        it in PSNR, `gain_psnr`, with the number of `images_better`.
-    """
+def per_sequence(images: Sequence[ImageRecord]) -> list[SequenceScores]:
+    """Return the scores of each sequence, in order of first appearance."""
     rows = []
-    for name in dict.fromkeys(image["sequence"] for image in images):
-        own = [image for image in images if image["sequence"] == name]
-        identity = [image["identity"] for image in own]
-        gains = [image["psnr"] - blurred["psnr"] for image, blurred in zip(own, identity, strict=True)]
+    for name in dict.fromkeys(image.sequence for image in images):
+        members = [image for image in images if image.sequence == name]
+        gains = [image.gain_psnr for image in members]
         rows.append(
-            {
-                "sequence": name,
-                "images": len(own),
-                **_means(own),
-                "identity": _means(identity),
-                "gain_psnr": float(np.mean(gains)),
-                "images_better": sum(gain > 0 for gain in gains),
-            }
+            SequenceScores(
+                sequence=name,
+                images=len(members),
+                means=metric_means(members),
+                identity=metric_means([image.identity for image in members]),
+                gain_psnr=float(np.mean(gains)),
+                images_better=sum(gain > 0 for gain in gains),
+            )
         )
     return rows
 
 
-def _means(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    return {metric: mean_or_none([record[metric] for record in records]) for metric in IMAGE_METRICS}
-
-
-def _gain(images: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], metric: str) -> Interval:
+def _gain(images: Sequence[ImageRecord], others: Sequence[ImageMetrics], metric: str) -> Gain:
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    lacking = [
-        f"{image['sequence']}/{image['frame']}"
-        for image, other in zip(images, others, strict=True)
-        if image.get(metric) is None or other.get(metric) is None
-    ]
-    if lacking:
+    values = [(getattr(image, metric), getattr(other, metric)) for image, other in zip(images, others, strict=True)]
+    missing = [f"{image.sequence}/{image.frame}" for image, pair in zip(images, values, strict=True) if None in pair]
+    if missing:
+        heading = f"{len(missing)} image(s) without {metric}:"
         remedy = "Compare by another metric, or evaluate again with this version."
-        raise InputError(list_problems(f"{len(lacking)} image(s) without {metric}:", lacking, remedy))
-    gains = [sign * (image[metric] - other[metric]) for image, other in zip(images, others, strict=True)]
-    found = interval(gains, [image["sequence"] for image in images])
-    return {**found, "images_better": sum(gain > 0 for gain in gains)}
+        raise InputError(list_problems(heading, missing, remedy), code="metric-missing")
+    gains = [sign * (value - other) for value, other in values]
+    result = interval(gains, [image.sequence for image in images])
+    return Gain(**dataclasses.asdict(result), images_better=sum(gain > 0 for gain in gains))
 
 
 def _mean_and_error(totals: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over images and its standard error from the sequences' sums and lengths, (..., sequences)."""
+    """Return the mean over images and its standard error, (...), from sequence sums and lengths, (..., sequences)."""
     count, images = totals.shape[-1], lengths.sum(-1)
     mean = totals.sum(-1) / images
     residuals = totals - mean[..., None] * lengths
     return mean, np.sqrt(count / max(count - 1, 1) * np.square(residuals).sum(-1)) / images
 
 
-def _bootstrap_t(totals: np.ndarray, lengths: np.ndarray, mean: float, error: float) -> tuple[float, float]:
-    """Return the ends of the interval, infinite or NaN where the resamples do not fix them."""
+def _ends(
+    totals: np.ndarray, lengths: np.ndarray, mean: np.ndarray, error: np.ndarray
+) -> tuple[float | None, float | None, str | None]:
+    """Return the ends of the interval and the method that gave them."""
+    count = totals.size
+    if count == 1:
+        return None, None, None
+    if count >= MIN_BOOTSTRAP_SEQUENCES:
+        low, high = _bootstrap_t(totals, lengths, mean, error)
+        if np.isfinite([low, high]).all():
+            return float(low), float(high), "bootstrap_t"
+    margin = scipy.special.stdtrit(count - 1, 0.975) * error
+    return float(mean - margin), float(mean + margin), "student_t"
+
+
+def _bootstrap_t(
+    totals: np.ndarray, lengths: np.ndarray, mean: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval; infinite or NaN if too many resamples have no spread."""
     drawn = np.random.default_rng(0).integers(0, totals.size, (RESAMPLES, totals.size))
     means, errors = _mean_and_error(totals[drawn], lengths[drawn])
-    # Of a resample of one sequence alone, or of sequences that agree, only rounding is left as its error.
+    # The error of a resample of a single sequence, or of sequences with equal values, is rounding error.
     errors = np.where(errors > 1e-9 * error, errors, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.sort((means - mean) / errors)
     tail = (RESAMPLES + 1) // 40
-    # The greatest scores bound the mean from below: resamples that lie too high came from a mean that lies lower.
+    # The ends are swapped: the highest scores, where a resample overestimates the mean, give the lower end.
     return mean - scores[-tail] * error, mean - scores[tail - 1] * error

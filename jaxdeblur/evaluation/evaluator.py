@@ -1,9 +1,10 @@
-"""Judging a network: which pairs by which protocols, what is written, and what is noted when the test split is seen.
+"""Evaluates a network on every split and protocol, writes the records and logs each use of the test split.
 
-A protocol is named by its resolution: `256` is the whole frame resized to 256x256, `full` the frame as it is.
+A protocol is named by its resolution: `256` is the whole frame resized to 256x256, `full` the frame at its own size.
 """
 
 import dataclasses
+import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,230 +16,263 @@ from jaxdeblur.console import say
 from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.pair_source import PairSource
 from jaxdeblur.data.pipeline import make_eval_pairs
-from jaxdeblur.data.sources import DataOptions, name_data_set, open_scored_sources, open_sources
+from jaxdeblur.data.sources import DataOptions, name_data_set, open_scored_sources
 from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
-from jaxdeblur.evaluation.scoring import Evaluation, Measures
+from jaxdeblur.evaluation.metrics import Metric
+from jaxdeblur.evaluation.scoring import Evaluation, ScoringOptions
 from jaxdeblur.files import read_json, write_json
 from jaxdeblur.restoration.predictor import Predictor
+from jaxdeblur.runs.environment import code_version
+from jaxdeblur.runs.folder import SCORED_SPLITS
 from jaxdeblur.runs.lock import wait_for_lock
+from jaxdeblur.runs.records import HistoryEntry, ProtocolRecord, SpeedRecord, to_json
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.weights.tensors import fingerprint
 
-SCORED_SPLITS = ("validation", "test")
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """What is scored.
+
+    Attributes:
+        protocols: `full`, or the size that frames are resized to, as `256`. The first one validates training.
+        lpips: file of LPIPS weights; "": LPIPS is not measured.
+        batch_size: images per batch, over all devices; does not change the scores.
+        sample_count: sample images to keep.
+    """
+
+    protocols: tuple[str, ...]
+    lpips: str
+    batch_size: int
+    sample_count: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How pairs are prepared, and which they are by split: `validation`, if there is one, and `test`."""
+    """How pairs are prepared, and the pairs of each split: `test` and, if there is one, `validation`."""
 
     options: InputOptions
     sources: dict[str, PairSource]
 
     @property
     def name(self) -> str:
-        """`full`, or the side in pixels that whole frames are resized to."""
+        """`full`, or the size in pixels that whole frames are resized to."""
         return str(self.options.resize) if self.options.resize else "full"
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Variables of a network, and what records say of them.
+    """Variables of a network, and what records state about them.
 
     Attributes:
-        variables: whole on every device.
-        words: where they come from.
+        variables: replicated over all devices.
+        origin: where they come from, for records and messages.
         step: of the checkpoint; None for a file.
     """
 
     variables: Any
-    words: str
+    origin: str
     step: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """All that scoring needs. The first protocol is that of validation while training."""
+    """A network's predictor and the data to evaluate it on.
+
+    Attributes:
+        protocols: the first one is used for validation during training.
+        predict: the network.
+        local_mesh: this process's devices.
+        data_set: its name, for records.
+        split_rule: how sequences are assigned to splits, for records.
+        blur_variant: GOPRO's `blur` or `blur_gamma`, for records.
+        batch_size: images per batch, over all processes.
+        sample_count: evenly spaced images of a split to save.
+        num_threads: for reading images and computing metrics.
+        lpips: None to leave LPIPS out.
+    """
 
     protocols: tuple[Protocol, ...]
     predict: Predictor
-    local_mesh: jax.sharding.Mesh  # this process's own devices
+    local_mesh: jax.sharding.Mesh
     data_set: str
-    splits: str
-    blur: str
+    split_rule: str
+    blur_variant: str
     batch_size: int
     sample_count: int
     num_threads: int
-    lpips: scoring.metrics.Score | None
+    lpips: Metric | None
 
     def score(self, protocol: Protocol, split: str, variables: Any, *, quick: bool = False) -> Evaluation:
-        """Score a split with the given weights: every process its share, on its own devices.
+        """Score a split; each process scores its share on its own devices and returns the whole result.
 
-        `quick` leaves out what takes long to measure: SSIM and LPIPS.
+        Args:
+            protocol: one of `protocols`.
+            split: one of the protocol's.
+            variables: replicated over the devices of all processes.
+            quick: skip the slow metrics, SSIM and LPIPS.
         """
         source = protocol.sources[split]
-        first, end = processes.share(len(source))
-        own = processes.local_copy(variables, replicated(self.local_mesh))
+        start, stop = processes.shard_bounds(len(source))
+        local_variables = processes.to_local_devices(variables, replicated(self.local_mesh))
         self.predict.restart()
+        sample_indices = scoring.spread_indices(len(source), self.sample_count)
         parts = processes.gather_results(
             lambda: scoring.evaluate(
                 self.predict,
-                own,
-                make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=first, end=end),
-                num_pairs=len(source),
-                batch_size=self.batch_size // jax.process_count(),
-                sample_count=self.sample_count,
-                measures=Measures(similarity=not quick, lpips=None if quick else self.lpips),
-                num_threads=self.num_threads,
-                first=first,
+                local_variables,
+                make_eval_pairs(source, protocol.options, num_threads=self.num_threads, first=start, end=stop),
+                self._scoring_options(slow_metrics=not quick),
+                sample_indices={index - start for index in sample_indices},
             )
         )
         return scoring.join_parts(parts)
 
-    def add_extremes(self, protocol: Protocol, split: str, variables: Any, result: Evaluation) -> None:
-        """Add the images with the best, the median and the worst gain to the samples; in one process alone."""
-        wanted = scoring.find_extremes(result.images)
-        source = protocol.sources[split].select(lambda *name: name in wanted.values())
-        found = scoring.evaluate(
-            self.predict,
-            processes.local_copy(variables, replicated(self.local_mesh)),
-            make_eval_pairs(source, protocol.options, num_threads=self.num_threads),
-            num_pairs=len(source),
-            batch_size=self.batch_size // jax.process_count(),
-            sample_count=len(source),
-            measures=Measures(similarity=False, lpips=None),
-            num_threads=self.num_threads,
-        )
-        samples = {(sample["sequence"], sample["frame"]): sample for sample in result.samples}
-        for sample in found.samples:
-            name = (sample["sequence"], sample["frame"])
-            known = samples.setdefault(name, {**sample, "why": []})
-            known["why"] += [why for why, chosen in wanted.items() if chosen == name]
-        result.samples[:] = samples.values()
+    def with_extremes(self, protocol: Protocol, split: str, variables: Any, result: Evaluation) -> Evaluation:
+        """Return the evaluation with the images of best, median and worst gain among its samples.
 
-    def protocol_record(self, protocol: Protocol, split: str, chosen: Weights, sha256: str) -> dict[str, Any]:
-        """Return what a record says of how its numbers came to be."""
-        source = protocol.sources[split]
-        return scoring.make_protocol(
-            protocol.options,
+        Predicts these images again. Call it in the primary process only.
+        """
+        extremes = scoring.find_extremes(result.images)
+        source = protocol.sources[split].select(lambda *name: name in extremes.values())
+        predicted = scoring.evaluate(
+            self.predict,
+            processes.to_local_devices(variables, replicated(self.local_mesh)),
+            make_eval_pairs(source, protocol.options, num_threads=self.num_threads),
+            self._scoring_options(slow_metrics=False),
+            sample_indices=range(len(source)),
+        )
+        samples = {sample.name: sample for sample in result.samples}
+        for sample in predicted.samples:
+            kinds = tuple(kind for kind, name in extremes.items() if name == sample.name)
+            known = samples.get(sample.name)
+            samples[sample.name] = (
+                dataclasses.replace(known, why=known.why + kinds) if known else dataclasses.replace(sample, why=kinds)
+            )
+        return dataclasses.replace(result, samples=list(samples.values()))
+
+    def protocol_record(self, protocol: Protocol, split: str, weights: Weights, sha256: str) -> ProtocolRecord:
+        """Return how the numbers of an evaluation are obtained; `sha256` is the fingerprint of the weights."""
+        source, options = protocol.sources[split], protocol.options
+        return ProtocolRecord(
             data_set=self.data_set,
             split=split,
-            splits=self.splits,
-            blur=self.blur,
-            num_images=len(source),
-            num_skipped=len(source.skipped),
-            weights=chosen.words,
+            split_rule=self.split_rule,
+            blur_variant=self.blur_variant,
+            resolution=protocol.name,
+            resize_filter=options.resize_filter if options.resize else "none",
+            number_of_images=len(source),
+            pairs_skipped=len(source.skipped),
+            weights=weights.origin,
             weights_sha256=sha256,
-            checkpoint_step=chosen.step,
+            checkpoint_step=weights.step,
+            code_version=code_version(),
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+
+    def _scoring_options(self, *, slow_metrics: bool) -> ScoringOptions:
+        return ScoringOptions(
+            batch_size=self.batch_size // jax.process_count(),
+            num_threads=self.num_threads,
+            similarity=slow_metrics,
+            lpips=self.lpips if slow_metrics else None,
         )
 
 
-def open_evaluator(plain: dict[str, Any], model: nn.Module, *, opened: dict[int, dict[str, PairSource]]) -> Evaluator:
-    """Open the data of all protocols of a config; `opened` is what is open already, by the side frames are resized to.
+def open_evaluator(
+    options: EvaluationOptions,
+    data: DataOptions,
+    model: nn.Module,
+    *,
+    resize_filter: str,
+    num_threads: int,
+    opened: dict[int, dict[str, PairSource]],
+) -> Evaluator:
+    """Open the data of all protocols.
+
+    Args:
+        options: what is scored.
+        data: which pairs.
+        model: the network.
+        resize_filter: name of Pillow's filter for protocols that resize frames.
+        num_threads: threads that read images.
+        opened: sources that are open already, by the size that frames are resized to; 0: not resized.
 
     Raises:
-        InputError: a folder, a file, a pair, a split or the weights of LPIPS are wrong.
+        InputError: a folder, a file, a pair, a split or the LPIPS weights are invalid.
     """
-    data, evaluation = plain["data"], plain["evaluation"]
-    sides = [0 if name == "full" else int(name) for name in evaluation["protocols"]]
-    missing = [side for side in dict.fromkeys(sides) if side not in opened]
-    found = raise_together(*(partial(open_scored_data, data, resize=side) for side in missing))
-    opened = {**opened, **dict(zip(missing, found, strict=True))}
+    sizes = [0 if name == "full" else int(name) for name in options.protocols]
+    missing = [size for size in dict.fromkeys(sizes) if size not in opened]
+    newly = raise_together(
+        *(partial(open_scored_sources, data, resize=size, resize_filter=resize_filter) for size in missing)
+    )
+    sources = {**opened, **dict(zip(missing, newly, strict=True))}
     protocols = tuple(
         Protocol(
-            InputOptions(side, data["resize_filter"], flip_and_rotate=False),
-            {split: opened[side][split] for split in SCORED_SPLITS if split in opened[side]},
+            InputOptions(size, resize_filter, flip_and_rotate=False),
+            {split: sources[size][split] for split in SCORED_SPLITS if split in sources[size]},
         )
-        for side in sides
+        for size in sizes
     )
     local_mesh = create_mesh(jax.local_devices())
     return Evaluator(
         protocols=protocols,
-        predict=Predictor(
-            model,
-            local_mesh,
-            batch_size=evaluation["batch_size"] // jax.process_count(),
-        ),
+        predict=Predictor(model, local_mesh, batch_size=options.batch_size // jax.process_count()),
         local_mesh=local_mesh,
-        data_set=name_data_set(Path(data["root"]).expanduser(), protocols[0].sources["test"]),
-        splits=data["splits"],
-        blur=data["blur"],
-        batch_size=evaluation["batch_size"],
-        sample_count=evaluation["sample_count"],
-        num_threads=data["num_threads"],
-        lpips=read_lpips(Path(evaluation["lpips"]).expanduser()) if evaluation["lpips"] else None,
+        data_set=name_data_set(data.root, protocols[0].sources["test"]),
+        split_rule=data.splits,
+        blur_variant=data.blur_variant,
+        batch_size=options.batch_size,
+        sample_count=options.sample_count,
+        num_threads=num_threads,
+        lpips=read_lpips(Path(options.lpips).expanduser()) if options.lpips else None,
     )
 
 
-def open_scored_data(data: dict[str, Any], *, resize: int) -> dict[str, PairSource]:
-    """Return the sources of the splits that are scored, for frames resized like this; training pairs are not looked at.
-
-    Raises:
-        InputError: a folder, a file, a pair or a split is wrong.
-    """
-    return open_scored_sources(_data_options(data), resize=resize, resize_filter=data["resize_filter"])
-
-
-def open_data(data: dict[str, Any], *, resize: int, crop: int, full_frames: bool = False) -> dict[str, PairSource]:
-    """Return the sources of all splits, by the config's fields `data`, for frames resized and cropped like this.
-
-    `full_frames` asks for frames that are not resized yet.
-
-    Raises:
-        InputError: a folder, a file, a pair or a split is wrong.
-    """
-    form = {"resize": resize, "resize_filter": data["resize_filter"], "full_frames": full_frames}
-    return open_sources(_data_options(data), crop=crop, **form)
-
-
-def _data_options(data: dict[str, Any]) -> DataOptions:
-    return DataOptions(
-        root=Path(data["root"]).expanduser(),
-        blur_variant=data["blur"],
-        splits=data["splits"],
-        validation_sequences=data["validation_sequences"],
-        skip_invalid=data["skip_bad"],
-    )
-
-
-def evaluate_network(evaluator: Evaluator, folder: Path, chosen: Weights, *, history: Path, again: bool) -> None:
-    """Score weights on all splits by all protocols and write the records; what is scored already stays unless `again`.
+def evaluate_network(evaluator: Evaluator, folder: Path, weights: Weights, *, history: Path, overwrite: bool) -> None:
+    """Score weights on all splits by all protocols and write the records.
 
     Args:
         evaluator: what to score on.
-        folder: where the records go.
-        chosen: the weights.
-        history: file that each scoring of the test split is noted in.
-        again: score anew what the records hold already.
+        folder: where the records are written.
+        weights: to evaluate.
+        history: JSON file that logs each scoring of the test split, a list of `HistoryEntry`.
+        overwrite: score again even if the record has these weights already.
     """
-    sha256 = fingerprint(jax.device_get(chosen.variables))
+    sha256 = fingerprint(jax.device_get(weights.variables))
     for protocol in evaluator.protocols:
         for split in protocol.sources:
-            record = evaluator.protocol_record(protocol, split, chosen, sha256)
+            record = evaluator.protocol_record(protocol, split, weights, sha256)
             path = scoring.evaluation_path(folder, record)
-            if not again and processes.on_primary(lambda: _is_scored(path, sha256)):  # noqa: B023 -- called at once
+            if not overwrite and processes.on_primary(partial(_is_scored, path, sha256)):
                 continue
             images = f"the {len(protocol.sources[split])} {split} images"
-            say(f"Scoring {chosen.words} on {images}, protocol {protocol.name}.")
+            say(f"Scoring {weights.origin} on {images}, protocol {protocol.name}.")
             if split == "test":
-                processes.on_primary(lambda: _note_test(history, record))  # noqa: B023 -- called at once
-            result = evaluator.score(protocol, split, chosen.variables)
-            speed = evaluator.predict.speed
+                processes.on_primary(partial(_log_test_use, history, record))
+            result = evaluator.score(protocol, split, weights.variables)
+            speed = SpeedRecord(**evaluator.predict.speed)
             if processes.is_primary():
-                evaluator.add_extremes(protocol, split, chosen.variables, result)
+                result = evaluator.with_extremes(protocol, split, weights.variables, result)
                 scoring.write_evaluation(path, record, result, speed)
 
 
 def _is_scored(path: Path, weights_sha256: str) -> bool:
-    return path.exists() and read_json(path)["protocol"]["weights_sha256"] == weights_sha256
+    return path.exists() and read_json(path).get("protocol", {}).get("weights_sha256") == weights_sha256
 
 
-def _note_test(history: Path, record: dict[str, Any]) -> None:
-    """Note that the test split is about to be seen: choosing by what it says would make it a validation split."""
-    kept = ("date", "resolution", "checkpoint_step", "weights_sha256")
+def _log_test_use(history: Path, record: ProtocolRecord) -> None:
+    """Log a use of the test split, before its scores are known: choosing by them makes it a validation split."""
+    entry = HistoryEntry(
+        date=record.date,
+        resolution=record.resolution,
+        checkpoint_step=record.checkpoint_step,
+        weights_sha256=record.weights_sha256,
+    )
     history.parent.mkdir(parents=True, exist_ok=True)
-    with wait_for_lock(history.parent):  # a run's training may end while --mode evaluate scores it
-        before = read_json(history) if history.exists() else []
-        write_json(history, [*before, {key: record[key] for key in kept}])
+    with wait_for_lock(history.parent):  # training may end and score while --mode evaluate does
+        entries = read_json(history) if history.exists() else []
+        write_json(history, [*entries, to_json(entry)])

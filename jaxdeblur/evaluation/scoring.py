@@ -1,186 +1,166 @@
-"""A split of pairs to one record per image, a summary and sample images, always beside the identity.
+"""Scores the pairs of a split: one record per image, a summary and sample images.
 
-The identity is the network that changes nothing: its score is the blurred input's own. Images are NHWC RGB; PSNR in
-dB; metrics are those of `metrics.py`.
+Every score comes with that of the blurry input, called `identity`: the score of a network that changes nothing. Images
+are (H, W, 3) RGB; metrics are those of `metrics.py`.
 """
 
 import dataclasses
-import datetime
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.data.augment import InputOptions
-from jaxdeblur.data.pair_source import NamedPair
 from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import write_json
 from jaxdeblur.images.arrays import to_uint8
-from jaxdeblur.runs.environment import code_version
+from jaxdeblur.runs.records import (
+    EvaluationRecord,
+    ImageName,
+    ImageRecord,
+    ProtocolRecord,
+    SampleFiles,
+    SampleRecord,
+    SpeedRecord,
+    Summary,
+    to_json,
+)
 
+# From (variables, uint8 images of one size (B, H, W, 3)) to float predictions (B, H, W, 3).
 Predict = Callable[[Any, np.ndarray], np.ndarray]
-PICTURES = ("blur", "prediction", "sharp")
 
 
 @dataclasses.dataclass(frozen=True)
-class Measures:
-    """What is measured of an image besides errors.
+class ScoringOptions:
+    """How images are scored.
 
     Attributes:
-        similarity: both kinds of SSIM.
-        lpips: from (prediction, sharp) to LPIPS; None where its weights are not at hand.
+        batch_size: maximum number of images per call of the network.
+        num_threads: threads that compute metrics while the next batch is predicted.
+        similarity: compute both variants of SSIM.
+        lpips: as `lpips.read_lpips` returns it; None to leave LPIPS out.
     """
 
-    similarity: bool
-    lpips: metrics.Score | None
+    batch_size: int
+    num_threads: int
+    similarity: bool = True
+    lpips: metrics.Metric | None = None
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
+class Sample(ImageName):
+    """An image that is saved: uint8 `blur`, `prediction` and `sharp`, and why it was chosen (see `SampleRecord`)."""
+
+    why: tuple[str, ...]
+    blur: np.ndarray
+    prediction: np.ndarray
+    sharp: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split found.
+    """The scores of all images of a split, in order, and some of the images themselves."""
 
-    Attributes:
-        images: one record each: `sequence`, `frame`, the metrics, and `identity` with the blurred input's.
-        samples: some of the images themselves: `sequence`, `frame`, `why` they were kept (`spread`, `best`, `median`,
-            `worst`), and uint8 `blur`, `prediction`, `sharp`.
-    """
+    images: list[ImageRecord]
+    samples: list[Sample]
 
-    images: list[dict]
-    samples: list[dict]
-
-    @property
-    def summary(self) -> dict:
-        """Means over images, those of the identity, and the PSNR gain over it with its 95% interval."""
-        identity = [image["identity"] for image in self.images]
-        return {
-            **metrics.summarize(self.images),
-            "identity": metrics.summarize(identity),
-            "gain_psnr": confidence.gain_over_identity(self.images),
-        }
+    @functools.cached_property
+    def summary(self) -> Summary:
+        """Means over images, those of the blurry input, and the PSNR gain over it with its 95% interval."""
+        return Summary(
+            **dataclasses.asdict(metrics.summarize(self.images)),
+            identity=metrics.summarize([image.identity for image in self.images]),
+            gain_psnr=confidence.gain_over_identity(self.images),
+        )
 
 
 def evaluate(
     predict: Predict,
     variables: Any,
-    pairs: Iterable[NamedPair],
+    pairs: Iterable[Mapping[str, Any]],
+    options: ScoringOptions,
     *,
-    num_pairs: int,
-    batch_size: int,
-    sample_count: int,
-    measures: Measures,
-    num_threads: int,
-    first: int = 0,
+    sample_indices: Collection[int] = (),
 ) -> Evaluation:
     """Score every pair.
 
     Args:
-        predict: from (variables, uint8 images of one size) to predictions.
+        predict: the network.
         variables: the network's weights.
         pairs: `blur` and `sharp` uint8 (H, W, 3), `sequence`, `frame`; sizes may differ.
-        num_pairs: how many pairs the split has.
-        batch_size: most images given to `predict` at once.
-        sample_count: images to keep, evenly spaced over the split.
-        measures: what is measured besides errors.
-        num_threads: threads that measure, while the next batch is predicted.
-        first: place in the split of the first of `pairs`, which may be a part of it.
+        options: how to score.
+        sample_indices: positions in `pairs` of the images to keep as samples.
     """
-    wanted = set(np.linspace(0, num_pairs - 1, min(sample_count, num_pairs)).round().astype(int).tolist())
-    result, waiting, place = Evaluation([], []), [], first
-    with ThreadPoolExecutor(num_threads) as threads:
-        for batch in _batches_of_one_size(pairs, batch_size):
+    images: list[ImageRecord] = []
+    samples: list[Sample] = []
+    pending: list[Future[ImageRecord]] = []
+    index = 0
+    with ThreadPoolExecutor(options.num_threads) as threads:
+        for batch in _batch_by_size(pairs, options.batch_size):
             predictions = predict(variables, np.stack([pair["blur"] for pair in batch]))
-            # Measured while the next batch is predicted; not more than one batch waits, for the sake of memory.
-            result.images += [record.result() for record in waiting]
-            waiting = [
-                threads.submit(_record, *of_image, measures) for of_image in zip(batch, predictions, strict=True)
+            # Metrics are computed while the next batch is predicted. To bound memory, at most one batch is pending.
+            images += [record.result() for record in pending]
+            pending = [
+                threads.submit(_score_image, pair, prediction, options)
+                for pair, prediction in zip(batch, predictions, strict=True)
             ]
             for pair, prediction in zip(batch, predictions, strict=True):
-                if place in wanted:
-                    result.samples.append({**pair, "why": ["spread"], "prediction": to_uint8(prediction)})
-                place += 1
-        result.images += [record.result() for record in waiting]
-    return result
+                if index in sample_indices:
+                    samples.append(_make_sample(pair, prediction))
+                index += 1
+        images += [record.result() for record in pending]
+    return Evaluation(images, samples)
 
 
-def find_extremes(images: list[dict]) -> dict[str, tuple[str, str]]:
-    """Return sequence and frame of the images with the `best`, the `median` and the `worst` PSNR gain."""
-    ordered = sorted(images, key=lambda image: image["psnr"] - image["identity"]["psnr"])
-    chosen = {"best": ordered[-1], "median": ordered[len(ordered) // 2], "worst": ordered[0]}
-    return {why: (image["sequence"], image["frame"]) for why, image in chosen.items()}
+def spread_indices(num_images: int, count: int) -> set[int]:
+    """Return `count` indices (at most all) that are evenly spaced over a split, including the first and the last."""
+    return set(np.linspace(0, num_images - 1, min(count, num_images)).round().astype(int).tolist())
+
+
+def find_extremes(images: Sequence[ImageRecord]) -> dict[str, tuple[str, str]]:
+    """Return (sequence, frame) of the images with the `best`, the `median` and the `worst` PSNR gain."""
+    ordered = sorted(images, key=lambda image: image.gain_psnr)
+    return {"best": ordered[-1].name, "median": ordered[len(ordered) // 2].name, "worst": ordered[0].name}
 
 
 def join_parts(parts: Iterable[Evaluation]) -> Evaluation:
-    """Return one evaluation of parts of a split that follow one another."""
-    whole = Evaluation([], [])
-    for part in parts:
-        whole.images.extend(part.images)
-        whole.samples.extend(part.samples)
-    return whole
+    """Concatenate the evaluations of consecutive parts of a split."""
+    parts = list(parts)
+    return Evaluation(
+        [image for part in parts for image in part.images], [sample for part in parts for sample in part.samples]
+    )
 
 
-def strip(sample: dict) -> np.ndarray:
-    """Return blur, prediction and sharp of a sample side by side, uint8 (H, 3 W, 3)."""
-    return np.concatenate([sample[key] for key in PICTURES], axis=1)
+def strip(sample: Sample) -> np.ndarray:
+    """Return blur, prediction and sharp of a sample next to each other, uint8 (H, 3 W, 3)."""
+    return np.concatenate([sample.blur, sample.prediction, sample.sharp], axis=1)
 
 
-def make_protocol(
-    options: InputOptions,
-    *,
-    data_set: str,
-    split: str,
-    splits: str,
-    blur: str,
-    num_images: int,
-    num_skipped: int,
-    weights: str,
-    weights_sha256: str,
-    checkpoint_step: int | None,
-) -> dict:
-    """Return what one must know to compare the numbers: data, resolution, weights, code and date."""
-    return {
-        "data_set": data_set,
-        "split": split,
-        "split_rule": splits,
-        "blur_variant": blur,
-        "resolution": str(options.resize) if options.resize else "full",
-        "resize_filter": options.resize_filter if options.resize else "none",
-        "number_of_images": num_images,
-        "pairs_skipped": num_skipped,
-        "weights": weights,
-        "weights_sha256": weights_sha256,
-        "checkpoint_step": checkpoint_step,
-        "code_version": code_version(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+def evaluation_path(folder: Path, protocol: ProtocolRecord) -> Path:
+    """Return the path of an evaluation's record: `<split>-<resolution>.json`."""
+    return folder / f"{protocol.name}.json"
 
 
-def evaluation_path(folder: Path, protocol: dict) -> Path:
-    """Return where an evaluation is kept: `<split>-<resolution>.json`; '256' is resized to 256x256, 'full' is not."""
-    return folder / f"{protocol['split']}-{protocol['resolution']}.json"
-
-
-def write_evaluation(path: Path, protocol: dict, result: Evaluation, speed: dict[str, Any]) -> None:
-    """Write `protocol`, `summary`, `speed`, `images` and `samples` as JSON, and the sample images beside it.
-
-    `samples` names the images' files, relative to the JSON's folder.
-    """
+def write_evaluation(path: Path, protocol: ProtocolRecord, result: Evaluation, speed: SpeedRecord) -> None:
+    """Write an `EvaluationRecord` as JSON, and the sample images as PNG in a folder of the same name."""
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for i, sample in enumerate(result.samples):
-        files = {key: f"{folder.name}/{i:03d}-{key}.png" for key in PICTURES}
-        for key, file in files.items():
-            Image.fromarray(sample[key]).save(path.parent / file)
-        samples.append({**{key: sample[key] for key in ("sequence", "frame", "why")}, "files": files})
-    record = {"protocol": protocol, "summary": result.summary, "speed": speed, "images": result.images}
-    write_json(path, {**record, "samples": samples})
+        files = SampleFiles(*(f"{folder.name}/{i:03d}-{kind}.png" for kind in ("blur", "prediction", "sharp")))
+        for kind, file in dataclasses.asdict(files).items():
+            Image.fromarray(getattr(sample, kind)).save(path.parent / file)
+        samples.append(SampleRecord(sample.sequence, sample.frame, list(sample.why), files))
+    record = EvaluationRecord(protocol, result.summary, speed, result.images, samples)
+    write_json(path, to_json(record))
 
 
-def _batches_of_one_size(pairs: Iterable[NamedPair], batch_size: int) -> Iterable[list[NamedPair]]:
-    batch = []
+def _batch_by_size(pairs: Iterable[Mapping[str, Any]], batch_size: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield consecutive pairs of one image size, at most `batch_size` at a time."""
+    batch: list[Mapping[str, Any]] = []
     for pair in pairs:
         if batch and (len(batch) == batch_size or pair["blur"].shape != batch[0]["blur"].shape):
             yield batch
@@ -190,11 +170,22 @@ def _batches_of_one_size(pairs: Iterable[NamedPair], batch_size: int) -> Iterabl
         yield batch
 
 
-def _record(pair: dict, prediction: np.ndarray, measures: Measures) -> dict:
-    how = {"similarity": measures.similarity, "lpips": measures.lpips}
-    return {
-        "sequence": pair["sequence"],
-        "frame": pair["frame"],
-        **metrics.image_metrics(prediction, pair["sharp"], **how),
-        "identity": metrics.image_metrics(pair["blur"] / 255.0, pair["sharp"], **how),
-    }
+def _make_sample(pair: Mapping[str, Any], prediction: np.ndarray) -> Sample:
+    return Sample(
+        sequence=pair["sequence"],
+        frame=pair["frame"],
+        why=("spread",),
+        blur=pair["blur"],
+        prediction=to_uint8(prediction),
+        sharp=pair["sharp"],
+    )
+
+
+def _score_image(pair: Mapping[str, Any], prediction: np.ndarray, options: ScoringOptions) -> ImageRecord:
+    measure = functools.partial(metrics.image_metrics, similarity=options.similarity, lpips=options.lpips)
+    return ImageRecord(
+        sequence=pair["sequence"],
+        frame=pair["frame"],
+        **dataclasses.asdict(measure(prediction, pair["sharp"])),
+        identity=measure(pair["blur"] / 255.0, pair["sharp"]),
+    )

@@ -1,15 +1,13 @@
 """The networks as ONNX graphs, for any batch, height and width. Needs `onnx` (pip install '.[export]').
 
-Written by hand, one function a network, which the tests compare with the module: of the converters, jax2onnx 0.17.1
-carries none of the first three with dynamic height and width, and cannot be installed beside the orbax used here.
-Images come in and go out as the module's, (B, H, W, 3) float32 RGB in [0, 1], the output clipped to that range. Inside
-it is ONNX's NCHW.
+Written by hand, one function per network, and tested against the module: the converter jax2onnx 0.17.1 cannot convert
+most of the networks with dynamic height and width, nor be installed next to the orbax used here. Input and output are
+the module's, (B, H, W, 3) float32 RGB in [0, 1], the output clipped to that range; inside, the layout is ONNX's NCHW.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -18,7 +16,8 @@ from jaxdeblur import __version__
 from jaxdeblur.export.onnx_graph import Graph
 from jaxdeblur.models.heads import CORRECTION
 from jaxdeblur.models.nafnet import NAFNet
-from jaxdeblur.models.resnetencdec import ENCODER, ResnetEncDec
+from jaxdeblur.models.network import Network
+from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
 
@@ -26,31 +25,30 @@ OPSET = 20  # the first with Gelu
 ROWS_AND_COLUMNS = np.array([2, 3])  # of NCHW
 
 
-def make_model(model: nn.Module, variables: Mapping[str, Any], multiple: int, facts: Mapping[str, str]) -> bytes:
+def make_model(model: Network, variables: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     """Return an ONNX file's content, checked.
 
     Args:
         model: the network.
         variables: its parameters and running statistics.
-        multiple: what the network pads sides to.
-        facts: what joins the file's `metadata_props`, by name.
+        metadata: the file's `metadata_props`.
 
     Raises:
-        ValueError: the graph leaves weights out.
-        onnx.checker.ValidationError: the graph is wrong.
+        ValueError: the graph does not use all weights.
+        onnx.checker.ValidationError: the graph is invalid.
     """
     graph = Graph(variables)
     x = graph.add("Transpose", "image", perm=[0, 3, 1, 2])
-    sides = graph.sides(x)
-    missing = graph.add("Mod", graph.add("Neg", sides), np.array([multiple]))  # as Python's -side % multiple
-    # Of all axes: none before NCHW, none after NC. ONNX Runtime 1.32 cannot optimise a Pad with axes of its own.
+    sides = graph.height_and_width(x)
+    missing = graph.add("Mod", graph.add("Neg", sides), np.array([model.multiple]))  # as Python's -side % multiple
+    # Pads for all axes (none before NCHW, none after NC): ONNX Runtime 1.32 cannot optimise a Pad with an axes input.
     x = graph.add("Pad", x, graph.add("Concat", np.zeros(6, np.int64), missing, axis=0), mode="reflect")
     x = NETWORKS[type(model)](graph, model, x)
     x = graph.add("Slice", x, np.zeros(2, np.int64), sides, ROWS_AND_COLUMNS)
     x = graph.add("Clip", x, np.float32(0), np.float32(1))
     x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
     if graph.weights:
-        raise ValueError(f"the graph of {type(model).__name__} leaves out {', '.join(sorted(graph.weights))}")
+        raise ValueError(f"the graph of {type(model).__name__} does not use {', '.join(sorted(graph.weights))}")
     graph.nodes[-1].output[0] = "restored"
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "height", "width", 3])
@@ -61,11 +59,11 @@ def make_model(model: nn.Module, variables: Mapping[str, Any], multiple: int, fa
     file = helper.make_model(
         whole,
         opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),  # the newest is not known to every runtime
+        ir_version=helper.find_min_ir_version_for(opsets),  # not every runtime knows the newest
         producer_name="jaxdeblur",
         producer_version=__version__,
     )
-    helper.set_model_props(file, dict(facts))
+    helper.set_model_props(file, dict(metadata))
     onnx.checker.check_model(file, full_check=True)
     return file.SerializeToString()
 
@@ -80,11 +78,11 @@ def _transformnet(graph: Graph, model: TransformNet, image: str) -> str:
         x = graph.add("Add", x, graph.conv(y, f"{block}/conv2", norm=f"{block}/bn2"))
     x = graph.relu(graph.conv_transpose_2x(x, "conv4", norm="bn4"))  # (B, 64, H/2, W/2)
     x = graph.relu(graph.conv_transpose_2x(x, "conv5", norm="bn5"))  # (B, 32, H, W)
-    return _put_out(graph, model, image, x, "conv6")
+    return _restored_image(graph, model, image, x, "conv6")
 
 
-def _put_out(graph: Graph, model: TransformNet | ResnetEncDec, image: str, x: str, name: str) -> str:
-    """`variants.put_out`, after the last layer, `name` where the network is not residual."""
+def _restored_image(graph: Graph, model: TransformNet | ResnetEncDec, image: str, x: str, name: str) -> str:
+    """The last layer, `name` in networks that are not residual, and `heads.restored_image`."""
     if model.residual:
         return graph.add("Add", image, graph.conv(x, CORRECTION))
     return graph.add("Sigmoid", graph.conv(x, name))
@@ -94,25 +92,26 @@ def _resnetencdec(graph: Graph, model: ResnetEncDec, image: str) -> str:
     *skips, x = _resnet(graph, model, image)
     for i, skip in enumerate(reversed(skips[:3]), start=1):
         x = graph.conv_transpose_2x(x, f"up{i}/up")
-        # `layers.fit_to`: where the skip's side is odd, the doubled one is one longer, and its first row is left out.
-        excess = graph.add("Sub", graph.sides(x), graph.sides(skip))
+        # `pixels.fit_to`: if the skip's height is odd, the doubled one exceeds it by one, and the first row is cropped.
+        excess = graph.add("Sub", graph.height_and_width(x), graph.height_and_width(skip))
         x = graph.add("Slice", x, excess, np.full(2, np.iinfo(np.int64).max), ROWS_AND_COLUMNS)
         x = _double_conv(graph, graph.add("Concat", skip, x, axis=1), f"up{i}/conv")
     for i in (4, 5):
         scales = np.array([1, 1, 2, 2], np.float32)
         x = graph.add("Resize", x, "", scales, mode="linear", coordinate_transformation_mode="align_corners")
         x = _double_conv(graph, x, f"up{i}/conv")
-    return _put_out(graph, model, image, x, "outc")
+    return _restored_image(graph, model, image, x, "outc")
 
 
 def _resnet(graph: Graph, model: ResnetEncDec, x: str) -> list[str]:
     """Return the stages' outputs c2 to c5."""
-    x = graph.relu(graph.conv(x, f"{ENCODER}/conv1", norm=f"{ENCODER}/bn1", stride=2))
+    encoder = model.encoder
+    x = graph.relu(graph.conv(x, f"{encoder}/conv1", norm=f"{encoder}/bn1", stride=2))
     x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])  # (B, 64, H/4, W/4)
     features = []
     for stage, blocks in enumerate(model.stage_sizes):
         for block in range(blocks):
-            name, stride = f"{ENCODER}/layer{stage + 1}_{block}", 2 if stage > 0 and block == 0 else 1
+            name, stride = f"{encoder}/layer{stage + 1}_{block}", 2 if stage > 0 and block == 0 else 1
             y = graph.relu(graph.conv(x, f"{name}/conv1", norm=f"{name}/bn1"))
             y = graph.relu(graph.conv(y, f"{name}/conv2", norm=f"{name}/bn2", stride=stride))
             y = graph.conv(y, f"{name}/conv3", norm=f"{name}/bn3")
@@ -136,7 +135,7 @@ def _unet(graph: Graph, model: UNet, x: str) -> str:
             x = graph.add("Add", x, graph.conv(y, f"{name}_{i}/conv2"))
         return x
 
-    # ONNX orders the phases as `phases.depth_to_space` does, rows before columns before channels ("DCR").
+    # "DCR" orders channels as `pixels.depth_to_space` does: (row phase, column phase, C).
     image, skips = x, []
     for level in range(model.num_levels):
         x = graph.conv(graph.add("SpaceToDepth", x, blocksize=2), f"down{level}")
@@ -154,11 +153,11 @@ def _nafnet(graph: Graph, model: NAFNet, image: str) -> str:
     def blocks(x: str, count: int, part: str) -> str:
         for name in (f"{part}_{i}" for i in range(count)):
             y = graph.conv(graph.normalise_channels(x), f"{name}/expand1")
-            y = graph.gate(graph.conv(y, f"{name}/depthwise", depthwise=True))
+            y = graph.simple_gate(graph.conv(y, f"{name}/depthwise", depthwise=True))
             if model.attention == "global":
                 y = graph.add("Mul", y, graph.conv(graph.add("GlobalAveragePool", y), f"{name}/attention"))
             x = graph.add("Add", x, graph.conv(y, f"{name}/project1"))
-            y = graph.gate(graph.conv(graph.normalise_channels(x), f"{name}/expand2"))
+            y = graph.simple_gate(graph.conv(graph.normalise_channels(x), f"{name}/expand2"))
             x = graph.add("Add", x, graph.conv(y, f"{name}/project2"))
         return x
 
@@ -177,4 +176,9 @@ def _nafnet(graph: Graph, model: NAFNet, image: str) -> str:
     return graph.add("Add", image, x)
 
 
-NETWORKS = {NAFNet: _nafnet, ResnetEncDec: _resnetencdec, TransformNet: _transformnet, UNet: _unet}
+NETWORKS: dict[type[Network], Callable[[Graph, Any, str], str]] = {
+    NAFNet: _nafnet,
+    ResnetEncDec: _resnetencdec,
+    TransformNet: _transformnet,
+    UNet: _unet,
+}

@@ -1,8 +1,7 @@
-"""Where an image ends within a larger array, so that a network treats its lower and right borders as the array's own.
+"""Networks on images that fill only the upper left part of an array, as if the image were the whole array.
 
-Layers pad with zeros around the array that they are given. If the image fills only a part of it, they must see zeros
-beyond the image as well, in every feature map: then the image becomes exactly what it becomes alone, and one compiled
-program serves images of many sizes.
+Convolutions pad an array with zeros. If the image ends earlier, every feature map must be zero beyond the image too;
+the result then equals that of the image alone, and one compiled program serves images of many sizes. NHWC.
 """
 
 from collections.abc import Iterator
@@ -14,55 +13,54 @@ import jax
 import jax.numpy as jnp
 
 
-class _Image(NamedTuple):
+class _ImageSize(NamedTuple):
     rows: jax.Array | int
     columns: jax.Array | int
-    array: tuple[int, int]
+    array_shape: tuple[int, int]
 
 
-# Holds while a network is traced, as jax.default_matmul_precision does: an argument would go through every layer.
-_image: ContextVar[_Image | None] = ContextVar("image", default=None)
+# Set while a network is traced, like jax.default_matmul_precision; otherwise every layer would need an argument.
+_image_size: ContextVar[_ImageSize | None] = ContextVar("image_size", default=None)
 
 
 @contextmanager
 def image_within(rows: jax.Array | int, columns: jax.Array | int, array: tuple[int, int]) -> Iterator[None]:
-    """Trace a network for an image that is the first rows and columns of the array; the rest is ignored.
+    """Trace a network for an image that occupies the first rows and columns of its input array.
 
     Args:
-        rows: of the image, from the array's top on; may be more than the array has.
-        columns: of the image.
-        array: height and width, divisible by every factor that the network reduces them by.
+        rows: height of the image; may exceed the array's.
+        columns: width of the image; may exceed the array's.
+        array: height and width of the array, divisible by all of the network's downsampling factors.
     """
-    token = _image.set(_Image(rows, columns, array))
+    token = _image_size.set(_ImageSize(rows, columns, array))
     try:
         yield
     finally:
-        _image.reset(token)
+        _image_size.reset(token)
 
 
-def _inside(x: jax.Array) -> jax.Array | None:
-    """Return which pixels of a feature map (B, h, w, C) belong to the image, (h, w, 1); None: all."""
-    image = _image.get()
-    if image is None:
+def _inside_mask(x: jax.Array) -> jax.Array | None:
+    """Return the mask (h, w, 1) of a feature map's pixels that belong to the image; None if all do."""
+    size = _image_size.get()
+    if size is None:
         return None
     rows, columns = (
-        # A side of n becomes one of ceil(n / factor) by strided layers.
-        jnp.arange(side) < -(-length // (whole // side))
-        for side, length, whole in zip(x.shape[1:3], image[:2], image.array, strict=True)
+        # Strided layers reduce a length n to ceil(n / factor).
+        jnp.arange(feature_length) < -(-image_length // (array_length // feature_length))
+        for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
     )
     return rows[:, None, None] & columns[:, None]
 
 
 def clear_outside(x: jax.Array) -> jax.Array:
-    """Return a feature map (B, h, w, C) with zeros beyond the image; to be called before a layer that sees neighbours.
+    """Zero a feature map (B, h, w, C) beyond the image; call it before every layer that mixes pixels.
 
-    An array that the image fills (no `image_within`) is returned as it is.
+    Without `image_within` the array is returned unchanged.
     """
-    inside = _inside(x)
+    inside = _inside_mask(x)
     return x if inside is None else jnp.where(inside, x, jnp.zeros((), x.dtype))
 
 
 def mean_of_image(x: jax.Array) -> jax.Array:
     """Return each channel's mean over the image, (B, 1, 1, C) float32."""
-    inside = _inside(x)
-    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32, where=inside)
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32, where=_inside_mask(x))

@@ -1,8 +1,6 @@
-"""What TransformNet and ResnetEncDec share where they part from their originals: no BatchNorm, a correction put out.
+"""Deviations of TransformNet and ResnetEncDec from their originals: a residual output, and training without BatchNorm.
 
-Without BatchNorm nothing evens out the size of what passes through, so the first weights do: He et al.'s (2015, arXiv
-1502.01852) before a ReLU, and zero in the last convolution of each residual branch, so that each block starts as the
-identity however many there are (Fixup, Zhang et al. 2019, arXiv 1901.09321). Convolutions then have biases throughout.
+Without BatchNorm all convolutions have biases and are initialised as `init` describes.
 """
 
 from collections.abc import Callable
@@ -14,25 +12,19 @@ import jax
 from flax.linen.initializers import Initializer
 from jax.typing import DTypeLike
 
-from jaxdeblur.models.layers import PYTORCH_INIT, BatchNorm
+from jaxdeblur.models.init import pytorch_default, zeros
+from jaxdeblur.models.layers import BatchNorm
 
 Norm = Literal["batch", "none"]
-# The last layer of a network that adds what it puts out to its input. By this name weights alone tell such a network.
+# Name of the last layer of a network that predicts a residual; files of weights are recognised by it.
 CORRECTION = "correction"
-
-zeros = nn.initializers.zeros
-he_normal = nn.initializers.he_normal()
-# A transposed convolution of stride 2 sees a quarter of its kernel's taps at each output: four times the variance. The
-# first is for one that a ReLU follows, the second keeps the size of what passes through.
-he_normal_transposed = nn.initializers.variance_scaling(8, "fan_in", "normal")
-lecun_normal_transposed = nn.initializers.variance_scaling(4, "fan_in", "normal")
 
 
 def make_norm(norm: Norm, train: bool, dtype: DTypeLike | None) -> Callable[..., Callable[[jax.Array], jax.Array]]:
-    """Return what makes a normalising layer from its `name`: BatchNorm, or a function that leaves all as it is.
+    """Return a function from a layer's `name` to BatchNorm, or to the identity.
 
     Raises:
-        ValueError: `norm` is neither.
+        ValueError: `norm` is neither "batch" nor "none".
     """
     if norm == "batch":
         return partial(BatchNorm, use_running_average=not train, dtype=dtype)
@@ -41,12 +33,17 @@ def make_norm(norm: Norm, train: bool, dtype: DTypeLike | None) -> Callable[...,
     raise ValueError(f"norm is {norm!r}, expected 'batch' or 'none'")
 
 
-def output_options(residual: bool, name: str) -> dict[str, str | Initializer]:
-    """Return `name` and `kernel_init` of a network's last layer, `name` being the original's."""
-    return {"name": CORRECTION, "kernel_init": zeros} if residual else {"name": name, "kernel_init": PYTORCH_INIT}
+def output_layer_name(residual: bool, original: str) -> str:
+    """Return the name of a network's last layer, whose name in the original is `original`."""
+    return CORRECTION if residual else original
 
 
-def put_out(image: jax.Array, x: jax.Array, residual: bool) -> jax.Array:
-    """Return the restored image from the last layer's `x`: a correction of `image`, unclipped, or through a sigmoid."""
+def output_layer_init(residual: bool) -> Initializer:
+    """Return the initialiser of a network's last layer: zero for a residual."""
+    return zeros if residual else pytorch_default
+
+
+def restored_image(image: jax.Array, x: jax.Array, residual: bool) -> jax.Array:
+    """Return the output for the last layer's `x`: `image` plus a residual, unclipped, or a sigmoid."""
     x = x.astype(image.dtype)
     return image + x if residual else nn.sigmoid(x)

@@ -1,13 +1,13 @@
-"""NAFNet: gated blocks without activation functions (Chen et al. 2022, arXiv 2204.04676). NHWC float32 in.
+"""NAFNet: gated blocks without activation functions (Chen et al. 2022, arXiv 2204.04676). NHWC float32 in [0, 1] in.
 
-It starts as the identity, adds a correction to its input and leaves it unclipped. No BatchNorm: an image is restored as
-in training, whatever stands beside it. Other than in the paper, the image may be worked on at half its resolution, and
-the channel attention, a mean over the whole image, is off unless asked for: with it a part of an image becomes
-something else than it does in the whole.
+The network starts as the identity: it predicts a zero-initialised residual, and the output is unclipped. Without
+BatchNorm, inference computes the same function as training. Two deviations from the paper: the network can work at half
+the image's resolution, and the channel attention, whose receptive field is the whole image and which therefore
+precludes tiling, is off by default.
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,16 +15,18 @@ from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
 from jaxdeblur.models.borders import mean_of_image
-from jaxdeblur.models.cpu import conv as convolutions
-from jaxdeblur.models.cpu.polyphase import depth_to_space, space_to_depth
-from jaxdeblur.models.layers import at_multiple_of, rematerialised
-from jaxdeblur.models.nafnet_layers import DepthwiseConv, PointwiseConv, gate, normalise_channels
+from jaxdeblur.models.cpu.conv import use_fast_convolutions
+from jaxdeblur.models.init import zeros
+from jaxdeblur.models.layers import rematerialised
+from jaxdeblur.models.nafnet_layers import DepthwiseConv, PointwiseConv, normalise_channels, simple_gate
+from jaxdeblur.models.network import Network
+from jaxdeblur.models.pixels import at_multiple_of, depth_to_space, space_to_depth
 
 Attention = Literal["none", "global"]
 
 
 class GatedBlock(nn.Module):
-    """The paper's NAFBlock: two gated branches, each scaled by zero at first and added to its input."""
+    """The paper's NAFBlock: two gated residual branches, each with a zero-initialised scale per channel."""
 
     attention: Attention
     dtype: DTypeLike | None = None
@@ -34,29 +36,29 @@ class GatedBlock(nn.Module):
         features = x.shape[-1]
         pointwise = partial(PointwiseConv, dtype=self.dtype)
         y = pointwise(2 * features, name="expand1")(normalise_channels(x))
-        y = gate(DepthwiseConv(self.dtype, name="depthwise")(y))
+        y = simple_gate(DepthwiseConv(self.dtype, name="depthwise")(y))
         if self.attention == "global":
             mean = mean_of_image(y).astype(y.dtype)  # (B, 1, 1, features)
             y = y * pointwise(features, name="attention")(mean)
         x = x + pointwise(features, scaled=True, name="project1")(y)
-        y = gate(pointwise(2 * features, name="expand2")(normalise_channels(x)))
+        y = simple_gate(pointwise(2 * features, name="expand2")(normalise_channels(x)))
         return x + pointwise(features, scaled=True, name="project2")(y)
 
 
-class NAFNet(nn.Module):
+class NAFNet(Network):
     """U-shaped network of gated blocks.
 
     Attributes:
         width: channels at the first level; doubled at each level below.
-        encoder_blocks: blocks at each level on the way down, from the highest resolution on.
+        encoder_blocks: blocks at each encoder level, highest resolution first.
         middle_blocks: blocks at the lowest resolution.
-        decoder_blocks: blocks at each level on the way up, as many levels, from the highest resolution on.
-        half_resolution: the first level is at half the image's resolution, for a quarter of the work; else at the
-            image's own, as in the paper.
-        attention: "global" weighs channels by their means over the whole image, as in the paper; "none" does not.
-        dtype: what it computes in; None: the images' type, which its output always has.
-        remat: compute the activations inside blocks anew in the backward pass.
-        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
+        decoder_blocks: blocks at each decoder level, highest resolution first; as many levels as the encoder has.
+        half_resolution: the first level is at half the image's resolution, for a quarter of the work; False, as in the
+            paper: at full resolution.
+        attention: "global", as in the paper: scale channels by a function of their means over the image; or "none".
+        dtype: compute type; None: the images'. The output always has the images' type.
+        remat: gradient checkpointing of each block.
+        cpu_fast_conv: use faster convolution algorithms on CPUs, equal up to rounding; False: XLA's everywhere.
     """
 
     width: int = 32
@@ -71,32 +73,42 @@ class NAFNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What sides are padded to a multiple of."""
+        """Height and width are padded internally to a multiple of this."""
         return 2 ** (len(self.encoder_blocks) + self.half_resolution)
+
+    @property
+    def sees_whole_image(self) -> bool:
+        """Whether the receptive field is the whole image, which rules out restoring it in tiles."""
+        return self.attention == "global"
+
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Return options for a network that tests can run quickly."""
+        return {"width": 4, "encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,)}
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
+        """Map (B, H, W, 3) to the same shape, for any height and width from `multiple`; `train` has no effect."""
         del train
-        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
+        with use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:
-        x = space_to_depth(image) if self.half_resolution else image
-        lecun_normal, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros
         conv = partial(layers.conv, kernel=3, use_bias=True, dtype=self.dtype)
         pointwise = partial(PointwiseConv, dtype=self.dtype)
-        image_features, skips = x.shape[-1], []
-        x = conv(self.width, kernel_init=lecun_normal, name="input")(x)
-        for level, blocks in enumerate(self.encoder_blocks):
-            x = self._blocks(x, blocks, f"encoder{level}")  # (B, H/2^level, W/2^level, width 2^level), or half of both
+        x = space_to_depth(image) if self.half_resolution else image
+        image_channels, skips = x.shape[-1], []
+        x = conv(self.width, kernel_init=nn.initializers.lecun_normal(), name="input")(x)
+        for level, num_blocks in enumerate(self.encoder_blocks):
+            # (B, H/2^level, W/2^level, width 2^level), or half of that height and width.
+            x = self._blocks(x, num_blocks, f"encoder{level}")
             skips.append(x)
             x = pointwise(2 * x.shape[-1], name=f"down{level}")(space_to_depth(x))
         x = self._blocks(x, self.middle_blocks, "middle")
-        for level, blocks in reversed(list(enumerate(self.decoder_blocks))):
+        for level, num_blocks in reversed(list(enumerate(self.decoder_blocks))):
             x = depth_to_space(pointwise(2 * x.shape[-1], use_bias=False, name=f"up{level}")(x))
-            x = self._blocks(skips.pop() + x, blocks, f"decoder{level}")
-        x = conv(image_features, kernel_init=zeros, name="output")(x)
+            x = self._blocks(skips.pop() + x, num_blocks, f"decoder{level}")
+        x = conv(image_channels, kernel_init=zeros, name="output")(x)
         x = depth_to_space(x) if self.half_resolution else x
         return image + x.astype(image.dtype)
 

@@ -1,34 +1,28 @@
-"""Layers of networks that convolve channels and places apart, in forms that are fast on CPUs too. NHWC throughout.
+"""NAFNet's layers: pointwise and depthwise convolutions, LayerNorm and SimpleGate. NHWC throughout.
 
-On a CPU XLA takes some forty times longer for a depthwise convolution, one of many groups, than its few operations
-need; here it is nine shifted products, which become one loop. A convolution with a 1x1 kernel is the matrix product
-that it is. Kernels have the shapes of the convolutions that the layers equal, which the tests compare them with.
-`dtype` is what a layer computes in, None that of its input; sums over taps, places and channels are float32 whatever it
-is, but for those of matrix products, which are the device's.
+Kernels have the shapes of the equivalent `nn.Conv`. `dtype` is the compute type, None meaning the input's. Sums over
+taps, pixels and channels are in float32 whatever the compute type, except those inside matrix products and, outside
+CPUs, convolutions.
 """
-
-import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxdeblur.models.borders import clear_outside
+from jaxdeblur.models.cpu.conv import convolve_depthwise
 
-TAPS = tuple((row, column) for row in range(3) for column in range(3))
-# Rows whose products are added in one fused loop. XLA's own sum over all places is four times slower on a CPU.
-ROWS_AT_ONCE = 8
+LAYER_NORM_EPSILON = 1e-6
 
 
 class PointwiseConv(nn.Module):
-    """1x1 convolution, (B, H, W, in) to (B, H, W, features).
+    """1x1 convolution, (B, H, W, in) to (B, H, W, features), computed as a matrix product.
 
     Attributes:
-        features: channels it puts out.
-        scaled: multiply what it puts out by a parameter per channel, `scale`, which starts at zero.
+        features: output channels.
+        scaled: multiply the output by a zero-initialised parameter per channel, `scale`.
         use_bias: add a bias.
-        dtype: what it computes in.
+        dtype: compute type.
     """
 
     features: int
@@ -40,16 +34,16 @@ class PointwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (1, 1, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else None
-        if self.scaled:  # of few weights, not of many pixels
+        if self.scaled:  # scaling the kernel is cheaper than scaling every pixel
             scale = self.param("scale", nn.initializers.zeros, (self.features,))
             kernel, bias = kernel * scale, None if bias is None else bias * scale
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # a product of more than two axes has a slower gradient on CPUs
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]  # on CPUs, products of more axes have a slower gradient
         return (y if bias is None else y + bias).reshape(*x.shape[:3], self.features)
 
 
 class DepthwiseConv(nn.Module):
-    """3x3 convolution of each channel by itself, zeros around the image, with bias. The kernel is (3, 3, 1, C)."""
+    """3x3 depthwise convolution with zero padding and bias. The kernel is (3, 3, 1, C)."""
 
     dtype: DTypeLike | None = None
 
@@ -59,62 +53,24 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, 1, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return depthwise_conv(clear_outside(x), kernel) + bias
-
-
-def _padded(x: jax.Array) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-
-@jax.custom_vjp
-def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve each channel of (B, H, W, C) with its own of the kernels (3, 3, 1, C), zeros around the image."""
-    height, width = x.shape[1:3]
-    padded, kernel = _padded(x).astype(jnp.float32), kernel.astype(jnp.float32)
-    products = (padded[:, i : i + height, j : j + width] * kernel[i, j, 0] for i, j in TAPS)
-    return functools.reduce(jnp.add, products).astype(x.dtype)
-
-
-def _depthwise_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise_conv(x, kernel), (x, kernel)
-
-
-def _depthwise_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = saved
-    height, width = x.shape[1:3]
-    # Rows of zeros make the height a multiple; they add nothing.
-    missing = ((0, 0), (0, -height % ROWS_AT_ONCE), (0, 0), (0, 0))
-    inputs, outputs = (jnp.pad(array, missing).astype(jnp.float32) for array in (_padded(x), gradient))
-    end = outputs.shape[1]
-    taps = []
-    for i, j in TAPS:
-        rows = (
-            inputs[:, i + row : i + end : ROWS_AT_ONCE, j : j + width] * outputs[:, row::ROWS_AT_ONCE]
-            for row in range(ROWS_AT_ONCE)
-        )
-        taps.append(functools.reduce(jnp.add, rows))  # (B, H/8, W, C)
-    of_kernel = jnp.sum(jnp.stack(taps), axis=(1, 2, 3)).reshape(kernel.shape)
-    return depthwise_conv(gradient, kernel[::-1, ::-1]), of_kernel.astype(kernel.dtype)
-
-
-depthwise_conv.defvjp(_depthwise_forward, _depthwise_backward)
+        return convolve_depthwise(x, kernel) + bias
 
 
 @jax.custom_vjp
 def normalise_channels(x: jax.Array) -> jax.Array:
-    """Bring the channels of each pixel to mean 0 and variance 1 (LayerNorm, Ba et al. 2016, arXiv 1607.06450).
+    """Normalise each pixel's channels to mean 0 and variance 1 (LayerNorm, Ba et al. 2016, arXiv 1607.06450).
 
-    Without scale and bias: the convolution that follows has both. Only `x` is kept for the backward pass.
+    Scale and bias are left to the convolution that follows. Only `x` is stored for the backward pass.
     """
-    return _normal(x)[0].astype(x.dtype)
+    return _normalise(x)[0].astype(x.dtype)
 
 
-def _normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the normalised channels and one over their standard deviation, float32."""
+def _normalise(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the normalised channels and the inverse of their standard deviation, float32."""
     x = x.astype(jnp.float32)
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + 1e-6)
-    return centred * inverse, inverse
+    inverse_deviation = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+    return centred * inverse_deviation, inverse_deviation
 
 
 def _normalise_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -122,30 +78,30 @@ def _normalise_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _normalise_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    (normal, inverse), gradient = _normal(x), gradient.astype(jnp.float32)
-    along = jnp.mean(gradient * normal, axis=-1, keepdims=True)
+    (normalised, inverse_deviation), gradient = _normalise(x), gradient.astype(jnp.float32)
+    projection = jnp.mean(gradient * normalised, axis=-1, keepdims=True)
     centred = gradient - jnp.mean(gradient, axis=-1, keepdims=True)
-    return (((centred - normal * along) * inverse).astype(x.dtype),)
+    return (((centred - normalised * projection) * inverse_deviation).astype(x.dtype),)
 
 
 normalise_channels.defvjp(_normalise_forward, _normalise_backward)
 
 
 @jax.custom_vjp
-def gate(x: jax.Array) -> jax.Array:
-    """Multiply one half of the channels by the other: NAFNet's SimpleGate."""
+def simple_gate(x: jax.Array) -> jax.Array:
+    """Multiply the first half of the channels by the second: NAFNet's SimpleGate."""
     first, second = jnp.split(x, 2, axis=-1)
     return first * second
 
 
 def _gate_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return gate(x), x
+    return simple_gate(x), x
 
 
 def _gate_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    # One product; JAX's own fills up each half's gradient with zeros and adds the two.
+    # A single product; JAX's derivative pads each half's gradient with zeros and adds the two.
     first, second = jnp.split(x, 2, axis=-1)
     return (jnp.concatenate([second, first], axis=-1) * jnp.concatenate([gradient, gradient], axis=-1),)
 
 
-gate.defvjp(_gate_forward, _gate_backward)
+simple_gate.defvjp(_gate_forward, _gate_backward)

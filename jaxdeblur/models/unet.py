@@ -1,23 +1,26 @@
-"""UNet: a small residual network that starts as the identity. NHWC float32 in; out is unclipped.
+"""UNet: a small residual network that starts as the identity. NHWC float32 in [0, 1] in; the output is unclipped.
 
-No normalisation and no sigmoid: the network adds a correction to its input, and the correction starts at zero, so
-training begins at the blurred input's own score instead of having to learn to copy it first. Down- and up-sampling
-rearrange pixels (Shi et al. 2016, arXiv 1609.05158), so nothing is lost and most work is at half the resolution.
+There is neither normalisation nor a sigmoid: the network predicts a zero-initialised residual, so training starts at
+the blurred input's score rather than having to learn the identity first. Resampling is by pixel shuffling (Shi et al.
+2016, arXiv 1609.05158), which loses no information, and all blocks work at half resolution or below.
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
 from jax.typing import DTypeLike
 
 from jaxdeblur.models import layers
-from jaxdeblur.models.cpu import conv as convolutions
-from jaxdeblur.models.cpu.polyphase import depth_to_space, space_to_depth
-from jaxdeblur.models.layers import at_multiple_of, rematerialised
+from jaxdeblur.models.cpu.conv import use_fast_convolutions
+from jaxdeblur.models.init import he_normal, zeros
+from jaxdeblur.models.layers import rematerialised
+from jaxdeblur.models.network import Network
+from jaxdeblur.models.pixels import at_multiple_of, depth_to_space, space_to_depth
 
-conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.he_normal())
-zero_conv = partial(layers.conv, use_bias=True, kernel_init=nn.initializers.zeros)
+conv = partial(layers.conv, use_bias=True, kernel_init=he_normal)
+zero_conv = partial(layers.conv, use_bias=True, kernel_init=zeros)
 
 
 class PlainBlock(nn.Module):
@@ -32,16 +35,16 @@ class PlainBlock(nn.Module):
         return x + zero_conv(self.features, 3, dtype=self.dtype, name="conv2")(y)
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Residual U-Net on pixel-unshuffled images.
 
     Attributes:
-        width: channels at half the resolution; doubled at each level below.
-        num_levels: resolutions it works at: 1/2, 1/4, ... of the input's.
-        num_blocks: residual blocks per level on the way down, and again on the way up.
-        dtype: what it computes in; None: the images' type, which its output always has.
-        remat: compute the activations inside residual blocks anew in the backward pass.
-        cpu_fast_conv: on CPUs, use faster convolution algorithms, equal to rounding; False: plain ones everywhere.
+        width: channels at half resolution; doubled at each level below.
+        num_levels: number of resolutions, from 1/2 of the input's down by factors of 2.
+        num_blocks: residual blocks per level in the encoder, and in the decoder.
+        dtype: compute type; None: the images'. The output always has the images' type.
+        remat: gradient checkpointing of each residual block.
+        cpu_fast_conv: use faster convolution algorithms on CPUs, equal up to rounding; False: XLA's everywhere.
     """
 
     width: int = 32
@@ -53,14 +56,19 @@ class UNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What sides are padded to a multiple of."""
+        """Height and width are padded internally to a multiple of this."""
         return 2**self.num_levels
+
+    @classmethod
+    def tiny(cls) -> dict[str, Any]:
+        """Return options for a network that tests can run quickly."""
+        return {"width": 4, "num_levels": 2, "num_blocks": 1}
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Map (B, H, W, 3) to the same shape, for every side from `multiple` up; `train` changes nothing."""
+        """Map (B, H, W, 3) to the same shape, for any height and width from `multiple`; `train` has no effect."""
         del train
-        with convolutions.use_fast_convolutions(self.cpu_fast_conv):
+        with use_fast_convolutions(self.cpu_fast_conv):
             return at_multiple_of(self.multiple, self._forward, x)
 
     def _forward(self, image: jax.Array) -> jax.Array:
@@ -75,7 +83,7 @@ class UNet(nn.Module):
             features = self.width * 2**level
             x = layer(4 * features, 1, name=f"up{level}")(x)
             x = self._blocks(skips.pop() + depth_to_space(x), features, f"decoder{level}")
-        x = zero_conv(12, 3, dtype=self.dtype, name="output")(x)
+        x = zero_conv(12, 3, dtype=self.dtype, name="output")(x)  # (B, H/2, W/2, 12)
         return image + depth_to_space(x).astype(image.dtype)  # (B, H, W, 3)
 
     def _blocks(self, x: jax.Array, features: int, name: str) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A page that shows photographs blurred, restored and sharp, with the PSNR of each: one HTML file, usable offline."""
+"""Writes a page of photographs blurred, restored and sharp, with their PSNR: a single HTML file that opens offline."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from jaxdeblur.report.render import environment, strip_style
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One photograph in three states, uint8 RGB (H, W, 3) of one size.
+    """One photograph in three versions, uint8 RGB (H, W, 3) of one size.
 
     Attributes:
         name: of the photograph.
-        blur: what blurred it, a few words.
+        blur: a short description of its blur.
         blurred: the input.
         restored: the network's result.
         sharp: the target.
@@ -38,21 +38,21 @@ class Comparison:
 def write_before_after(
     comparisons: Sequence[Comparison], output: Path, *, title: str, introduction: Sequence[str], network: str
 ) -> str:
-    """Write the page, and return its verdict: the mean gain in words.
+    """Write the page and return its verdict, a sentence with the mean gain.
 
     Args:
         comparisons: at least one.
-        output: the `.html` file; one that exists is replaced.
+        output: the `.html` file; overwritten if it exists.
         title: of the page.
         introduction: paragraphs below the title.
-        network: its name, over the restored images.
+        network: its name, shown above the restored images.
     """
     scores = np.array([comparison.psnr for comparison in comparisons])
     blurred, restored = scores.mean(0)
     better = int((scores[:, 1] > scores[:, 0]).sum())
     verdict = (
         f"{network}: {blurred:.2f} dB blurred, {restored:.2f} dB restored ({restored - blurred:+.2f} dB), mean of "
-        f"{len(scores)} images, of which {better} became better."
+        f"{len(scores)} images, of which {better} improved."
     )
     page = (
         environment()
@@ -72,12 +72,12 @@ def write_before_after(
 
 def _strip(comparison: Comparison, network: str) -> Strip:
     blurred, restored = comparison.psnr
-    shown = (
+    pictures = (
         Picture("blurred", comparison.blurred, blurred),
         Picture(f"restored by {network}", comparison.restored, restored),
         Picture("sharp", comparison.sharp, None),
     )
-    return make_strip((comparison.name, comparison.blur), "synthetic blur", shown)
+    return make_strip((comparison.name, comparison.blur), "synthetic blur", pictures)
 
 
 def _psnr(image: np.ndarray, sharp: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-// Sliders: two images of a strip over one another, copied from the strip, so that each is in the page once.
+// Sliders overlay two images of a strip; they reuse its data URLs, so each image is in the page only once.
 for (const slider of document.querySelectorAll(".slider")) {
   const images = slider.closest("figure").querySelectorAll(".whole img");
   const range = slider.querySelector("input");
@@ -11,9 +11,9 @@ for (const slider of document.querySelectorAll(".slider")) {
   };
   const move = () => {
     const share = range.value / range.max;
-    // The middle of the handle moves from half its width to half its width before the end.
+    // The centre of the handle stays half its width away from both ends.
     slider.querySelector(".frame").style.setProperty("--at", `calc(${share} * (100% - var(--thumb)) + var(--thumb) / 2)`);
-    range.setAttribute("aria-valuetext", `${range.value}% of the width shows the left image`);
+    range.setAttribute("aria-valuetext", `left image covers ${range.value}% of the width`);
   };
   slider.addEventListener("change", show);
   range.addEventListener("input", move);

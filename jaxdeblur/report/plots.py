@@ -1,33 +1,32 @@
-"""Plots as SVG elements that follow the page: its colours in light and dark, its font, its width.
+"""Plots as inline SVG that adapts to the page: its light or dark colours, its font and its width.
 
-Names of runs appear in the page's legend, not in the SVG, where matplotlib would read mathematics into them.
+Names of runs appear in the page's legend instead of the SVG, where matplotlib would interpret them as mathematics.
 """
 
 import dataclasses
 import io
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import markupsafe
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from jaxdeblur.report.grouping import Group
 from jaxdeblur.report.loading import Run
+from jaxdeblur.runs.records import CheckpointScores
 
-# Colours that are replaced by the page's: of text and lines, of the grid, of the runs.
+# Placeholder colours, replaced by the page's CSS variables: text and lines, grid, runs.
 _INK, _GRID = "#010203", "#040506"
 _SERIES = ("#a00001", "#a00002", "#a00003", "#a00004", "#a00005", "#a00006")
-_MOST_POINTS = 150
-_THINNED = f"lines of over {2 * _MOST_POINTS} points are shown as means of neighbours, with a band from least to most"
+_MAX_POINTS = 150  # of a line
 _DASHES = ("solid", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1, 2)), (0, (1, 1)), (0, (8, 2, 2, 2, 2, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
-
-# The markers again, for legends.
+# The same markers as SVG paths, for legends.
 _MARKER_PATHS = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
     "M-4-4h8v8h-8z",
@@ -40,138 +39,168 @@ _MARKER_PATHS = (
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """An SVG element, its caption, and what a reader who does not see it is told."""
+    """An SVG element, whose label describes it to screen readers, and its caption."""
 
     svg: str
     caption: str
 
 
-def learning_curves(runs: Sequence[Run], places: dict[str, int]) -> list[Plot]:
+@dataclasses.dataclass(frozen=True)
+class _XAxis:
+    """What curves are drawn over: a field of the log, the factor that converts it, and its names."""
+
+    field: str
+    unit: float
+    label: str
+    plural: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curve:
+    """The logged values of one run; `style` is the index of its colour, dash and marker."""
+
+    name: str
+    style: int
+    x: list[float]
+    y: list[float]
+
+
+_X_AXES = (_XAxis("step", 1.0, "training step", "steps"), _XAxis("wall_s", 3600.0, "hours of training", "hours"))
+
+
+def learning_curves(runs: Sequence[Run], styles: Mapping[str, int]) -> list[Plot]:
     """Return training loss and validation PSNR of all runs, over steps and over hours.
 
     Args:
         runs: those that were trained.
-        places: by run's name, which colour, dash and marker it has throughout the report.
+        styles: by run's name, the index of its colour, dash and marker throughout the report.
     """
-    plots = []
-    scales = (("step", "training step", 1.0), ("wall_s", "hours of training", 3600.0))
-    for (key, name), (axis, label, unit) in itertools.product(
-        (("train/loss", "Training loss"), ("validation/psnr", "Validation PSNR (dB)")), scales
-    ):
-        figure, axes = _axes(label, name)
-        words, values = [], []
-        for run in runs:
-            points = [(line[axis] / unit, line[key]) for line in run.log if key in line]
-            if points:
-                x, y = zip(*points, strict=True)
-                x_shown, y_shown = _thin_out(axes, places[run.name], x, y)
-                _line(axes, places[run.name], x_shown, y_shown, markers=key == "validation/psnr" and len(x) <= 60)
-                values += y
-                words.append(f"{run.name}: from {y[0]:.4g} to {y[-1]:.4g}")
-            if key == "validation/psnr":
-                _identity_line(axes, run, axis, unit)
-        if key == "train/loss" and values and min(values) > 0:
-            axes.set_yscale("log")
-            figure.subplots_adjust(left=0.19)  # powers of ten are wide
-        by = "steps" if axis == "step" else "hours"
-        dashed = "; dotted: the blurred input" if key == "validation/psnr" else f"; {_THINNED}"
-        plots.append(
-            _plot(
-                figure,
-                f"{name} by {by}{dashed}",
-                "; ".join(words) or "no values in the log",
-                prefix=f"curve{len(plots)}",
-            )
-        )
-    return plots
+    drawn = [draw(runs, styles, axis) for draw in (_draw_losses, _draw_validation) for axis in _X_AXES]
+    return [_plot(*parts, prefix=f"curve{i}") for i, parts in enumerate(drawn)]
 
 
-def _thin_out(axes: Axes, place: int, x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return means of neighbours where there are more points than can be told apart; their extremes become a band."""
-    if len(x) <= 2 * _MOST_POINTS:
-        return np.array(x), np.array(y)
-    parts = [np.array_split(np.array(values), _MOST_POINTS) for values in (x, y)]
-    middles, means, lows, highs = (
-        np.array([function(part) for part in own])
-        for own, function in ((parts[0], np.mean), (parts[1], np.mean), (parts[1], np.min), (parts[1], np.max))
+def _select(runs: Sequence[Run], styles: Mapping[str, int], field: str, axis: _XAxis) -> list[_Curve]:
+    """Return the logged values of a field, for the runs that logged it."""
+    curves = []
+    for run in runs:
+        if lines := [line for line in run.log if field in line]:
+            x, y = [line[axis.field] / axis.unit for line in lines], [line[field] for line in lines]
+            curves.append(_Curve(run.name, styles[run.name], x, y))
+    return curves
+
+
+def _draw_losses(runs: Sequence[Run], styles: Mapping[str, int], axis: _XAxis) -> tuple[Figure, str, str]:
+    """Return the figure, its caption and its description."""
+    figure, axes = _axes(axis.label, "Training loss")
+    curves = _select(runs, styles, "train/loss", axis)
+    for curve in curves:
+        _line(axes, curve.style, *_downsample(axes, curve), markers=False)
+    if curves and min(min(curve.y) for curve in curves) > 0:
+        axes.set_yscale("log")
+        figure.subplots_adjust(left=0.19)  # powers of ten are wide
+    caption = (
+        f"Training loss by {axis.plural}; lines of more than {2 * _MAX_POINTS} points show means of neighbours "
+        "and a band from minimum to maximum"
     )
-    axes.fill_between(middles, lows, highs, color=_SERIES[place % len(_SERIES)], alpha=0.18, linewidth=0)
-    return middles, means
+    return figure, caption, _first_and_last(curves)
 
 
-def _identity_line(axes: Axes, run: Run, axis: str, unit: float) -> None:
-    key = "validation/identity_psnr"
-    points = [(line[axis] / unit, line[key]) for line in run.log if key in line]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=_INK, linestyle=(0, (1, 2)), linewidth=1.2)
+def _draw_validation(runs: Sequence[Run], styles: Mapping[str, int], axis: _XAxis) -> tuple[Figure, str, str]:
+    """Return the figure, its caption and its description."""
+    figure, axes = _axes(axis.label, "Validation PSNR (dB)")
+    curves = _select(runs, styles, "validation/psnr", axis)
+    for curve in curves:
+        _line(axes, curve.style, *_downsample(axes, curve), markers=len(curve.x) <= 60)
+    for curve in _select(runs, styles, "validation/identity_psnr", axis):
+        axes.plot(curve.x, curve.y, color=_INK, linestyle=(0, (1, 2)), linewidth=1.2)
+    return figure, f"Validation PSNR (dB) by {axis.plural}; dotted: the blurred input", _first_and_last(curves)
 
 
-def gain_plots(group: Group, places: dict[str, int], prefix: str) -> list[Plot]:
-    """Return how the gain in PSNR is distributed over images, and how it depends on the input's own PSNR.
+def _first_and_last(curves: Sequence[_Curve]) -> str:
+    values = (f"{curve.name}: from {curve.y[0]:.4g} to {curve.y[-1]:.4g}" for curve in curves)
+    return "; ".join(values) or "no values in the log"
+
+
+def _downsample(axes: Axes, curve: _Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a curve; for a long one, means of neighbours, whose range is drawn as a band."""
+    if len(curve.x) <= 2 * _MAX_POINTS:
+        return np.array(curve.x), np.array(curve.y)
+    x_parts, y_parts = (np.array_split(np.array(values), _MAX_POINTS) for values in (curve.x, curve.y))
+    x = np.array([part.mean() for part in x_parts])
+    low, mean, high = (np.array([reduce(part) for part in y_parts]) for reduce in (np.min, np.mean, np.max))
+    axes.fill_between(x, low, high, color=_SERIES[curve.style % len(_SERIES)], alpha=0.18, linewidth=0)
+    return x, mean
+
+
+def gain_plots(group: Group, styles: Mapping[str, int], prefix: str) -> list[Plot]:
+    """Return the distribution of the PSNR gain over images, and the gain against the input's PSNR.
 
     Args:
-        group: what was scored by one protocol.
-        places: as in `learning_curves`.
-        prefix: of the SVGs' ids, another for every group of a page.
+        group: evaluations of one protocol.
+        styles: as in `learning_curves`.
+        prefix: of the SVGs' ids, unique to the group.
     """
-    spread, spread_axes = _axes("PSNR gain over the blurred input (dB)", "share of images with less gain (%)")
+    spread, spread_axes = _axes("PSNR gain over the blurred input (dB)", "images with a smaller gain (%)")
     scatter, scatter_axes = _axes("PSNR of the blurred input (dB)", "PSNR gain over it (dB)")
-    words = []
+    descriptions = []
     for entry in group.entries:
         images = entry.evaluation.images.values()
-        identity = np.array([image["identity"]["psnr"] for image in images])
-        gains = np.array([image["psnr"] for image in images]) - identity
-        place = places[entry.run.name]
+        identity = np.array([image.identity.psnr for image in images])
+        gains = np.array([image.gain_psnr for image in images])
+        style = styles[entry.run.name]
         share = 100 * np.arange(1, gains.size + 1) / gains.size
-        color, dash = _SERIES[place % len(_SERIES)], _DASHES[place % len(_DASHES)]
+        color, dash = _SERIES[style % len(_SERIES)], _DASHES[style % len(_DASHES)]
         spread_axes.step(np.sort(gains), share, where="post", color=color, linestyle=dash, linewidth=1.6)
-        marker = _MARKERS[place % len(_MARKERS)]
+        marker = _MARKERS[style % len(_MARKERS)]
         size = 4.5 if gains.size <= 200 else 2.5
         scatter_axes.plot(identity, gains, marker, color=color, markersize=size, alpha=0.65, markeredgewidth=0)
-        low, middle, high = np.quantile(gains, [0.05, 0.5, 0.95])
-        words.append(
-            f"{entry.run.name}: 5% of images below {low:+.2f} dB, half below {middle:+.2f}, 95% below {high:+.2f}"
+        low, median, high = np.quantile(gains, [0.05, 0.5, 0.95])
+        descriptions.append(
+            f"{entry.run.name}: 5% of images below {low:+.2f} dB, half below {median:+.2f}, 95% below {high:+.2f}"
         )
     spread_axes.axvline(0, color=_INK, linewidth=0.9)
     scatter_axes.axhline(0, color=_INK, linewidth=0.9)
     spread_axes.set_ylim(0, 100)
-    told = "; ".join(words)
-    caption = "Gain per image, cumulated: left of the line at 0 the network made the image worse"
+    description = "; ".join(descriptions)
+    caption = "Cumulative distribution of the gain per image; images left of the line at 0 became worse"
     return [
-        _plot(spread, caption, told, prefix=f"{prefix}-spread"),
-        _plot(scatter, "Gain against the input's own PSNR, one mark per image", told, prefix=f"{prefix}-scatter"),
+        _plot(spread, caption, description, prefix=f"{prefix}-spread"),
+        _plot(
+            scatter, "Gain against the PSNR of the input, one marker per image", description, prefix=f"{prefix}-scatter"
+        ),
     ]
 
 
-def checkpoint_plot(run: Run, place: int) -> Plot:
-    """Return the validation gain of all checkpoints of a run, with the intervals."""
+def checkpoint_plot(run: Run, scores: CheckpointScores, style: int) -> Plot:
+    """Return the validation gain of all checkpoints of a run, with its intervals."""
     figure, axes = _axes("training step", "PSNR gain on validation (dB)")
-    checkpoints = sorted(run.checkpoints["checkpoints"], key=lambda checkpoint: checkpoint["step"])
-    steps, gains = [], [checkpoint["gain_psnr"] for checkpoint in checkpoints]
-    for checkpoint, gain in zip(checkpoints, gains, strict=True):
-        steps.append(checkpoint["step"])
-        if gain["low"] is not None:
-            axes.plot([checkpoint["step"]] * 2, [gain["low"], gain["high"]], color=_INK, linewidth=0.9)
-    _line(axes, place, steps, [gain["mean"] for gain in gains], markers=True)
+    checkpoints = sorted(scores.checkpoints, key=lambda checkpoint: checkpoint.step)
+    for checkpoint in checkpoints:
+        gain = checkpoint.gain_psnr
+        if gain.low is not None and gain.high is not None:
+            axes.plot([checkpoint.step] * 2, [gain.low, gain.high], color=_INK, linewidth=0.9)
+    steps, means = zip(*((checkpoint.step, checkpoint.gain_psnr.mean) for checkpoint in checkpoints), strict=True)
+    _line(axes, style, steps, means, markers=True)
     axes.axhline(0, color=_INK, linewidth=0.9)
-    words = f"best at step {run.checkpoints['best_step']:,} of {len(steps)} checkpoints"
-    return _plot(
-        figure, f"Checkpoints of {run.name} on validation; bars: 95% intervals", words, prefix=f"checkpoints{place}"
-    )
+    caption = f"Checkpoints of {run.name} on validation images; bars: 95% intervals"
+    description = f"best of {len(steps)} checkpoints at step {scores.best_step:,}"
+    return _plot(figure, caption, description, prefix=f"checkpoints{style}")
 
 
-def legend_key(place: int) -> markupsafe.Markup:
-    """Return a small SVG that shows how a run is drawn."""
-    place %= len(_SERIES)
-    dash = "none" if _DASHES[place] == "solid" else " ".join(str(2 * length) for length in _DASHES[place][1])
-    line = f'<line x1="0" x2="34" y1="7" y2="7" stroke="var(--s{place})" stroke-width="3" stroke-dasharray="{dash}"/>'
-    mark = f'<path d="{_MARKER_PATHS[place]}" transform="translate(17 7)" fill="var(--s{place})"/>'
+def legend_key(style: int) -> markupsafe.Markup:
+    """Return a small SVG of a run's line and marker."""
+    style %= len(_SERIES)
+    dash = _DASHES[style]
+    dashes = "none" if isinstance(dash, str) else " ".join(str(2 * length) for length in dash[1])
+    line = f'<line x1="0" x2="34" y1="7" y2="7" stroke="var(--s{style})" stroke-width="3" stroke-dasharray="{dashes}"/>'
+    mark = f'<path d="{_MARKER_PATHS[style]}" transform="translate(17 7)" fill="var(--s{style})"/>'
     return markupsafe.Markup(f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{mark}</svg>')
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.4, 3.5))
-    figure.subplots_adjust(left=0.15, right=0.98, bottom=0.14, top=0.97)
+    # Tick labels are centred on their ticks: the margin on the right holds half of the last one.
+    figure.subplots_adjust(left=0.15, right=0.94, bottom=0.14, top=0.97)
     axes = figure.add_subplot(xlabel=x, ylabel=y, facecolor="none")
     figure.patch.set_alpha(0)
     axes.grid(color=_GRID, linewidth=0.6)
@@ -185,14 +214,14 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _line(axes: Axes, place: int, x: Sequence[float], y: Sequence[float], *, markers: bool) -> None:
-    place %= len(_SERIES)
-    style = {"marker": _MARKERS[place], "markersize": 3} if markers or len(x) == 1 else {}
-    axes.plot(x, y, color=_SERIES[place], linestyle=_DASHES[place], linewidth=1.6, **style)
+def _line(axes: Axes, style: int, x: ArrayLike, y: ArrayLike, *, markers: bool) -> None:
+    style %= len(_SERIES)
+    marker = _MARKERS[style] if markers or np.size(x) == 1 else "none"
+    axes.plot(x, y, color=_SERIES[style], linestyle=_DASHES[style], linewidth=1.6, marker=marker, markersize=3)
 
 
-def _plot(figure: Figure, caption: str, words: str, *, prefix: str) -> Plot:
-    """Return a figure as an SVG element with the page's colours, ids with `prefix` and a label for screen readers."""
+def _plot(figure: Figure, caption: str, description: str, *, prefix: str) -> Plot:
+    """Return a figure as an SVG element with the page's colours, ids with `prefix`, and a label for screen readers."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxdeblur", "font.size": 10}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -201,5 +230,5 @@ def _plot(figure: Figure, caption: str, words: str, *, prefix: str) -> Plot:
     for color, variable in [(_INK, "--ink"), (_GRID, "--grid"), *((c, f"--s{i}") for i, c in enumerate(_SERIES))]:
         svg = svg.replace(color, f"var({variable})")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
-    label = markupsafe.escape(f"{caption}. {words}.")
+    label = markupsafe.escape(f"{caption}. {description}.")
     return Plot(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1), caption)

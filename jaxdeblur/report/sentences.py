@@ -1,111 +1,113 @@
-"""What a report says in sentences: what was measured, how good it is, and what to beware of."""
+"""The sentences of a report: what was measured, how good it is, and what limits its validity."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdeblur.evaluation import confidence
 from jaxdeblur.report.grouping import Group, Pair
-from jaxdeblur.report.loading import PROTOCOL, Evaluation, Run
+from jaxdeblur.report.loading import Evaluation, Run
+from jaxdeblur.runs.records import ProtocolKey
 
+# How an interval was computed, by `Interval.method`.
 METHODS = {
     "bootstrap_t": "bootstrap-t over sequences",
     "student_t": "Student's t over sequences",
-    None: "none: one sequence gives no interval",
+    None: "no interval: only one sequence",
 }
 
 
-def say_resolution(protocol: Mapping[str, Any]) -> str:
-    """Say at what size images were scored."""
-    resolution = protocol["resolution"]
+def describe_resolution(protocol: ProtocolKey) -> str:
+    """Return at what size images were scored, as "at 256x256 (bicubic)"."""
+    if protocol.resolution == "full":
+        return "at full resolution"
+    return f"at {protocol.resolution}x{protocol.resolution} ({protocol.resize_filter})"
+
+
+def describe_protocol(protocol: ProtocolKey) -> str:
+    """Return a phrase with all fields of a protocol that decide whether numbers are comparable."""
     return (
-        "at full resolution" if resolution == "full" else f"at {resolution}x{resolution} ({protocol['resize_filter']})"
+        f"{protocol.number_of_images:,} {protocol.split} images of {protocol.data_set} "
+        f"{describe_resolution(protocol)}, blur variant '{protocol.blur_variant}', split rule '{protocol.split_rule}'"
     )
 
 
-def say_protocol(protocol: Mapping[str, Any]) -> str:
-    """Say what a group's numbers were measured on: all of `PROTOCOL`."""
-    return (
-        f"{protocol['number_of_images']:,} {protocol['split']} images of {protocol['data_set']} "
-        f"{say_resolution(protocol)}, blur variant '{protocol['blur_variant']}', split rule '{protocol['split_rule']}'"
-    )
+def group_title(protocol: ProtocolKey) -> str:
+    """Return the heading of a group."""
+    return f"{protocol.split.capitalize()} images {describe_resolution(protocol)}"
 
 
-def say_title(protocol: Mapping[str, Any]) -> str:
-    """Name a group in a heading."""
-    return f"{protocol['split'].capitalize()} images {say_resolution(protocol)}"
-
-
-def say_verdict(run: Run, evaluation: Evaluation) -> str:
-    """Say whether a run's network beats its own input on one split. What may be chance is not called a gain."""
-    sentence = confidence.describe_gain(evaluation.summary["gain_psnr"])
-    where = f"On the {say_protocol(evaluation.protocol)}. "
-    if evaluation.protocol["split"] != "test":
-        where += "These images chose the checkpoint, which flatters it. " if run.trained else ""
-    return where + sentence
+def verdict(run: Run, evaluation: Evaluation) -> str:
+    """Return whether a run's network beats its input on one split; only a significant gain counts."""
+    sentences = [f"On the {describe_protocol(evaluation.protocol)}."]
+    if evaluation.protocol.split != "test" and run.trained:
+        sentences.append("The checkpoint was selected on these images, so the score is optimistically biased.")
+    return " ".join([*sentences, confidence.describe_gain(evaluation.summary.gain_psnr)])
 
 
 def verdicts(run: Run) -> list[str]:
-    """Return the run's verdicts on the test split, or on validation where it was never scored on test."""
-    tested = [evaluation for evaluation in run.evaluations if evaluation.protocol["split"] == "test"]
-    sentences = [say_verdict(run, evaluation) for evaluation in tested or run.evaluations]
-    return sentences if tested else ["It was not scored on the test split.", *sentences]
+    """Return the run's verdicts on the test split, or on validation if it was never scored on the test split."""
+    tested = [evaluation for evaluation in run.evaluations if evaluation.protocol.split == "test"]
+    sentences = [verdict(run, evaluation) for evaluation in tested or run.evaluations]
+    return sentences if tested else ["Not evaluated on the test split.", *sentences]
 
 
-def say_pair(pair: Pair) -> str:
-    """Say which of two runs is better, by how much, and whether that is more than chance."""
+def describe_pair(pair: Pair) -> str:
+    """Return which of two runs is better, by how much, and whether that is significant."""
     return confidence.describe_gain(pair.gain, subject=f"Run {pair.run.name}", rival=f"run {pair.other.name}")
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the fields of two protocols that differ, with both values; what one does not state is no difference."""
+def protocol_differences(one: ProtocolKey, other: ProtocolKey | Mapping[str, Any]) -> list[str]:
+    """Return the fields of two protocols that differ, with both values; fields that one lacks are not compared."""
+    values = dataclasses.asdict(one)
+    other_values = dict(other) if isinstance(other, Mapping) else dataclasses.asdict(other)
     return [
-        f"{field.replace('_', ' ')} {one[field]} / {other[field]}"
-        for field in PROTOCOL
-        if field in one and field in other and one[field] != other[field]
+        f"{field.replace('_', ' ')} {value} / {other_values[field]}"
+        for field, value in values.items()
+        if field in other_values and value != other_values[field]
     ]
 
 
-def say_groups(groups: list[Group]) -> str:
-    """Say which numbers may be compared."""
+def comparability(groups: Sequence[Group]) -> str:
+    """Return which numbers of a report may be compared."""
     if len(groups) == 1:
-        return "All numbers measured here are of one protocol, so they can be compared."
+        return "All numbers measured here were obtained with one protocol and can be compared."
     return (
-        f"The numbers measured here are of {len(groups)} protocols. Each has its own tables: numbers of different "
-        "protocols cannot be compared."
+        f"The numbers measured here were obtained with {len(groups)} protocols. Each has its own tables; numbers of "
+        "different protocols cannot be compared."
     )
 
 
-def say_test_history(run: Run) -> str:
-    """Say how often the test split was scored, and warn if it may have been used to choose between checkpoints."""
+def describe_test_history(run: Run) -> str:
+    """Return how often the test split was evaluated, and with which weights."""
     if not run.test_history:
-        return "The test split was not scored."
-    times = {}
-    for scoring in run.test_history:
-        words = (
-            f"step {scoring['checkpoint_step']}" if scoring["checkpoint_step"] is not None else "weights from a file"
-        )
-        key = f"{words} (weights {scoring['weights_sha256'][:12]})"
-        times.setdefault(key, []).append(scoring["resolution"])
-    listed = "; ".join(f"{key} at resolution {', '.join(found)}" for key, found in times.items())
+        return "The test split was not evaluated."
+    resolutions: dict[str, list[str]] = {}
+    for entry in run.test_history:
+        origin = "weights from a file" if entry.checkpoint_step is None else f"step {entry.checkpoint_step}"
+        resolutions.setdefault(f"{origin} (weights {entry.weights_sha256[:12]})", []).append(entry.resolution)
+    details = "; ".join(f"{weights} at resolution {', '.join(names)}" for weights, names in resolutions.items())
     count = len(run.test_history)
-    return f"The test split was scored {'once' if count == 1 else f'{count} times'}: {listed}."
+    return f"The test split was evaluated {'once' if count == 1 else f'{count} times'}: {details}."
 
 
-def test_warning(run: Run) -> str:
-    """Return a warning if more than one checkpoint was scored on the test split, else ''."""
-    scored = {scoring["weights_sha256"] for scoring in run.test_history}
-    if len(scored) < 2:
+def test_split_warning(run: Run) -> str:
+    """Return a warning if more than one checkpoint was evaluated on the test split, else ""."""
+    count = len({entry.weights_sha256 for entry in run.test_history})
+    if count < 2:
         return ""
     return (
-        f"Warning: {len(scored)} checkpoints of run {run.name} were scored on the test split. Where one is chosen by "
-        "these scores, its own score is too good to be believed of new images."
+        f"Warning: {count} checkpoints of run {run.name} were evaluated on the test split. If one of them is selected "
+        "by these scores, its test score is optimistically biased."
     )
 
 
-def say_losses(runs: list[Run]) -> str:
-    """Warn if training losses on common axes are of different kinds, else return ''."""
-    kinds = {run.name: ", ".join(dict.fromkeys(stage["loss"] for stage in run.config["stages"])) for run in runs}
-    if len(set(kinds.values())) < 2:
+def loss_warning(runs: Sequence[Run]) -> str:
+    """Return a warning if the training losses on common axes are of different kinds, else ""."""
+    losses = {
+        run.name: ", ".join(dict.fromkeys(stage.loss for stage in run.training.stages)) for run in runs if run.training
+    }
+    if len(set(losses.values())) < 2:
         return ""
-    listed = "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
-    return f"The runs were trained with different losses, whose values cannot be compared ({listed})."
+    details = "; ".join(f"{name}: {loss}" for name, loss in losses.items())
+    return f"The runs were trained with different losses, whose values cannot be compared ({details})."

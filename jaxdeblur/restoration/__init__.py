@@ -1,1 +1,1 @@
-"""Restoring photographs and videos of any size, in bounded memory."""
+"""Restores photos and videos of any size, in bounded memory."""

@@ -1,11 +1,16 @@
-"""Restore many photographs on all devices: each device reads ahead and writes behind, in bounded memory."""
+"""Restores many photos on all devices, in bounded memory.
+
+Each device reads the next photo and writes the previous one while it restores one.
+"""
 
 import dataclasses
 import errno
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,24 +21,28 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import resize_image
 from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
 from jaxdeblur.images.save import replace_pixels, write_photo
-from jaxdeblur.restoration.restorer import Restorer
-from jaxdeblur.restoration.resume_record import Job, Record, Stamp, stamp_of
+from jaxdeblur.restoration.jobs import Job
+from jaxdeblur.restoration.memory_budget import MemoryBudget
+from jaxdeblur.restoration.overlap import read_ahead, write_behind
+from jaxdeblur.restoration.resume_record import Fingerprint, Record
 
-# Of the photographs that one device reads, restores and writes at the same time, at 7 to 20 bytes a pixel; a larger one
-# is in memory alone. Each device has its own budget, so that none waits for the photographs of another.
+# What one device reads, restores and writes at the same time, at 7 to 20 bytes per pixel. Each device has its own
+# budget, so none waits for the photos of another.
 MEGAPIXELS_PER_DEVICE = 64.0
-_RECOVERABLE = (InputError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+_FAILURES_OF_ONE_PHOTO = (InputError, OSError, MemoryError, jax.errors.JaxRuntimeError)
+
+RestoreImage = Callable[[np.ndarray, Callable[[float], None]], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Treatment:
-    """What is done with each photograph.
+class Processing:
+    """What is done to each photo besides restoring it.
 
     Attributes:
-        resize: side of the square that whole photographs are resized to first, bicubically; 0: none.
+        resize: first resize to a square of this side, bicubically; 0: do not.
         side_by_side: write input | output.
-        quality: of JPEGs.
-        max_megapixels: larger photographs are refused.
+        quality: of JPEGs, 1 to 100.
+        max_megapixels: refuse larger photos.
     """
 
     resize: int
@@ -44,7 +53,7 @@ class Treatment:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of one job: what there is to say; or why it failed."""
+    """The end of a job: notes for the user, or an error if it failed."""
 
     job: Job
     notes: tuple[str, ...] = ()
@@ -53,214 +62,208 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a network has done since the last time: a part of one photograph, and how many megapixels that is."""
+    """Work done by a network since its last report: a fraction of one photo, and its megapixels."""
 
-    photographs: float
+    photos: float
     megapixels: float
-
-
-class _Budget:
-    """The megapixels that one device may hold in memory."""
-
-    def __init__(self, megapixels: float):
-        self._total, self._held, self._closed = megapixels, [], False
-        self._changed = threading.Condition()
-
-    def take(self, megapixels: float) -> bool:
-        """Wait until there is room, or nothing else is held, and take it; return False once closed."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or not self._held or sum(self._held) + megapixels <= self._total
-            )
-            if not self._closed:
-                self._held.append(megapixels)
-            return not self._closed
-
-    def give_back(self, megapixels: float) -> None:
-        """Release what `take` took."""
-        with self._changed:
-            self._held.remove(megapixels)
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """End all waiting, now and later."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 @dataclasses.dataclass
 class _Task:
-    """A job under way."""
+    """A job in progress.
+
+    Attributes:
+        job: the job.
+        megapixels: counted against `memory` until the job ends.
+        memory: the device's budget.
+        fingerprint: of the source, from before it is read.
+        photo: the source, then the result.
+    """
 
     job: Job
     megapixels: float
-    stamp: Stamp
-    photo: Photo
+    memory: MemoryBudget
+    fingerprint: Fingerprint | None = None
+    photo: Photo | None = None
 
 
-class Batch:
-    """Jobs dealt to devices, each with a thread that reads ahead by one and a thread that writes behind by one."""
+def restore_photos(
+    jobs: Sequence[Job],
+    restorers: Sequence[RestoreImage],
+    processing: Processing,
+    *,
+    stop: StopRequest,
+    record: Record | None = None,
+    megapixels_per_device: float = MEGAPIXELS_PER_DEVICE,
+) -> Iterator[Result | Progress]:
+    """Restore photos; yield progress, and the result of each job that was started, in order of completion.
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        restorers: Sequence[Restorer],
-        treatment: Treatment,
-        record: Record | None,
-        *,
-        megapixels_per_device: float = MEGAPIXELS_PER_DEVICE,
-    ):
-        """Prepare to restore.
+    A failure that concerns one photo only is its result. After a stop request, or when the disk is full, no further
+    photos are started and those in a network are finished.
 
-        Args:
-            jobs: what to restore.
-            restorers: one for each device.
-            treatment: what is done with each photograph.
-            record: notes results as done; None for none.
-            megapixels_per_device: how much one device holds in memory; a larger photograph is held alone.
-        """
-        self._jobs, self._restorers, self._treatment, self._record = iter(jobs), restorers, treatment, record
-        self._megapixels_per_device, self._dealing = megapixels_per_device, threading.Lock()
-        self._results: queue.SimpleQueue[Result | Progress | BaseException | None] = queue.SimpleQueue()
-        self._stopped = False
-
-    def results(self, request: StopRequest) -> Iterator[Result | Progress]:
-        """Restore, and yield progress, and what became of each job that was begun, in the order in which they end.
-
-        After a request to stop no more are begun, and those that the devices are at are finished.
-        """
-        self._request = request
-        threads = [threading.Thread(target=self._run, args=(restorer,)) for restorer in self._restorers]
-        for thread in threads:
-            thread.start()
-        left = len(threads)
+    Args:
+        jobs: the photos.
+        restorers: one per device; see `Restorer.__call__`.
+        processing: the same for all photos.
+        stop: requests to stop.
+        record: gets a line for each result.
+        megapixels_per_device: in memory at once; a larger photo is processed alone.
+    """
+    batch = _Batch(jobs, processing, stop, record)
+    with ThreadPoolExecutor(max(len(restorers), 1), "device") as threads:
+        devices = [threads.submit(batch.run_device, restore, megapixels_per_device) for restore in restorers]
+        for device in devices:
+            device.add_done_callback(lambda _: batch.events.put(None))
+        running = len(devices)
         try:
-            while left:
-                result = self._results.get()
-                if isinstance(result, (Result, Progress)):
-                    yield result
-                elif result is None:
-                    left -= 1
+            while running:
+                event = batch.events.get()
+                if event is None:
+                    running -= 1
                 else:
-                    raise result
+                    yield event
         finally:
-            self._stopped = True
-            for thread in threads:
-                thread.join()
+            batch.stop()
+    for device in devices:
+        device.result()  # raises what is neither the user's nor the system's fault
+
+
+class _Batch:
+    """What the devices share.
+
+    Attributes:
+        events: results and progress; None when a device has finished.
+    """
+
+    def __init__(self, jobs: Sequence[Job], processing: Processing, stop: StopRequest, record: Record | None):
+        self.events: queue.SimpleQueue[Result | Progress | None] = queue.SimpleQueue()
+        self._pending, self._processing, self._record = deque(jobs), processing, record
+        self._stop_request, self._stopped = stop, threading.Event()
+
+    def stop(self) -> None:
+        """Start no further photos."""
+        self._stopped.set()
 
     @property
-    def _ends(self) -> bool:
-        return self._stopped or bool(self._request)
+    def _stopping(self) -> bool:
+        return self._stopped.is_set() or bool(self._stop_request)
 
-    def _run(self, restorer: Restorer) -> None:
-        budget = _Budget(self._megapixels_per_device)
+    def run_device(self, restore: RestoreImage, megapixels: float) -> None:
+        """Restore pending photos on one device until none is left."""
+        memory = MemoryBudget(megapixels)
+
+        def restore_task(task: _Task) -> None:
+            self._restore(task, restore)
+
+        def write_task(task: _Task) -> None:
+            self._succeeds(self._write, task)
+
         try:
-            with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-                try:
-                    self._restore_all(restorer, budget, reading, writing)
-                finally:  # before the executors wait for a reader that waits for memory
-                    budget.close()
-        except BaseException as error:  # a bug, not the user's mistake: the main thread raises it
-            self._results.put(error)
-        finally:
-            self._results.put(None)
+            # `memory` is left first, which releases a reader that is waiting for it.
+            with (
+                read_ahead(self._read_pending(memory)) as tasks,
+                write_behind(write_task) as write,
+                memory,
+            ):
+                for task in tasks:
+                    if self._stopping:
+                        break
+                    if self._succeeds(restore_task, task):
+                        write(task)
+                    del task  # frees its memory while the next one is awaited
+        except BaseException:
+            self.stop()
+            raise
 
-    def _restore_all(self, restorer: Restorer, budget: _Budget, reading: Executor, writing: Executor) -> None:
-        behind: Future | None = None
-        ahead = reading.submit(self._read_next, budget)
-        while (task := ahead.result()) and not self._ends:
-            ahead = reading.submit(self._read_next, budget)
-            restored = self._guarded(task.job, task.megapixels, budget, self._restore, task, restorer)
-            if behind:
-                behind.result()
-            if restored:
-                behind = writing.submit(
-                    self._guarded, task.job, task.megapixels, budget, self._write, task, restored, budget
-                )
-            del task, restored
-        if behind:
-            behind.result()
+    def _read_pending(self, memory: MemoryBudget) -> Iterator[_Task]:
+        """Yield pending photos that can be read, each once there is memory for it."""
+        while self._pending and not self._stopping:
+            try:
+                job = self._pending.popleft()
+            except IndexError:  # another device took the last one
+                return
+            task = _Task(job, count_megapixels(job.source), memory)
+            if not memory.acquire(task.megapixels) or self._stopping:
+                return
+            if self._succeeds(self._read, task):
+                yield task
+            del task
 
-    def _guarded(self, job: Job, megapixels: float, budget: _Budget, function: Callable, *arguments: object) -> object:
-        """Return what a function does, or None after a failure that concerns this photograph alone."""
+    def _succeeds(self, step: Callable[[_Task], None], task: _Task) -> bool:
+        """Run a step of a task; return False if it failed for a reason that concerns this photo only."""
         try:
-            return function(*arguments)
-        except BaseException as error:
-            budget.give_back(megapixels)
-            if not isinstance(error, _RECOVERABLE):
-                self._stopped = True
-                raise
-            words = _explain(error, job)
+            step(task)
+        except _FAILURES_OF_ONE_PHOTO as error:
+            message = _describe(error, task.job)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self._stopped = True  # the others would fail as well
-                words += "; stopped, since the others would fail as well"
-            self._results.put(Result(job, error=words))
-            return None
+                self.stop()
+                message += "; stopped, since the others would fail as well"
+            self._finish(task, Result(task.job, error=message))
+            return False
+        except BaseException:  # a bug; the reader must not wait for this task's memory
+            self.stop()
+            task.memory.release(task.megapixels)
+            raise
+        return True
 
-    def _read_next(self, budget: _Budget) -> _Task | None:
-        """Return the next photograph that can be read; None when there are no more."""
-        while True:
-            with self._dealing:
-                job = None if self._ends else next(self._jobs, None)
-            if job is None:
-                return None
-            megapixels = count_megapixels(job.source)
-            if not budget.take(megapixels) or self._ends:
-                return None
-            if task := self._guarded(job, megapixels, budget, self._read, job, megapixels):
-                return task
+    def _finish(self, task: _Task, result: Result) -> None:
+        task.photo = None
+        task.memory.release(task.megapixels)
+        self.events.put(result)
 
-    def _read(self, job: Job, megapixels: float) -> _Task:
+    def _read(self, task: _Task) -> None:
+        source = task.job.source
         try:
-            stamp = stamp_of(job.source)
+            task.fingerprint = Fingerprint.of(source)
         except OSError as error:
-            raise InputError(f"{job.source}: cannot be read ({error.strerror})") from error
-        photo = read_photo(job.source, max_megapixels=self._treatment.max_megapixels)
-        if side := self._treatment.resize:
+            raise InputError(f"{source}: cannot be read ({error.strerror})", code="image-unreadable") from error
+        photo = read_photo(source, max_megapixels=self._processing.max_megapixels)
+        if side := self._processing.resize:
             alpha = None if photo.alpha is None else resize_bicubic(photo.alpha[..., None], side)[..., 0]
             photo = replace_pixels(photo, resize_bicubic(photo.pixels, side), alpha)
-        return _Task(job, megapixels, stamp, photo)
+        task.photo = photo
 
-    def _restore(self, task: _Task, restorer: Restorer) -> Photo:
+    def _restore(self, task: _Task, restore: RestoreImage) -> None:
         photo = task.photo
+        assert photo is not None
         megapixels = photo.pixels.shape[0] * photo.pixels.shape[1] / 1e6
 
-        def progress(share: float) -> None:
-            self._results.put(Progress(share, share * megapixels))
+        def report(fraction: float) -> None:
+            self.events.put(Progress(fraction, fraction * megapixels))
 
-        pixels, alpha = restorer(photo.pixels, progress), photo.alpha
-        if self._treatment.side_by_side:
+        pixels, alpha = restore(photo.pixels, report), photo.alpha
+        if self._processing.side_by_side:
             pixels = np.concatenate([photo.pixels, pixels], axis=1)
             alpha = None if alpha is None else np.concatenate([alpha, alpha], axis=1)
-        task.photo = dataclasses.replace(photo, pixels=pixels[:0], alpha=None)  # its memory is free
-        return replace_pixels(photo, pixels, alpha)
+        task.photo = replace_pixels(photo, pixels, alpha)
 
-    def _write(self, task: _Task, photo: Photo, budget: _Budget) -> None:
-        job = task.job
+    def _write(self, task: _Task) -> None:
+        job, photo, source = task.job, task.photo, task.fingerprint
+        assert photo is not None
+        assert source is not None
         job.target.parent.mkdir(parents=True, exist_ok=True)
 
-        def note(whole: object) -> None:
+        def add_to_record(complete_file: Path) -> None:
             if self._record:
-                self._record.add(job, task.stamp, stamp_of(whole))
+                self._record.add(job, source, Fingerprint.of(complete_file))
 
-        lost = write_photo(photo, job.target, job.file_format, quality=self._treatment.quality, before_rename=note)
-        budget.give_back(task.megapixels)
-        self._results.put(Result(job, (*photo.notes, *lost)))
+        quality = self._processing.quality
+        losses = write_photo(photo, job.target, job.file_format, quality=quality, before_rename=add_to_record)
+        self._finish(task, Result(job, (*photo.notes, *losses)))
 
 
-def _explain(error: BaseException, job: Job) -> str:
+def _describe(error: BaseException, job: Job) -> str:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError):
         return f"{job.target}: cannot be written ({error.strerror or error})"
     if isinstance(error, MemoryError):
-        return f"{job.source}: there is not enough memory for it"
-    return f"{job.source}: the device failed, out of memory perhaps, so try a smaller --tile ({error})"
+        return f"{job.source}: not enough memory"
+    return f"{job.source}: the device failed; if it ran out of memory, try a smaller --tile ({error})"
 
 
 def resize_bicubic(values: np.ndarray, side: int) -> np.ndarray:
-    """Return uint8 or uint16 (H, W, C) as (side, side, C), resized by Pillow's bicubic filter."""
+    """Return uint8 or uint16 (H, W, C) resized to (side, side, C) by Pillow's bicubic filter."""
     if values.dtype == np.uint8 and values.shape[2] == 3:
         return resize_image(np.ascontiguousarray(values), side, "bicubic")
     channels = [

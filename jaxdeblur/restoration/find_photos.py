@@ -1,4 +1,4 @@
-"""Which photographs a command line means: files, folders, patterns."""
+"""Resolves the inputs of a command line (files, folders, patterns) to the files to restore."""
 
 import dataclasses
 import glob
@@ -11,17 +11,17 @@ from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.raw import RAW_SUFFIXES
-from jaxdeblur.restoration.resume_record import KnownResults
+from jaxdeblur.restoration.resume_record import RECORD, KnownResults
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The photographs to restore.
+    """The files to restore.
 
     Attributes:
-        files: absolute, each once, in order.
-        base: the deepest folder that holds everything that was named; outputs keep their places below it.
-        problems: a line for each folder that cannot be read.
+        files: absolute paths, without duplicates, in order.
+        base: the deepest folder that contains every input; results mirror the paths below it.
+        problems: one line for each folder that could not be read.
     """
 
     files: list[Path]
@@ -29,161 +29,175 @@ class Inputs:
     problems: list[str]
 
 
-def find_inputs(names: Sequence[str], output: Path, record: str) -> Inputs:
-    """Return the photographs that names stand for.
+def find_inputs(names: Sequence[str], output: Path) -> Inputs:
+    """Return the files that the inputs name.
 
-    Of a folder, with its subfolders, those are taken whose suffix is a photograph's; links are followed. Hidden files
-    and folders, and what lies in `output`, are passed over. However it is named, no result of an earlier command is
-    taken for a photograph: a shell's `*` names results as well.
+    Folders are searched recursively, following links, for files with a photo's suffix. Hidden files and folders, and
+    the contents of `output`, are skipped. Results of earlier commands are never inputs, however they are named: a
+    shell's `*` matches them too.
 
     Args:
-        names: files, folders and patterns such as `photos/*.jpg`, where ** stands for any number of folders.
+        names: files, folders and patterns such as `photos/*.jpg`; ** matches any number of folders.
         output: the folder of results.
-        record: name of the files that list results.
 
     Raises:
-        InputError: a name stands for nothing (code "input-missing"), or there are no photographs ("no-photographs").
+        InputError: an input matches nothing ("input-missing"), there are no photos ("no-photographs"), or the inputs
+            are on several drives ("several-drives").
     """
-    files, bases, problems, missing = [], [], [], []
-    passed = _PassedOver(output, record)
+    files: list[Path] = []
+    bases: list[Path] = []
+    problems: list[str] = []
+    missing: list[str] = []
+    skipped = _Skipped(output)
     for name in names:
         path = Path(os.path.abspath(os.path.expanduser(name)))
-        if path.is_dir():
-            if len(names) > 1 and passed.is_output(path):
-                continue
-            found, base = _walk(path, passed, problems), path
-        elif os.path.lexists(path):
-            found, base = [path], path.parent
-        elif matches := _matches(path):
-            base = _fixed_part(path)
-            found = passed.without_output(matches, base)
-        else:
-            kind = "matches no file" if glob.has_magic(name) else "there is no such file or folder"
-            missing.append(f"{name}: {kind}")
+        if len(names) > 1 and path.is_dir() and skipped.is_output(path):
             continue
-        photographs = passed.without_results(found)
-        files += photographs
-        # A name that stands for results alone must not move the places of the others.
-        if photographs or not found:
+        resolved = _resolve(path, skipped, problems)
+        if resolved is None:
+            missing.append(f"{name}: {'matches no file' if glob.has_magic(name) else 'no such file or folder'}")
+            continue
+        matches, base = resolved
+        photos = skipped.without_results(matches)
+        files += photos
+        # An input that names only results must not change where the others' results go.
+        if photos or not matches:
             bases.append(base)
     if missing:
         raise InputError(list_problems("--input:", missing, "Nothing was done."), code="input-missing")
-    passed.tell()
-    files = list(dict.fromkeys(files))
+    skipped.report()
     if not files and not problems:
-        words = f"--input {' '.join(names)}: holds no photographs; expected files with the suffixes "
-        words += ", ".join(SUFFIXES)
-        if passed.results:
-            words += ". Results of earlier commands do not count: copy them elsewhere to restore them"
-        raise InputError(words, code="no-photographs")
+        message = f"--input {' '.join(names)}: no photos; expected files with the suffixes {', '.join(SUFFIXES)}"
+        if skipped.results:
+            message += ". Results of earlier commands do not count: copy them elsewhere to restore them"
+        raise InputError(message, code="no-photographs")
     try:
         base = Path(os.path.commonpath(bases))
-    except ValueError as error:  # Windows: other drives
-        words = "--input: these lie on several drives; restore them one drive at a time"
-        raise InputError(words, code="several-drives") from error
-    return Inputs(files, base, problems)
+    except ValueError as error:  # on Windows
+        raise InputError(
+            "--input: the inputs are on several drives; restore them one drive at a time", code="several-drives"
+        ) from error
+    return Inputs(list(dict.fromkeys(files)), base, problems)
 
 
-class _PassedOver:
-    """What is not taken for a photograph, and is said to the user."""
+class _Skipped:
+    """Decides which files are not inputs, and reports them to the user.
 
-    def __init__(self, output: Path, record: str):
-        self.results: Counter[Path] = Counter()  # by the folder of results
-        self.record = record
-        self._output, self._known = Path(os.path.realpath(output)), KnownResults(record)
-        self._lines: list[str] = []
+    Attributes:
+        results: number of results of earlier commands, by their folder.
+    """
 
-    def note(self, line: str) -> None:
-        """Keep a line for the user."""
-        self._lines.append(line)
+    def __init__(self, output: Path):
+        self.results: Counter[Path] = Counter()
+        self._output, self._known_results = Path(os.path.realpath(output)), KnownResults()
+        self._messages: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Add a message to the report."""
+        self._messages.append(message)
 
     def is_output(self, folder: Path) -> bool:
-        """Return whether a folder is that of this command's results, and note it."""
-        found = os.path.realpath(folder) == str(self._output)
-        if found:
-            self.note(f"{folder}: passed over, it is the folder of results.")
-        return found
+        """Return whether a folder is this command's output, and note it if so."""
+        is_output = os.path.realpath(folder) == str(self._output)
+        if is_output:
+            self.note(f"{folder}: skipped, it is the output folder.")
+        return is_output
 
     def without_output(self, files: list[Path], base: Path) -> list[Path]:
-        """Return those matches of a pattern that do not lie in the folder of results, if it is below `base`."""
+        """Return the files of a pattern that are not in the output folder, unless all of `base` is in it."""
         if Path(os.path.realpath(base)).is_relative_to(self._output):
-            return files  # the photographs themselves lie there
-        kept = [path for path in files if self._output not in Path(os.path.realpath(path)).parents]
-        if len(kept) < len(files):
-            self.note(f"{self._output}: passed over, it is the folder of results.")
-        return kept
+            return files
+        remaining = [path for path in files if self._output not in Path(os.path.realpath(path)).parents]
+        if len(remaining) < len(files):
+            self.note(f"{self._output}: skipped, it is the output folder.")
+        return remaining
 
     def without_results(self, files: list[Path]) -> list[Path]:
-        """Return the files that are neither results of earlier commands nor records of them."""
-        kept = []
+        """Return the files that are neither results of earlier commands nor their records."""
+        remaining = []
         for path in files:
-            if folder := self._known.folder_of(path):
+            if folder := self._known_results.folder_of(path):
                 self.results[folder] += 1
-            elif path.name != self.record:
-                kept.append(path)
-        return kept
+            elif path.name != RECORD:
+                remaining.append(path)
+        return remaining
 
-    def tell(self) -> None:
-        """Tell the user what was passed over."""
+    def report(self) -> None:
+        """Print what was skipped."""
         for folder, count in self.results.items():
-            self.note(f"{folder}: passed over {count} result(s) of earlier commands ({self.record} lists them).")
-        for line in dict.fromkeys(self._lines):
-            say(line)
+            self.note(f"{folder}: skipped {count} result(s) of earlier commands (listed in {RECORD}).")
+        for message in dict.fromkeys(self._messages):
+            say(message)
 
 
-def _matches(pattern: Path) -> list[Path]:
-    found = sorted(glob.glob(str(pattern), recursive=True))
-    return [Path(path) for path in found if Path(path).is_file() and not path.endswith(os.sep)]
+def _resolve(path: Path, skipped: _Skipped, problems: list[str]) -> tuple[list[Path], Path] | None:
+    """Return the files that a path or pattern names, and the folder they are relative to; None if it names nothing."""
+    if path.is_dir():
+        return _walk(path, skipped, problems), path
+    if os.path.lexists(path):
+        return [path], path.parent
+    if matches := _matching_files(path):
+        base = _fixed_part(path)
+        return skipped.without_output(matches, base), base
+    return None
+
+
+def _matching_files(pattern: Path) -> list[Path]:
+    matches = sorted(glob.glob(str(pattern), recursive=True))
+    return [Path(path) for path in matches if Path(path).is_file() and not path.endswith(os.sep)]
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """Return the deepest folder that all matches of a pattern lie in."""
+    """Return the deepest folder that contains all matches of a pattern."""
     return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
 
 
-def _walk(root: Path, passed: _PassedOver, problems: list[str]) -> list[Path]:
-    """Return the photographs below a folder in order of their names; note what is passed over."""
-    found, raw, others = [], [], Counter()
-    for folder, names in _folders(root, passed, problems):
+def _walk(root: Path, skipped: _Skipped, problems: list[str]) -> list[Path]:
+    """Return the photos below a folder, sorted by name; note what is skipped."""
+    photos: list[Path] = []
+    raw_files: list[str] = []
+    other_suffixes: Counter[str] = Counter()
+    for folder, names in _walk_folders(root, skipped, problems):
         for name in names:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
                 continue
             if suffix in SUFFIXES:
-                found.append(folder / name)
+                photos.append(folder / name)
             elif suffix in RAW_SUFFIXES:
-                raw.append(str(folder / name))
-            elif name != passed.record:
-                others[suffix or "no suffix"] += 1
-    if raw:
-        heading = f"{root}: passed over {len(raw)} raw file(s) of cameras, of which only previews can be read:"
-        passed.note(list_problems(heading, raw, "To restore them, develop them to TIFF or PNG first."))
-    if others:
-        kinds = ", ".join(sorted(others))
-        passed.note(f"{root}: passed over {others.total()} file(s) that are no photographs by their suffix ({kinds}).")
-    return found
+                raw_files.append(str(folder / name))
+            elif name != RECORD:
+                other_suffixes[suffix or "no suffix"] += 1
+    if raw_files:
+        heading = f"{root}: skipped {len(raw_files)} camera raw file(s), of which only previews can be read:"
+        skipped.note(list_problems(heading, raw_files, "To restore them, develop them to TIFF or PNG first."))
+    if other_suffixes:
+        suffixes = ", ".join(sorted(other_suffixes))
+        skipped.note(f"{root}: skipped {other_suffixes.total()} file(s) without a photo's suffix ({suffixes}).")
+    return photos
 
 
-def _folders(root: Path, passed: _PassedOver, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders and the names of their files; none that leads back into itself, and not the folder of results."""
+def _walk_folders(root: Path, skipped: _Skipped, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder with its file names; skip the output folder, and links to a folder above them."""
 
-    def note(error: OSError) -> None:
+    def add_problem(error: OSError) -> None:
         problems.append(f"{error.filename}: cannot be read ({error.strerror})")
 
     start = Path(os.path.realpath(root))
-    ancestors = {str(root): {str(start), *map(str, start.parents)}}  # of each folder that is yet to come, with itself
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=note):
+    # Real paths of each folder still to be visited and of its ancestors, to detect cycles of links.
+    ancestors = {str(root): {str(start), *map(str, start.parents)}}
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=add_problem):
         above = ancestors.pop(folder)
-        kept = []
+        to_visit = []
         for name in sorted(subfolders):
             path = Path(folder, name)
             real = os.path.realpath(path)
             if name.startswith("."):
                 continue
             if real in above:
-                passed.note(f"{path}: passed over, a link that leads back to a folder above it.")
-            elif not passed.is_output(path):
+                skipped.note(f"{path}: skipped, a link to a folder above it.")
+            elif not skipped.is_output(path):
                 ancestors[str(path)] = above | {real}
-                kept.append(name)
-        subfolders[:] = kept
+                to_visit.append(name)
+        subfolders[:] = to_visit
         yield Path(folder), sorted(names)

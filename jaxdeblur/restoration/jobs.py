@@ -1,108 +1,96 @@
-"""What a command line that restores photographs comes to: jobs, and the folder where results go."""
+"""Which result belongs to which photo or video: one job per input file, each with its own target path."""
 
 import dataclasses
-import os
-from collections.abc import Sequence
+import itertools
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxdeblur.console import say
-from jaxdeblur.errors import InputError
 from jaxdeblur.files import shorten_name
-from jaxdeblur.images.photo import SUFFIXES
 from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
-from jaxdeblur.restoration.find_photos import find_inputs
-from jaxdeblur.restoration.resume_record import RECORD, Job, plan_jobs
-
-MARK = "_restored"  # ends the names of results that lie next to their photographs
-WRITTEN_SUFFIXES = [suffix for kind in FILE_FORMATS.values() for suffix in kind.suffixes]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a command line comes to.
+class Job:
+    """One file to restore.
 
     Attributes:
-        jobs: one for each photograph.
-        output: the folder of results, or one above all of them.
-        problems: a line for each folder that could not be read.
-        keeps_record: `output` is a folder of results, not just where single files go.
+        source: the photo or video.
+        target: the result.
+        file_format: of the result: a key of `FILE_FORMATS` for photos, a suffix for videos.
     """
 
-    jobs: list[Job]
-    output: Path
-    problems: list[str]
-    keeps_record: bool
+    source: Path
+    target: Path
+    file_format: str
 
 
-def make_plan(names: Sequence[str], output: Path | None, file_format: str | None) -> Plan:
-    """Return what is to be done.
+@dataclasses.dataclass(frozen=True)
+class OutputFormat:
+    """The format of a result.
+
+    Attributes:
+        name: see `Job.file_format`.
+        suffixes: in lower case; files with one of them keep it, others get the first.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+
+def plan_jobs(files: Sequence[Path], base: Path, output: Path, file_format: str | None) -> list[Job]:
+    """Return a job for each photo; no two share a target.
 
     Args:
-        names: files, folders and patterns.
-        output: a folder; or, for a single file, a name with the suffix of an image; or None: each result is written
-            next to its photograph, under the photograph's name with `_restored` added.
-        file_format: a key of FILE_FORMATS, or None: that of each photograph.
-
-    Raises:
-        InputError: an input is missing, or the output cannot be what it says.
+        files: the photos.
+        base: a folder above all of them.
+        output: the folder of results.
+        file_format: a key of `FILE_FORMATS`; None keeps each photo's format if it can be lossless, else uses PNG.
     """
-    if output is None:
-        return _plan_beside(names, file_format)
-    output = Path(os.path.expanduser(output)).absolute()
-    suffix_format = format_of_suffix(output.suffix)
-    if suffix_format and not output.is_dir():
-        return _plan_one(names, output, file_format, suffix_format)
-    if output.exists() and not output.is_dir():
-        words = f"--output {output}: is a file; expected a folder, or a name with an image's suffix."
-        raise InputError(words, code="output-is-file")
-    if output.suffix.lower() in SUFFIXES and not output.exists():
-        words = f"--output {output}: {output.suffix} cannot be written; choose one of {', '.join(WRITTEN_SUFFIXES)}."
-        raise InputError(words, code="output-format")
-    inputs = find_inputs(names, output, RECORD)
-    if inputs.base.resolve() == output.resolve() and any(Path(name).is_dir() for name in names):
-        raise InputError(
-            f"--output {output}: is the folder of the photographs. Name another one, {output}/restored say.",
-            code="output-is-input",
+
+    def choose_format(path: Path) -> OutputFormat:
+        name = file_format or lossless_format(path)
+        return OutputFormat(name, FILE_FORMATS[name].suffixes)
+
+    return assign_targets(files, base, output, choose_format)
+
+
+def lossless_format(path: Path) -> str:
+    """Return the key in `FILE_FORMATS` of a file's suffix, or "png" if that format is lossy or cannot be written."""
+    name = format_of_suffix(path.suffix)
+    return name if name and name != "jpeg" else "png"
+
+
+def assign_targets(
+    files: Sequence[Path], base: Path, output: Path, choose_format: Callable[[Path], OutputFormat]
+) -> list[Job]:
+    """Return a job for each file, in order; no two share a target.
+
+    Targets mirror, below `output`, the files' paths relative to `base`. A result keeps its source's name, with the
+    suffix of its format. If two results would get the same name (a.jpg and a.png, both written as PNG), the one whose
+    suffix changes gets the full source name: a.jpg.png. Names that differ only in case or Unicode normalization count
+    as the same, because some file systems treat them so.
+    """
+    plans = []
+    for path in files:
+        file_format = choose_format(path)
+        changes_suffix = path.suffix.lower() not in file_format.suffixes
+        plans.append((changes_suffix, path, output / path.relative_to(base), file_format))
+    jobs: dict[Path, Job] = {}
+    taken: set[str] = set()
+    # Files that keep their suffix choose first, so they also keep their names.
+    for changes_suffix, path, mirrored, file_format in sorted(plans, key=lambda plan: plan[0]):
+        suffix = file_format.suffixes[0]
+        names = itertools.chain(
+            [(mirrored.stem, suffix), (mirrored.name, suffix)] if changes_suffix else [(mirrored.name, "")],
+            ((mirrored.name, f".{number}{suffix}") for number in itertools.count(2)),
         )
-    return Plan(plan_jobs(inputs.files, inputs.base, output, file_format), output, inputs.problems, True)
+        targets = (mirrored.with_name(shorten_name(*name)) for name in names)
+        target = next(target for target in targets if _normalized(target) not in taken)
+        taken.add(_normalized(target))
+        jobs[path] = Job(path, target, file_format.name)
+    return [jobs[path] for path in files]
 
 
-def _plan_beside(names: Sequence[str], file_format: str | None) -> Plan:
-    folders = [name for name in names if Path(name).expanduser().is_dir()]
-    if folders:
-        raise InputError(
-            f"--output: missing. {folders[0]} is a folder; name a folder for its results.", code="output-missing"
-        )
-    # The output is a name that no folder has, so that nothing is passed over for lying in it.
-    inputs = find_inputs(names, Path(names[0]), RECORD)
-    photographs = _without_marked(inputs.files)
-    jobs = [
-        dataclasses.replace(job, target=job.target.with_name(shorten_name(job.target.stem, MARK + job.target.suffix)))
-        for job in plan_jobs(photographs, inputs.base, inputs.base, file_format)
-    ]
-    return Plan(jobs, inputs.base, inputs.problems, False)
-
-
-def _without_marked(files: Sequence[Path]) -> list[Path]:
-    """Return the files without results next to their photographs, which a shell's `*` names too."""
-    stems = {file.with_suffix("") for file in files}
-    marked = {file for file in files if file.stem.endswith(MARK) and _unmarked(file) in stems}
-    if marked:
-        say(f"Passed over {len(marked)} result(s) of earlier commands, whose names end in {MARK}.")
-    return [file for file in files if file not in marked]
-
-
-def _unmarked(file: Path) -> Path:
-    return file.with_name(file.stem.removesuffix(MARK))
-
-
-def _plan_one(names: Sequence[str], output: Path, file_format: str | None, suffix_format: str) -> Plan:
-    # `output` holds nothing yet, so that nothing is passed over for lying in it.
-    inputs = find_inputs(names, output, RECORD)
-    if len(inputs.files) != 1 or Path(names[0]).is_dir():
-        words = f"--output {output}: a file's name is for one input file; name a folder instead."
-        raise InputError(words, code="output-for-one-file")
-    if file_format not in (None, suffix_format):
-        words = f"--output {output}: its suffix is not that of --format {file_format}. Drop one of them."
-        raise InputError(words, code="output-format")
-    return Plan([Job(inputs.files[0], output, suffix_format)], output.parent, inputs.problems, False)
+def _normalized(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()

@@ -1,112 +1,127 @@
-"""What `jaxdeblur.predict` does once its command line is understood: restore, show progress, say what failed."""
+"""The work of the command `restore`: load the network, restore the photos, show progress, report failures."""
 
 import argparse
+import dataclasses
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 
 from jaxdeblur import __version__
-from jaxdeblur.console import ProgressBar, say, stop_on_signal
+from jaxdeblur.console import StopRequest, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.restoration.batch import Batch, Progress, Treatment
-from jaxdeblur.restoration.jobs import Plan
+from jaxdeblur.restoration.batch import Processing, Progress, restore_photos
+from jaxdeblur.restoration.jobs import Job
+from jaxdeblur.restoration.options import NetworkOptions
+from jaxdeblur.restoration.photo_plan import PhotoPlan
+from jaxdeblur.restoration.progress_display import ProgressDisplay
 from jaxdeblur.restoration.restorer import Restorer, load_model
-from jaxdeblur.restoration.resume_record import Record, refuse_danger
+from jaxdeblur.restoration.resume_record import Record, check_targets
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
 from jaxdeblur.weights.tensors import fingerprint
 
-LINE_SECONDS = 10.0  # between two lines where there is no terminal
-SETTINGS = ("quality", "side_by_side", "self_ensemble", "resize", "dtype", "tile", "overlap")
+
+@dataclasses.dataclass(frozen=True)
+class PhotoOptions:
+    """Options of the command.
+
+    Attributes:
+        network: which network, and how it is applied.
+        processing: what else is done to each photo.
+        overwrite: overwrite files at the targets, except input files.
+    """
+
+    network: NetworkOptions
+    processing: Processing
+    overwrite: bool
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> "PhotoOptions":
+        """Return the options of a parsed command line."""
+        processing = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Processing)}
+        return cls(NetworkOptions.from_arguments(arguments), Processing(**processing), arguments.overwrite)
 
 
-def run_plan(plan: Plan, options: argparse.Namespace) -> int:
-    """Restore photographs and return the exit status: 0, 1 after failures, 130 if it was stopped.
+def run_photos(plan: PhotoPlan, options: PhotoOptions) -> int:
+    """Restore photos and return the exit status: 0, 1 after failures, 130 if stopped.
 
     Raises:
-        InputError: nothing could be begun.
+        InputError: before anything was restored.
     """
     keep_freed_memory()
     use_compilation_cache("")
-    model, variables = load_model(options.weights, dtype=options.dtype)
-    # All that decides what a result looks like, but for its format, which its name says.
-    settings = {"version": __version__, "weights": fingerprint(variables)}
-    record = Record(plan.output, settings | {name: getattr(options, name) for name in SETTINGS})
-    refuse_danger(plan.jobs, record, overwrite=options.overwrite)
-    left = [job for job in plan.jobs if not record.is_done(job)]
-    done = len(plan.jobs) - len(left)
-    if done:
-        say(f"{done} of {len(plan.jobs)} are done already.")
-    for folder in [plan.output] if plan.keeps_record else sorted({job.target.parent for job in left}):
+    model, variables = load_model(options.network.weights, dtype=options.network.dtype)
+    # Everything that determines a result's content, except its format, which is in its name.
+    settings = {"version": __version__, "weights": fingerprint(variables), **options.network.result_settings}
+    processing = options.processing
+    settings |= {name: getattr(processing, name) for name in ("quality", "side_by_side", "resize")}
+    record = Record(plan.output, settings)
+    check_targets(plan.jobs, record, overwrite=options.overwrite)
+    pending = [job for job in plan.jobs if not record.is_done(job)]
+    num_done = len(plan.jobs) - len(pending)
+    if num_done:
+        say(f"{num_done} of {len(plan.jobs)} are done already.")
+    _create_folders([plan.output] if plan.keeps_record else sorted({job.target.parent for job in pending}))
+    network = options.network
+    restorers = [
+        Restorer(
+            model,
+            variables,
+            tile=network.tile,
+            overlap=network.overlap,
+            self_ensemble=network.self_ensemble,
+            device=device,
+        )
+        for device in jax.local_devices()[: len(pending)]
+    ]
+    with stop_on_signal("the photos in progress", "where it stopped") as stop:
+        return _restore(pending, restorers, processing, stop, record, plan)
+
+
+def _create_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise InputError(f"--output {folder}: cannot be written to ({error.strerror}).") from error
-    cut = {"tile": options.tile, "overlap": options.overlap, "self_ensemble": options.self_ensemble}
-    devices = jax.local_devices()[: len(left)]
-    restorers = [Restorer(model, variables, device=device, **cut) for device in devices]
-    treatment = Treatment(options.resize, options.side_by_side, options.quality, options.max_megapixels)
-    batch = Batch(left, restorers, treatment, record if plan.keeps_record else None)
-    return _follow(batch, plan, done)
+            raise InputError(
+                f"--output {folder}: cannot be written to ({error.strerror}).", code="output-unwritable"
+            ) from error
 
 
-class _Speed:
-    """How fast photographs are restored, and when it is time to say so."""
-
-    def __init__(self, photographs: int):
-        self._left, self._done, self._megapixels = photographs, 0.0, 0.0
-        self._start = self._spoken = time.monotonic()
-
-    def count(self, progress: Progress) -> None:
-        self._done += progress.photographs
-        self._megapixels += progress.megapixels
-
-    def is_due(self, on_terminal: bool) -> bool:
-        """Return whether it is time to speak, ten times a second at most; plain lines come more rarely."""
-        now = time.monotonic()
-        due = now - self._spoken > (0.1 if on_terminal else LINE_SECONDS)
-        self._spoken = now if due else self._spoken
-        return due
-
-    @property
-    def megapixels_per_second(self) -> float:
-        return self._megapixels / max(time.monotonic() - self._start, 1e-9)
-
-    @property
-    def seconds_left(self) -> float:
-        passed = time.monotonic() - self._start
-        return passed * (self._left - self._done) / max(self._done, 1e-9)
-
-
-def _follow(batch: Batch, plan: Plan, done: int) -> int:
-    """Show progress until all has ended, say what failed, and return the exit status."""
-    total, problems, notes, good = len(plan.jobs), list(plan.problems), Counter(), 0
-    bar, speed = ProgressBar(total, done), _Speed(total - done)
-    with stop_on_signal("the photographs under way", "where it was") as request:
-        for event in batch.results(request):
-            if isinstance(event, Progress):
-                speed.count(event)
-            else:
-                good += not event.error
-                problems += [event.error] if event.error else []
-                notes.update(event.notes)
-                bar.advance(1)
-            if speed.is_due(bar.on_terminal):
-                words = f"{speed.megapixels_per_second:.2f} MP/s"
-                bar.show(
-                    words if bar.on_terminal else f"{done + good}/{total} photographs, {words}", speed.seconds_left
-                )
-    bar.close()
-    for words, count in sorted(notes.items()):
-        say(f"note: {count} photograph(s): {words}.")
-    words = f", {speed.megapixels_per_second:.2f} MP/s" if good else ""
-    say(f"{good} photograph(s) restored, in {plan.jobs[0].target if total == 1 else plan.output}{words}.")
+def _restore(
+    pending: Sequence[Job],
+    restorers: Sequence[Restorer],
+    processing: Processing,
+    stop: StopRequest,
+    record: Record,
+    plan: PhotoPlan,
+) -> int:
+    """Restore the pending photos, show progress, report what failed, and return the exit status."""
+    total, problems, num_restored = len(plan.jobs), list(plan.problems), 0
+    notes: Counter[str] = Counter()
+    display = ProgressDisplay(total, total - len(pending), items="photos", unit="MP")
+    events = restore_photos(pending, restorers, processing, stop=stop, record=record if plan.keeps_record else None)
+    for event in events:
+        if isinstance(event, Progress):
+            display.add_work(event.photos, event.megapixels)
+        else:
+            num_restored += not event.error
+            problems += [event.error] if event.error else []
+            notes.update(event.notes)
+            display.complete(1)
+        display.update()
+    display.close()
+    for note, count in sorted(notes.items()):
+        say(f"note: {count} photo(s): {note}.")
+    throughput = f", {display.throughput:.2f} MP/s" if num_restored else ""
+    say(f"{num_restored} photo(s) restored, in {plan.jobs[0].target if total == 1 else plan.output}{throughput}.")
     if problems:
-        say(list_problems(f"{len(problems)} failed:", problems, "The others are not touched by this.", shown=None))
-    if request:
-        say("Stopped. Start the same command again to go on where it was.")
+        say(list_problems(f"{len(problems)} failed:", problems, "The others are not affected.", shown=None))
+    if stop:
+        say("Stopped. Run the same command to resume.")
         return 130
     return 1 if problems else 0

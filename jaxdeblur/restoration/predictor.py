@@ -1,4 +1,4 @@
-"""Predictions for evaluation: by the same code that restores photographs, on all devices of a process, timed."""
+"""Predictions for evaluation: on all devices of a process, by the code that restores photos, with throughput."""
 
 import time
 from typing import Any
@@ -10,12 +10,12 @@ import numpy as np
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
 
-# Most splits have one size or two; each takes two programs, see `TiledNetwork.predict`.
+# Most splits have one or two image sizes; each takes two programs, see `TiledNetwork.predict`.
 OWN_SHAPES = 4
 
 
 class Predictor:
-    """A network on the devices of a mesh, and its speed."""
+    """A network on the devices of a mesh, with its throughput."""
 
     def __init__(self, model: nn.Module, mesh: jax.sharding.Mesh, *, batch_size: int):
         """Prepare a network.
@@ -23,35 +23,37 @@ class Predictor:
         Args:
             model: the network.
             mesh: devices of this process.
-            batch_size: images of a batch on all of them.
+            batch_size: images per batch, over all devices.
         """
         self._network = TiledNetwork(model, tile=None, overlap=OVERLAP, devices=mesh, own_shapes=OWN_SHAPES)
         self._mesh, self._batch_size = mesh, batch_size
         self.restart()
 
     def restart(self) -> None:
-        """Measure speed anew."""
+        """Reset the throughput measurement."""
         self._images, self._seconds, self._flops = 0, 0.0, 0.0
 
     def __call__(self, variables: Any, images: np.ndarray) -> np.ndarray:
-        """Return the predictions, float32, unclipped, for uint8 images of one size (N, H, W, 3).
+        """Return predictions, float32 (N, H, W, 3), unclipped.
 
         Args:
-            variables: the network's weights, whole on every device of the mesh.
-            images: as many as there are.
+            variables: the network's, replicated on the devices of the mesh.
+            images: uint8 (N, H, W, 3); any N.
         """
-        start, compiled, flops = time.perf_counter(), self._network.compile_seconds, self._network.flops
+        start, compile_seconds, flops = time.perf_counter(), self._network.compile_seconds, self._network.flops
         predictions = self._network.predict(variables, images, self._batch_size)
-        self._seconds += time.perf_counter() - start - (self._network.compile_seconds - compiled)
+        self._seconds += time.perf_counter() - start - (self._network.compile_seconds - compile_seconds)
         self._flops += self._network.flops - flops
         self._images += len(images)
         return predictions
 
     @property
     def speed(self) -> dict[str, Any]:
-        """Since the last restart: `images_per_s`, from memory to memory, compiling and metrics left out;
-        `flops_per_image` as the compiler counts them, those of padding and of tiles' overlap included, None if it does
-        not count; and `devices`.
+        """Measurements since the last restart.
+
+        `images_per_s`: throughput from host memory to host memory, without compilation and metrics;
+        `flops_per_image`: as counted by the compiler, including padding and overlaps; None if it does not count;
+        `devices`: their number and kind.
         """
         devices = sorted(self._mesh.devices.flat, key=lambda device: device.id)
         return {

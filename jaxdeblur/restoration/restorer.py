@@ -1,7 +1,7 @@
-"""Restore images of any size with a trained network, in bounded memory.
+"""Restores images of any size with a trained network, in bounded memory.
 
-Images are (H, W, 3) RGB, or (N, H, W, 3), several at once: uint8, uint16, or float in [0, 1]; the result has the same
-shape and type, integers rounded.
+Images are RGB, (H, W, 3) or a batch (N, H, W, 3), of type uint8, uint16, or float in [0, 1]. Results have the same
+shape and type; integers are rounded.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxdeblur.images.photo import photo_from_image
 from jaxdeblur.images.save import to_pillow
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
 
@@ -29,10 +29,10 @@ from jaxdeblur.weights.tensors import fingerprint
 class Restorer:
     """A trained network on one device, for images of any size.
 
-    An image of at most `tiles.WHOLE_PIXELS` is restored whole; a larger one is cut into overlapping tiles that are
-    blended, and only a row of tiles is in memory at once. Images are padded as the network pads them, and few programs
-    are compiled however many sizes there are (`tiled_network.py`). A network that weighs what it sees by means over the
-    whole image (`sees_whole_image`) is given every image whole.
+    Images of at most `tiling.WHOLE_PIXELS` are restored whole. Larger ones are restored in overlapping tiles that are
+    blended; only one row of tiles is in memory at a time. Padding equals the network's own, and few programs are
+    compiled whatever the sizes (`tiled_network.py`). Networks that use means over the whole image
+    (`models.sees_whole_image`) are never tiled.
     """
 
     def __init__(
@@ -50,36 +50,36 @@ class Restorer:
         Args:
             model: the network.
             variables: its weights.
-            tile: side of tiles in pixels, a multiple of 32; 0 never cuts an image; None decides by its size.
+            tile: size of tiles in pixels, a multiple of 32; 0 never tiles, None tiles large images.
             overlap: of neighbouring tiles in pixels.
-            self_ensemble: restore all eight flips and turns and return their mean (Timofte et al. 2016, CVPR): eight
-                times the work.
-            device: the network's; None for the first.
+            self_ensemble: average over the eight flips and rotations (Timofte et al. 2016, CVPR), at eight times the
+                work.
+            device: None for the first.
 
         Raises:
-            InputError: the tiles that are asked for are none, or the network sees the whole image (code "tiles").
+            InputError: the tiles are invalid, or the network needs whole images ("tiles").
         """
         self._self_ensemble, self._device = self_ensemble, device or jax.local_devices()[0]
         self._network = TiledNetwork(model, tile=tile, overlap=overlap, devices=self._device)
         self._variables = self._network.put(variables)
 
-    def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda share: None) -> np.ndarray:
-        """Return the image restored, or several images of one size.
+    def __call__(self, image: np.ndarray, progress: Callable[[float], None] = lambda fraction: None) -> np.ndarray:
+        """Return the restored image, or batch of images.
 
         Args:
-            image: of a shape and a type that the module names.
-            progress: is called from time to time with the share of the work that was done since the last call.
+            image: see the module's docstring.
+            progress: called from time to time with the fraction of the work done since the previous call.
 
         Raises:
-            InputError: its shape, type or range of values is none of those that the module names (code "image-shape",
-                "image-type" or "image-range").
+            InputError: the shape, type or range of values is not supported ("image-shape", "image-type",
+                "image-range").
         """
-        if hasattr(image, "__array__"):  # JAX's arrays, for instance
+        if hasattr(image, "__array__"):  # a JAX array, for instance
             image = np.asarray(image)
         check_image(image)
         images = image if image.ndim == 4 else image[None]
         if self._self_ensemble:
-            result = self._restore_turned(images, progress)
+            result = self._restore_ensemble(images, progress)
         else:
             result = np.empty_like(images, order="C")
             for top, rows in self._network.rows(self._variables, images, progress):
@@ -88,39 +88,45 @@ class Restorer:
 
     @property
     def num_programs(self) -> int:
-        """How many programs were compiled."""
+        """Number of compiled programs."""
         return self._network.num_programs
 
-    def _restore_turned(self, images: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
-        """Return the mean over the eight flips and turns of the images, each turned back."""
+    def _restore_ensemble(self, images: np.ndarray, progress: Callable[[float], None]) -> np.ndarray:
+        """Return the mean of the results for the eight flips and rotations, each transformed back."""
         total = np.zeros(images.shape, np.float32)
         for turns in range(4):
             for mirror in (False, True):
-                # Of `total` a view: what is added to it is added to the total.
-                back, turned = (np.rot90(array, turns, axes=(1, 2)) for array in (total, images))
+                # A view: adding to it adds to `total`.
+                total_view, transformed = (np.rot90(array, turns, axes=(1, 2)) for array in (total, images))
                 if mirror:
-                    back, turned = back[:, :, ::-1], turned[:, :, ::-1]
-                for top, rows in self._network.rows(self._variables, turned, lambda share: progress(share / 8)):
-                    back[:, top : top + rows.shape[1]] += rows
+                    total_view, transformed = total_view[:, :, ::-1], transformed[:, :, ::-1]
+                rows_of = self._network.rows(self._variables, transformed, lambda fraction: progress(fraction / 8))
+                for top, rows in rows_of:
+                    total_view[:, top : top + rows.shape[1]] += rows
         return from_float(total / 8.0, images.dtype)
 
 
 def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any]:
-    """Return a trained network and its weights, as `Restorer` takes them.
+    """Return a trained network and its variables, for `Restorer`.
 
     Args:
         weights: a shipped network's name, a run's folder or a `.safetensors`; None for the default shipped network.
-        dtype: what the network computes in.
+        dtype: of the network's computations.
 
     Raises:
-        InputError: there are no such weights, they are damaged, or no network's that restores images.
+        InputError: the weights are missing, corrupt, or not those of an image-restoring network.
     """
-    network = read_network(resolve_weights(weights))
-    return network.model.clone(dtype=dtype), network.variables
+    network = load_network(resolve_weights(weights), dtype=dtype)
+    return network.model, network.variables
 
 
 def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:
-    """Return a `Restorer` for weights as `load_model` takes them; `options` are the restorer's own.
+    """Return a `Restorer`.
+
+    Args:
+        weights: see `load_model`.
+        dtype: see `load_model`.
+        **options: keyword arguments of `Restorer`.
 
     Raises:
         InputError: see `load_model`.
@@ -129,67 +135,76 @@ def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", 
     return Restorer(model, variables, **options)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Remembered:
-    """The restorer that `restore` used last, and what its weights are told by."""
-
-    path: Path
-    stamp: tuple
-    fingerprint: str
-    restorer: Restorer
-
-
-_last: _Remembered | None = None
-
-
-def _restorer_of(path: Path) -> Restorer:
-    """Return the restorer of these weights; the last one stays on its device until the weights change."""
-    global _last
-    stamp = _stamp_of(path)
-    if not _last or (_last.path, _last.stamp) != (path, stamp):
-        model, variables = load_model(path)
-        found = fingerprint(variables)
-        # A run that goes on has new checkpoints, but the best one may be the same.
-        known = _last and (_last.path, _last.fingerprint) == (path, found)
-        restorer = _last.restorer if known else Restorer(model, variables)
-        _last = _Remembered(path, stamp, found, restorer)
-    return _last.restorer
-
-
-def _stamp_of(path: Path) -> tuple:
-    """Return what changes whenever the weights of a file, or the checkpoints of a run, may have changed."""
-    # Without those that are being written.
-    checkpoints = sorted(file for file in path.glob("checkpoints/*") if "tmp" not in file.name)
-    stamps = []
-    for file in (path, path / "config.json", *checkpoints):
-        with suppress(OSError):  # what is missing is reported when it is loaded
-            status = file.stat()
-            is_run = file == path and file.is_dir()  # its own time says nothing of its checkpoints
-            stamps.append((str(file), *(() if is_run else (status.st_ino, status.st_size, status.st_mtime_ns))))
-    return tuple(stamps)
-
-
 def restore(image: np.ndarray | Image.Image, weights: str | Path | None = None) -> np.ndarray | Image.Image:
-    """Return an image restored, at its own size, of the same type: an array as `Restorer` takes it, or Pillow's image.
+    """Return a restored image of the same size and type: an array (see the module's docstring) or a Pillow image.
 
-    Pillow's are treated as the command treats files (`photos.py`): upright, grey stays grey, alpha stays as it is, and
-    colour profile, EXIF and resolution are kept in `info`.
+    Pillow images are treated like files of the command `restore` (`images/photo.py`): rotated upright; gray stays gray,
+    alpha stays unchanged, and colour profile, EXIF and resolution are kept in `info`.
 
     Args:
-        image: the blurred photograph.
+        image: the blurred image.
         weights: a shipped network's name, a run's folder (its best checkpoint so far) or a `.safetensors`; None for the
-            default shipped network. The last one is kept in memory until its weights change.
+            default shipped network. The last network used stays in memory and is reloaded when its weights change.
 
     Raises:
-        InputError: there are no such weights, they are damaged, or the image is of a kind that is refused: Pillow's by
-            its mode (code "image-kind"), an array as `Restorer` says.
+        InputError: the weights are missing or corrupt, or the image is not supported: a Pillow image because of its
+            mode ("image-kind"), an array as in `Restorer.__call__`.
     """
-    path = resolve_weights(weights).absolute()
-    restorer = _restorer_of(path)
+    restorer = _cached_restorer(resolve_weights(weights).absolute())
     if not isinstance(image, Image.Image):
         return restorer(image)
     photo = photo_from_image(image)
     restored = dataclasses.replace(photo, pixels=restorer(photo.pixels))
     result = to_pillow(restored)
-    result.info |= pillow_info(restored.metadata)
+    result.info.update(pillow_info(restored.metadata))
     return result
+
+
+FileStates = tuple[tuple[str | int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _CachedRestorer:
+    """The restorer that `restore` used last.
+
+    Attributes:
+        path: of its weights.
+        files: state of the files when they were loaded.
+        fingerprint: of the weights.
+        restorer: the restorer.
+    """
+
+    path: Path
+    files: FileStates
+    fingerprint: str
+    restorer: Restorer
+
+
+_last: _CachedRestorer | None = None
+
+
+def _cached_restorer(path: Path) -> Restorer:
+    """Return the restorer of these weights; the last one is reused until they change."""
+    global _last
+    files = _file_states(path)
+    if _last and (_last.path, _last.files) == (path, files):
+        return _last.restorer
+    model, variables = load_model(path)
+    weights = fingerprint(variables)
+    # A run in progress writes new checkpoints, but its best one may be the same.
+    is_same = _last is not None and (_last.path, _last.fingerprint) == (path, weights)
+    restorer = _last.restorer if _last and is_same else Restorer(model, variables)
+    _last = _CachedRestorer(path, files, weights, restorer)
+    return restorer
+
+
+def _file_states(path: Path) -> FileStates:
+    """Return what changes whenever the weights in a file, or the checkpoints of a run, may have changed."""
+    finished_checkpoints = sorted(file for file in path.glob("checkpoints/*") if "tmp" not in file.name)
+    states: list[tuple[str | int, ...]] = []
+    for file in (path, path / "config.json", *finished_checkpoints):
+        with suppress(OSError):  # missing files are reported when they are loaded
+            status = file.stat()
+            is_run = file == path and file.is_dir()  # whose modification time does not reflect its checkpoints
+            states.append((str(file), *(() if is_run else (status.st_ino, status.st_size, status.st_mtime_ns))))
+    return tuple(states)

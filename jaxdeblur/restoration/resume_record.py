@@ -1,131 +1,115 @@
-"""Which result belongs to which photograph, what is done already, and what must not be touched.
+"""Which results are done already, and which files must not be overwritten.
 
-A folder of results holds `restored.jsonl`: one line for each result, written just before the result gets its name. It
-says which photograph was restored and how. So a command that was stopped goes on where it was, and a file of another
-origin is never taken for a result, nor replaced.
+A folder of results contains `restored.jsonl`: one line per result, appended just before the result gets its final name,
+with the source, the settings and fingerprints of both files. A rerun uses it to resume, and to tell results from other
+files, which it never overwrites.
 """
 
 import dataclasses
-import hashlib
-import itertools
 import json
 import os
 import threading
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import shorten_name
-from jaxdeblur.images.save import FILE_FORMATS, format_of_suffix
+from jaxdeblur.files import file_sha256
+from jaxdeblur.restoration.jobs import Job
 
 RECORD = "restored.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One photograph to restore."""
+class Fingerprint:
+    """Identifies a file's content.
 
-    source: Path
-    target: Path
-    file_format: str
-
-
-def plan_jobs(files: Sequence[Path], base: Path, output: Path, file_format: str | None) -> list[Job]:
-    """Return which file each photograph is restored to; no two share one.
-
-    A result lies in `output` as the photograph lies in `base`, and has its name and suffix, or the suffix of another
-    format. Where two would have one name (a.jpg and a.png, both written as PNG), the one whose suffix changes is called
-    by its whole name, a.jpg.png. Names that differ in case alone count as one: on some systems they are.
-
-    Args:
-        files: the photographs.
-        base: a folder above all of them.
-        output: the folder of results.
-        file_format: a key of FILE_FORMATS, or None: that of the photograph, or PNG where that would lose something.
+    Attributes:
+        size: in bytes.
+        modified: modification time, in ns.
+        sha256: of the content, in hexadecimal.
     """
-    plans = []
-    for path in files:
-        kind = file_format or lossless_format(path)
-        changed = path.suffix.lower() not in FILE_FORMATS[kind].suffixes
-        plans.append((changed, path, output / path.relative_to(base), kind))
-    jobs, taken = {}, set()
-    for changed, path, place, kind in sorted(plans, key=lambda plan: plan[0]):  # those that keep their names first
-        suffix = FILE_FORMATS[kind].suffixes[0]
-        names = itertools.chain(
-            [(place.name, "")] if not changed else [(place.stem, suffix), (place.name, suffix)],
-            ((place.name, f".{number}{suffix}") for number in itertools.count(2)),
-        )
-        targets = (place.with_name(shorten_name(*name)) for name in names)
-        target = next(target for target in targets if _plain(target) not in taken)
-        taken.add(_plain(target))
-        jobs[path] = Job(path, target, kind)
-    return [jobs[path] for path in files]
-
-
-def lossless_format(path: Path) -> str:
-    """Return the format of a photograph's suffix, or PNG for one that loses something whenever it is written."""
-    kind = format_of_suffix(path.suffix)
-    return kind if kind and kind != "jpeg" else "png"
-
-
-def _plain(path: Path) -> str:
-    return unicodedata.normalize("NFC", str(path)).casefold()
-
-
-@dataclasses.dataclass(frozen=True)
-class Stamp:
-    """What a file's content is told by: its size in bytes, when it was changed, in ns, and its SHA-256."""
 
     size: int
-    changed: int
+    modified: int
     sha256: str
 
-    def fits(self, path: Path) -> bool:
-        """Return whether a file has this content; one of the same size and time is not read."""
+    @classmethod
+    def of(cls, path: Path) -> "Fingerprint":
+        """Return a file's fingerprint."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, file_sha256(path))
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a file has this content; it is only read if its size is equal but its time is not."""
         try:
-            found = path.stat()
-            return found.st_size == self.size and (found.st_mtime_ns == self.changed or _sha256(path) == self.sha256)
+            status = path.stat()
+            return status.st_size == self.size and (
+                status.st_mtime_ns == self.modified or file_sha256(path) == self.sha256
+            )
         except OSError:
             return False
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return a file's stamp."""
-    found = path.stat()
-    return Stamp(found.st_size, found.st_mtime_ns, _sha256(path))
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of a record.
+
+    Attributes:
+        source: path of the photo or video.
+        settings: everything that determines the result's content.
+        source_fingerprint: of the source when it was read.
+        result_fingerprint: of the complete result.
+    """
+
+    source: str
+    settings: dict[str, Any]
+    source_fingerprint: Fingerprint
+    result_fingerprint: Fingerprint
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> "Entry":
+        """Return the entry that a line states.
+
+        Raises:
+            KeyError, TypeError: the line is not one of `to_json`.
+        """
+        fingerprints = (Fingerprint(*line[key]) for key in ("photograph_stamp", "result_stamp"))
+        return cls(line["photograph"], line["settings"], *fingerprints)
+
+    def to_json(self, result: str) -> dict[str, Any]:
+        """Return the line for a result, which is named relative to its folder."""
+        return {
+            "result": result,
+            "photograph": self.source,
+            "settings": self.settings,
+            "photograph_stamp": dataclasses.astuple(self.source_fingerprint),
+            "result_stamp": dataclasses.astuple(self.result_fingerprint),
+        }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_record(path: Path) -> dict[str, dict[str, Any]]:
-    """Return what a record says, by the result's name.
+def _read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the last line for each result, by the result's name.
 
     Raises:
         OSError: there is no record, or it cannot be read.
     """
-    entries = {}
+    lines = {}
     for line in path.read_bytes().splitlines():
-        try:  # a line that was cut short, by a full disk or a power cut, says nothing
-            entry = json.loads(line)
-            entries[entry["result"]] = entry
+        try:  # a full disk or a power cut may truncate a line
+            content = json.loads(line)
+            lines[content["result"]] = content
         except (ValueError, KeyError, TypeError):
             continue
-    return entries
+    return lines
 
 
 class KnownResults:
-    """The results of earlier commands, known by the records of the folders above them."""
+    """Recognises results of earlier commands by the records in the folders above them."""
 
-    def __init__(self, record: str) -> None:
-        """Look for records of this name."""
-        self._record = record
-        self._names: dict[Path, frozenset[str]] = {}  # by folder, so that each record is read once
+    def __init__(self) -> None:
+        self._names: dict[Path, frozenset[str]] = {}  # by folder, so each record is read once
 
     def folder_of(self, path: Path) -> Path | None:
         """Return the folder whose record lists this file as a result; None for any other file."""
@@ -133,7 +117,7 @@ class KnownResults:
         for folder in real.parents:
             if folder not in self._names:
                 try:
-                    self._names[folder] = frozenset(_read_record(folder / self._record))
+                    self._names[folder] = frozenset(_read_lines(folder / RECORD))
                 except OSError:
                     self._names[folder] = frozenset()
             if self._names[folder] and real.relative_to(folder).as_posix() in self._names[folder]:
@@ -142,84 +126,74 @@ class KnownResults:
 
 
 class Record:
-    """What a folder of results says of them."""
+    """The record of a folder of results."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]):
-        """Read the record of a folder, if it has one.
+        """Read a folder's record, if it has one.
 
         Args:
             folder: of results.
-            settings: all that decides what a result looks like; what was restored otherwise is not done.
+            settings: everything that determines a result's content; results of other settings do not count as done.
         """
         self._folder, self._settings, self._lock = folder, dict(settings), threading.Lock()
-        self._entries: dict[str, dict[str, Any]] = {}
-        self._size = -1  # of the record when it was read, in bytes
+        self._entries: dict[str, Entry] = {}
+        self._size_when_read = -1
         self._read()
 
     def _read(self) -> None:
-        """Read the record, unless it is as it was."""
+        """Read the record unless its size is unchanged."""
         with suppress(FileNotFoundError):
             size = (self._folder / RECORD).stat().st_size
-            if size != self._size:
-                entries = _read_record(self._folder / RECORD)
-                self._entries = {name: entry for name, entry in entries.items() if _is_whole(entry)}
-                self._size = size
+            if size != self._size_when_read:
+                self._entries = {}
+                for name, line in _read_lines(self._folder / RECORD).items():
+                    with suppress(KeyError, TypeError):  # a foreign line
+                        self._entries[name] = Entry.from_json(line)
+                self._size_when_read = size
 
-    def add(self, job: Job, source: Stamp, result: Stamp) -> None:
-        """Note a result that is complete and is about to get its name."""
-        entry = {
-            "result": self._name(job),
-            "photograph": str(job.source),
-            "settings": self._settings,
-            "photograph_stamp": dataclasses.astuple(source),
-            "result_stamp": dataclasses.astuple(result),
-        }
-        with self._lock, (self._folder / RECORD).open("ab") as file:
-            # A line that was cut short is ended, so that it does not spoil this one.
-            file.write(b"\n" * _needs_newline(self._folder / RECORD) + json.dumps(entry).encode() + b"\n")
+    def add(self, job: Job, source: Fingerprint, result: Fingerprint) -> None:
+        """Append a complete result that is about to get its final name."""
+        name, path = self._name(job), self._folder / RECORD
+        entry = Entry(str(job.source), self._settings, source, result)
+        with self._lock, path.open("ab") as file:
+            # Terminate a truncated line, so it does not corrupt this one.
+            file.write(b"\n" * _needs_newline(path) + json.dumps(entry.to_json(name)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self._entries[entry["result"]] = entry
+        self._entries[name] = entry
 
     def is_done(self, job: Job) -> bool:
-        """Return whether this photograph was restored to this file with these settings, and both are as they were."""
+        """Return whether the target is this job's result with these settings, and neither file has changed."""
         return job.target.exists() and not self.obstacle(job)
 
     def obstacle(self, job: Job) -> str:
-        """Return why the file that is there is not this job's result; nothing if it is, or if none is there."""
+        """Return why the file at the target is not this job's result; "" if it is, or if there is no file."""
         if not os.path.lexists(job.target):
             return ""
-        if not self._has_result(job):
-            self._read()  # another command may be at the same photographs
-            if not self._has_result(job):
-                return f"{job.target}: exists, and is no result of this command"
+        if not self._lists_target(job):
+            self._read()  # another command may be restoring the same files
+            if not self._lists_target(job):
+                return f"{job.target}: exists, and is not a result of this command"
         entry = self._entries[self._name(job)]
-        if entry["photograph"] != str(job.source):
-            return f"{job.target}: was restored from {entry['photograph']}"
-        if entry["settings"] != self._settings:
-            found = entry["settings"]
-            differing = [name for name in self._settings if found.get(name) != self._settings[name]]
-            words = ", ".join(f"{name} {found.get(name)!r}, not {self._settings[name]!r}" for name in differing)
-            return f"{job.target}: was restored with other settings ({words})"
-        if not _stamp_in(entry, "photograph_stamp").fits(job.source):
+        if entry.source != str(job.source):
+            return f"{job.target}: was restored from {entry.source}"
+        if entry.settings != self._settings:
+            changes = [
+                f"{name} {entry.settings.get(name)!r}, not {value!r}"
+                for name, value in self._settings.items()
+                if entry.settings.get(name) != value
+            ]
+            return f"{job.target}: was restored with other settings ({', '.join(changes)})"
+        if not entry.source_fingerprint.matches(job.source):
             return f"{job.target}: was restored before {job.source} changed"
         return ""
 
-    def _has_result(self, job: Job) -> bool:
+    def _lists_target(self, job: Job) -> bool:
         entry = self._entries.get(self._name(job))
-        return entry is not None and _stamp_in(entry, "result_stamp").fits(job.target)
+        return entry is not None and entry.result_fingerprint.matches(job.target)
 
     def _name(self, job: Job) -> str:
         return job.target.relative_to(self._folder).as_posix()
-
-
-def _is_whole(entry: Mapping[str, Any]) -> bool:
-    stamps = [entry.get(field) for field in ("photograph_stamp", "result_stamp")]
-    return {"photograph", "settings"} <= entry.keys() and all(isinstance(s, list) and len(s) == 3 for s in stamps)
-
-
-def _stamp_in(entry: Mapping[str, Any], field: str) -> Stamp:
-    return Stamp(*entry[field])
 
 
 def _needs_newline(path: Path) -> bool:
@@ -230,17 +204,20 @@ def _needs_newline(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def refuse_danger(jobs: Sequence[Job], record: Record, *, overwrite: bool) -> None:
-    """Refuse jobs that would replace a photograph, or a file that is not their own result.
+def check_targets(jobs: Sequence[Job], record: Record, *, overwrite: bool) -> None:
+    """Refuse jobs that would overwrite a source file, or a file that is not the job's own result.
 
     Raises:
-        InputError: lists all of them.
+        InputError: lists all of them ("target-is-source" or "target-exists").
     """
     sources = {os.path.realpath(job.source) for job in jobs}
-    own = [f"{job.target}: is one of the photographs" for job in jobs if os.path.realpath(job.target) in sources]
-    if own:
-        raise InputError(list_problems("Photographs are never replaced:", own, "Choose another --output."))
-    obstacles = [words for job in jobs if (words := record.obstacle(job))]
+    clashes = [f"{job.target}: is one of the inputs" for job in jobs if os.path.realpath(job.target) in sources]
+    if clashes:
+        raise InputError(
+            list_problems("Input files are never overwritten:", clashes, "Choose another --output."),
+            code="target-is-source",
+        )
+    obstacles = [obstacle for job in jobs if (obstacle := record.obstacle(job))]
     if obstacles and not overwrite:
-        remedy = "Choose another --output, or add --overwrite to replace them."
-        raise InputError(list_problems("These files would be replaced:", obstacles, remedy))
+        remedy = "Choose another --output, or add --overwrite to overwrite them."
+        raise InputError(list_problems("These files would be overwritten:", obstacles, remedy), code="target-exists")

@@ -1,9 +1,11 @@
-"""A network for images of any size, in bounded memory and by few compiled programs: whole, or in overlapping tiles.
+"""A network applied to images of any size, whole or in overlapping tiles, in bounded memory and with few programs.
 
-Every image is padded as the network itself pads it: reflected at its lower and right borders to the network's own
-multiple, and no further. Where the array of a program is larger than that, the network treats the image's borders as it
-does those of an array (`models/borders.py`). So an image of at most WHOLE_PIXELS becomes what the network makes of it
-alone, up to rounding; so does a larger one, as far as its tiles' overlap covers what the network sees around a pixel.
+Every image is padded as the network itself pads it: by reflection at its bottom and right borders, to the network's
+multiple. If a program's array is larger, the network treats the image's borders like those of its input array
+(`models/borders.py`). So an image of at most WHOLE_PIXELS gives the network's own output up to rounding; so does a
+larger one if its tiles' overlap covers the network's receptive field.
+
+Images are RGB, (N, H, W, 3), of a type that `images/arrays.py` lists. Predictions are float32, unclipped.
 """
 
 import math
@@ -13,24 +15,27 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position, sees_whole_image
-from jaxdeblur.models.layers import TilePosition
-from jaxdeblur.restoration.forward import make_forward, make_part_forward
+from jaxdeblur.models.pixels import TilePosition
+from jaxdeblur.restoration.forward import make_forward, make_tile_forward
 from jaxdeblur.restoration.tiling import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
 from jaxdeblur.runtime.compilation import Program, compile_program
 
+Size = tuple[int, int]  # height and width in pixels
+
 
 class TiledNetwork:
-    """A network on one device, or on several that share batches, with its compiled programs.
+    """A network with its compiled programs, on one device or on several that share batches.
 
     Attributes:
-        flops: floating-point operations of all calls so far, as the compiler counts them.
-        compile_seconds: what compiling took so far.
-        pixels: that the network was applied to so far, those of padding and overlap included.
+        num_devices: number of devices.
+        flops: floating-point operations of all calls so far, as counted by the compiler.
+        compile_seconds: spent on compilation so far.
+        pixels: processed by the network so far, including padding and overlaps.
     """
 
     def __init__(
@@ -42,168 +47,174 @@ class TiledNetwork:
         devices: jax.Device | jax.sharding.Mesh,
         own_shapes: int = 0,
     ):
-        """Prepare a network; programs are compiled when they are needed.
+        """Prepare a network; programs are compiled on demand.
 
         Args:
             model: the network.
             tile: see `cut_image`.
             overlap: see `cut_image`.
-            devices: one, or a mesh whose first axis is that of batches.
-            own_shapes: how many sizes of whole images, the first to come, get programs of exactly their size, which
-                waste no pixel and take batches. Which sizes these are changes results by no more than rounding.
+            devices: one, or a mesh whose first axis is the batch axis.
+            own_shapes: the first so many sizes of whole images get programs of exactly their size, which waste no
+                pixels and take batches. This changes results only by rounding.
 
         Raises:
-            InputError: the tiles that are asked for are none, or the network sees the whole image (code "tiles").
+            InputError: the tiles are invalid, or the network needs whole images ("tiles").
         """
         require_tiles(tile, overlap)
         if sees_whole_image(model):
             if tile:
                 raise InputError(
-                    f"--tile: {tile}, but this network weighs its channels by means over the whole image, so a tile "
-                    "would become something else than it does in the image. Leave the option out, or give it 0.",
+                    f"--tile: {tile}, but this network weights its channels by means over the whole image, which "
+                    "differ from a tile's. Omit the option, or set it to 0.",
                     code="tiles",
                 )
             tile = 0
         self._tile, self._overlap, self._multiple = tile, overlap, getattr(model, "multiple", 1)
         self._needs_position = needs_position(model)
+        self._batch_sharding: Sharding
+        self._replicated: Sharding
         if isinstance(devices, jax.Device):
             self.num_devices = 1
-            self._shared = self._replicated = SingleDeviceSharding(devices)
+            self._batch_sharding = self._replicated = SingleDeviceSharding(devices)
         else:
             self.num_devices = devices.size
-            self._shared = NamedSharding(devices, PartitionSpec(devices.axis_names[0]))
+            self._batch_sharding = NamedSharding(devices, PartitionSpec(devices.axis_names[0]))
             self._replicated = NamedSharding(devices, PartitionSpec())
-        self._whole, self._part = make_forward(model), make_part_forward(model)
-        self._programs: dict[tuple, Program] = {}
-        self._num_own, self._own = own_shapes, set()
+        self._forward, self._tile_forward = make_forward(model), make_tile_forward(model)
+        self._programs: dict[tuple[bool, tuple[int, ...], np.dtype], Program] = {}
+        self._max_own_shapes = own_shapes
+        self._own_shapes: set[Size] = set()
         self.flops, self.compile_seconds, self.pixels = 0.0, 0.0, 0
 
     @property
     def num_programs(self) -> int:
-        """How many programs were compiled."""
+        """Number of compiled programs."""
         return len(self._programs)
 
     def put(self, variables: Any) -> Any:
-        """Return the weights, whole on every device."""
+        """Return the variables replicated on every device."""
         return jax.device_put(variables, self._replicated)
 
     def predict(self, variables: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
-        """Return the predictions for images of one size, (N, H, W, 3) float32, unclipped.
+        """Return the predictions for images of one size, float32 (N, H, W, 3).
 
-        Whole batches are computed at once, the images of a last one that is not full one by one: so there are two
-        programs for a size. Batches are smaller where images have more than WHOLE_PIXELS together on one device.
+        Full batches are computed at once, the remaining images one by one, so each size takes two programs. Batches are
+        smaller if their images exceed WHOLE_PIXELS on one device.
 
         Args:
-            variables: the network's weights on its devices, see `put`.
+            variables: the network's, on its devices (see `put`).
             images: (N, H, W, 3), uint8 or float32 in [0, 1].
-            batch_size: images of a batch, on all devices together.
+            batch_size: images per batch, over all devices.
         """
         cut = self._cut(images)
-        on_one_device = min(batch_size // self.num_devices, WHOLE_PIXELS // math.prod(cut.shape))
-        size = max(on_one_device, 1) * self.num_devices if cut.shape in self._own else 1
-        whole = len(images) // size * size
-        starts = [*range(0, whole, size), *range(whole, len(images))]
-        result = np.empty((*images.shape[:3], 3), np.float32)
+        per_device = min(batch_size // self.num_devices, WHOLE_PIXELS // math.prod(cut.shape))
+        batch_size = max(per_device, 1) * self.num_devices if cut.shape in self._own_shapes else 1
+        in_batches = len(images) // batch_size * batch_size
+        starts = [*range(0, in_batches, batch_size), *range(in_batches, len(images))]
+        predictions = np.empty((*images.shape[:3], 3), np.float32)
         for start, end in zip(starts, [*starts[1:], len(images)], strict=True):
             for top, rows in self.rows(variables, images[start:end]):
-                result[start:end, top : top + rows.shape[1]] = rows
-        return result
+                predictions[start:end, top : top + rows.shape[1]] = rows
+        return predictions
 
     def rows(
-        self, variables: Any, images: np.ndarray, progress: Callable[[float], None] = lambda share: None
+        self, variables: Any, images: np.ndarray, progress: Callable[[float], None] = lambda fraction: None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, float32 rows (N, rows, W, 3), unclipped) of the predictions, from top to bottom.
+        """Yield (first row, predictions (N, rows, W, 3)) from top to bottom.
 
         Args:
-            variables: the network's weights on its devices, see `put`.
-            images: (N, H, W, 3) of one of the types that `image_arrays` names.
-            progress: is called from time to time with the share of the work that was done since the last call.
+            variables: the network's, on its devices (see `put`).
+            images: (N, H, W, 3).
+            progress: called from time to time with the fraction of the work done since the previous call.
         """
         cut, (number, height, width) = self._cut(images), images.shape[:3]
         if len(cut.tops) == len(cut.lefts) == 1:
-            yield 0, np.asarray(self._tile_at(variables, images, cut, 0, 0))[:, :height, :width]
+            yield 0, np.asarray(self._predict_tile(variables, images, cut, 0, 0))[:, :height, :width]
             progress(1)
             return
         weights = blending_weights(cut.padded[0], cut.shape[0], cut.tops, cut.overlap)
-        open_rows = np.zeros((number, 0, width, 3), np.float32)  # from the last tile row's top on, not yet complete
+        incomplete = np.zeros((number, 0, width, 3), np.float32)  # rows that the next band overlaps
         for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
-            band = self._band(variables, images, cut, top) * weight[:, None, None]
+            band = self._predict_band(variables, images, cut, top) * weight[:, None, None]
             progress(1 / len(cut.tops))
-            band[:, : open_rows.shape[1]] += open_rows
+            band[:, : incomplete.shape[1]] += incomplete
             end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
             if top < height:
                 yield top, band[:, :end][:, : height - top]
-            open_rows = band[:, end:]
+            incomplete = band[:, end:]
 
     def _cut(self, images: np.ndarray) -> Cut:
-        """Return how images are cut; a size that gets a program of its own is noted."""
-        padded = self._padded(images)
-        if len(self._own) < self._num_own and not self._tile and math.prod(padded) <= WHOLE_PIXELS:
-            self._own.add(padded)
-        if padded in self._own:
+        """Return the tiles of images; registers a size that gets its own programs."""
+        padded = self._padded_size(images)
+        if len(self._own_shapes) < self._max_own_shapes and not self._tile and math.prod(padded) <= WHOLE_PIXELS:
+            self._own_shapes.add(padded)
+        if padded in self._own_shapes:
             return Cut(padded, padded, (0,), (0,), self._overlap)
         return cut_image(*images.shape[1:3], tile=self._tile, overlap=self._overlap)
 
-    def _padded(self, images: np.ndarray) -> tuple[int, int]:
-        """Return the sides that the network itself pads images to."""
-        return tuple(-(-side // self._multiple) * self._multiple for side in images.shape[1:3])
+    def _padded_size(self, images: np.ndarray) -> Size:
+        """Return the size that the network itself pads images to."""
+        height, width = (-(-side // self._multiple) * self._multiple for side in images.shape[1:3])
+        return height, width
 
-    def _band(self, variables: Any, images: np.ndarray, cut: Cut, top: int) -> np.ndarray:
-        """Return a row of tiles, blended with each other, (N, tile height, W, 3) float32."""
+    def _predict_band(self, variables: Any, images: np.ndarray, cut: Cut, top: int) -> np.ndarray:
+        """Return a row of tiles blended with each other, float32 (N, tile height, W, 3)."""
         number, _, width = images.shape[:3]
         band = np.zeros((number, cut.shape[0], cut.padded[1], 3), np.float32)
         weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
-        waiting: tuple[int, np.ndarray, jax.Array] | None = None
+        # Each tile is added while the device works on the next one.
+        previous: tuple[int, np.ndarray, jax.Array] | None = None
         for left, weight in zip(cut.lefts, weights, strict=True):
-            restored = self._tile_at(variables, images, cut, top, left)
-            if waiting:  # the tile before is blended while the device works on this one
-                _add(band, *waiting)
-            waiting = (left, weight, restored)
-        _add(band, *waiting)
+            prediction = self._predict_tile(variables, images, cut, top, left)
+            if previous:
+                _add_tile(band, *previous)
+            previous = (left, weight, prediction)
+        if previous:
+            _add_tile(band, *previous)
         return band[:, :, :width]
 
-    def _tile_at(self, variables: Any, images: np.ndarray, cut: Cut, top: int, left: int) -> jax.Array:
-        """Return what the network makes of one tile of each image; the device may still be at it."""
-        padded = self._padded(images)
+    def _predict_tile(self, variables: Any, images: np.ndarray, cut: Cut, top: int, left: int) -> jax.Array:
+        """Return the prediction for one tile of each image; asynchronously dispatched."""
+        padded = self._padded_size(images)
         tiles = _cut_out(images, top, left, cut.shape, padded)
-        # Of the common type a quarter of the bytes goes to the device.
+        # uint8 is converted on the device, which transfers a quarter of the bytes.
         tiles = tiles if tiles.dtype == np.uint8 else to_float(tiles)
-        shared = len(tiles) % self.num_devices == 0
-        arguments = [variables, jax.device_put(tiles, self._shared if shared else self._replicated)]
-        # Where nothing lies beyond the image and no part needs to know its place, the plain network will do.
-        alone = cut.padded == padded and (not self._needs_position or cut.shape == padded)
-        if not alone:
-            arguments.append(TilePosition(*(np.int32(number) for number in (top, left, *padded))))
-        key = (alone, tiles.shape, tiles.dtype)
+        is_sharded = len(tiles) % self.num_devices == 0
+        arguments = [variables, jax.device_put(tiles, self._batch_sharding if is_sharded else self._replicated)]
+        # If the array contains nothing beyond the image and positions do not matter, the plain network will do.
+        is_plain = cut.padded == padded and (not self._needs_position or cut.shape == padded)
+        if not is_plain:
+            numbers: Any = map(np.int32, (top, left, *padded))  # Python's integers would be weakly typed
+            arguments.append(TilePosition(*numbers))
+        key = (is_plain, tiles.shape, tiles.dtype)
         if key not in self._programs:
-            forward = self._whole if alone else self._part
+            forward = self._forward if is_plain else self._tile_forward
             self._programs[key] = compile_program(forward, *arguments, use_ynnpack_matmul=False)
             self.compile_seconds += self._programs[key].compile_seconds
         program = self._programs[key]
-        self.flops += program.flops * (self.num_devices if shared else 1)
+        self.flops += program.flops * (self.num_devices if is_sharded else 1)
         self.pixels += math.prod(tiles.shape[:3])
         return program.call(*arguments)
 
 
-def _add(band: np.ndarray, left: int, weight: np.ndarray, restored: jax.Array) -> None:
-    band[:, :, left : left + len(weight)] += np.asarray(restored) * weight[:, None]
+def _add_tile(band: np.ndarray, left: int, weight: np.ndarray, prediction: jax.Array) -> None:
+    band[:, :, left : left + len(weight)] += np.asarray(prediction) * weight[:, None]
 
 
-def _cut_out(images: np.ndarray, top: int, left: int, shape: tuple[int, int], padded: tuple[int, int]) -> np.ndarray:
-    """Return a tile of each image, which is reflected at its lower and right borders up to `padded`, then zero."""
+def _cut_out(images: np.ndarray, top: int, left: int, shape: Size, padded: Size) -> np.ndarray:
+    """Return a tile of each image, padded at the bottom and right by reflection up to `padded`, then by zeros."""
     if shape == images.shape[1:3]:
         return images
     rows, columns = (
-        _mirror(np.arange(start, min(start + side, end)), length)
+        _reflect(np.arange(start, min(start + side, end)), length)
         for start, side, end, length in zip((top, left), shape, padded, images.shape[1:3], strict=True)
     )
     tiles = images[:, rows[:, None], columns]
-    missing = [(0, 0), *((0, side - found) for side, found in zip(shape, tiles.shape[1:3], strict=True)), (0, 0)]
-    return np.pad(tiles, missing)
+    return np.pad(tiles, ((0, 0), (0, shape[0] - tiles.shape[1]), (0, shape[1] - tiles.shape[2]), (0, 0)))
 
 
-def _mirror(places: np.ndarray, length: int) -> np.ndarray:
-    """Return the places in an axis that reflection without repeating its ends leads to."""
+def _reflect(indices: np.ndarray, length: int) -> np.ndarray:
+    """Return the indices into an axis that reflection padding, without repeating the edge, maps indices to."""
     period = max(2 * (length - 1), 1)
-    places = places % period
-    return np.where(places < length, places, period - places)
+    indices = indices % period
+    return np.where(indices < length, indices, period - indices)

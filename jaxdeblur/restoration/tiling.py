@@ -1,6 +1,6 @@
-"""How an image is cut for a network: shapes that few programs serve, tiles that overlap, and weights that blend them.
+"""Tiles of an image for a network: few distinct shapes, overlapping tiles, and weights that blend them.
 
-Sides and places are in pixels; shapes are (height, width).
+Sizes and positions are in pixels; shapes are (height, width).
 """
 
 import dataclasses
@@ -9,47 +9,47 @@ import numpy as np
 
 from jaxdeblur.errors import InputError, list_problems
 
-# The deepest network halves sides five times; where its maps line up with the image's, tiles may begin.
+# The deepest network downsamples by 2 five times; tiles that start at multiples of 32 align with its feature maps.
 MULTIPLE = 32
-# Long sides of the shapes of whole images, and how the short side relates to it, as photographs mostly have it.
+# Shapes for whole images: long sides, and aspect ratios that are common among photos.
 LONG_SIDES = (128, 256, 384, 512, 768, 1024, 1280)
 ASPECTS = (1, 3 / 4, 9 / 16)
-# A larger image is cut into tiles: a network holds 0.3 to 1 KB per pixel at once.
+# Larger images are tiled: a network needs 0.3 to 1 KB of memory per pixel.
 WHOLE_PIXELS = 1_300_000
 TILE = 1024
-TILE_SIDES = (64, 128, 256, 512)  # of images that are small in one direction alone
+TILE_SIDES = (64, 128, 256, 512)  # for images that are small in one direction only
 OVERLAP = 160
 
 
 def up_to_multiple(side: int) -> int:
-    """Return the least multiple of MULTIPLE that is not below `side`."""
+    """Return `side` rounded up to a multiple of MULTIPLE."""
     return -(-side // MULTIPLE) * MULTIPLE
 
 
 def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
-    """Return what each of --tile and --overlap must be, in words, and whether it is."""
+    """Return a message for each constraint on --tile and --overlap, and whether it holds."""
     tile = TILE if tile is None else tile
-    whole_numbers = all(isinstance(number, int | np.integer) for number in (tile, overlap))
+    are_integers = all(isinstance(number, int | np.integer) for number in (tile, overlap))
     return {
-        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": whole_numbers and tile >= 0 and tile % MULTIPLE == 0,
-        f"--overlap: {overlap}, expected 0 to --tile less {MULTIPLE}": whole_numbers
+        f"--tile: {tile}, expected 0 or a multiple of {MULTIPLE}": are_integers and tile >= 0 and tile % MULTIPLE == 0,
+        f"--overlap: {overlap}, expected 0 to --tile - {MULTIPLE}": are_integers
         and (not tile or 0 <= overlap <= tile - MULTIPLE),
     }
 
 
 def require_tiles(tile: int | None, overlap: int) -> None:
-    """Refuse tiles that no image can be cut into; see `cut_image`.
+    """Refuse invalid tiles; see `cut_image`.
 
     Raises:
-        InputError: says what is wrong with each number (code "tiles").
+        InputError: states what is wrong with each number ("tiles").
     """
-    if problems := [words for words, good in check_tiles(tile, overlap).items() if not good]:
-        raise InputError(list_problems("Images cannot be cut:", problems, "Change these numbers."), code="tiles")
+    if problems := [message for message, holds in check_tiles(tile, overlap).items() if not holds]:
+        raise InputError(list_problems("Invalid tiles:", problems, "Change these numbers."), code="tiles")
 
 
 def _whole_shapes() -> list[tuple[int, int]]:
     shapes = {(up_to_multiple(round(long * aspect)), long) for long in LONG_SIDES for aspect in ASPECTS}
-    shapes |= {shape[::-1] for shape in shapes}
+    shapes |= {(width, height) for height, width in shapes}
     return sorted((shape for shape in shapes if np.prod(shape) <= WHOLE_PIXELS), key=np.prod)
 
 
@@ -58,14 +58,14 @@ WHOLE_SHAPES = _whole_shapes()
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """How one image is cut.
+    """The tiles of an image.
 
     Attributes:
         shape: of every tile.
-        padded: of the image with what tiles reach beyond its lower and right ends; multiples of MULTIPLE.
-        tops: first rows of the tiles, rising.
-        lefts: first columns of the tiles.
-        overlap: of neighbouring tiles at the least.
+        padded: shape of the image padded at the bottom and right to hold all tiles; multiples of MULTIPLE.
+        tops: first rows of the tiles, increasing.
+        lefts: first columns of the tiles, increasing.
+        overlap: minimum overlap of neighbouring tiles.
     """
 
     shape: tuple[int, int]
@@ -76,31 +76,37 @@ class Cut:
 
 
 def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut:
-    """Return how an image is cut.
+    """Return the tiles of an image.
 
     Args:
         height: of the image.
         width: of the image.
-        tile: side of the tiles, a multiple of MULTIPLE; 0 never cuts, None cuts what no shape of whole images holds.
-        overlap: of neighbouring tiles, 0 to `tile` less MULTIPLE.
+        tile: side of the tiles, a multiple of MULTIPLE; 0 never tiles, None tiles images that exceed every shape in
+            WHOLE_SHAPES.
+        overlap: of neighbouring tiles, 0 to `tile` - MULTIPLE.
 
     Raises:
-        InputError: `tile` or `overlap` is none of these (code "tiles").
+        InputError: `tile` or `overlap` is invalid ("tiles").
     """
     require_tiles(tile, overlap)
     padded = (up_to_multiple(height), up_to_multiple(width))
     if not tile:
-        shape = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)
-        if shape:
-            return Cut(shape, shape, (0,), (0,), overlap)
+        whole = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)
+        if whole:
+            return Cut(whole, whole, (0,), (0,), overlap)
     if tile is None:
         tile = TILE
     if tile == 0:
         return Cut(padded, padded, (0,), (0,), overlap)
-    shape = tuple(next((side for side in TILE_SIDES if length <= side < tile), tile) for length in (height, width))
-    padded = tuple(map(max, padded, shape))
-    tops, lefts = (_starts(*lengths, overlap) for lengths in zip(padded, shape, strict=True))
+    shape = (_tile_side(height, tile), _tile_side(width, tile))
+    padded = (max(padded[0], shape[0]), max(padded[1], shape[1]))
+    tops, lefts = (_starts(length, side, overlap) for length, side in zip(padded, shape, strict=True))
     return Cut(shape, padded, tops, lefts, overlap)
+
+
+def _tile_side(length: int, tile: int) -> int:
+    """Return the smallest of TILE_SIDES that holds an image side, or `tile`."""
+    return next((side for side in TILE_SIDES if length <= side < tile), tile)
 
 
 def _starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
@@ -111,13 +117,13 @@ def _starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 
 def blending_weights(length: int, tile: int, starts: tuple[int, ...], overlap: int) -> list[np.ndarray]:
-    """Return the weights of each tile along one axis, (tile,) float32; those of all tiles sum to one at each pixel.
+    """Return each tile's blending weights along one axis, (tile,) float32; they sum to one at every pixel.
 
-    Towards a neighbour, the outer three eighths of the overlap have no weight: what is outside the tile has reached
-    them. Over the quarter in the middle, weights rise like a squared sine, which leaves no edge.
+    Towards a neighbour, the outer three eighths of the overlap have weight zero, because missing context outside the
+    tile affects them. Over the middle quarter, the weights rise as a squared sine, which leaves no visible seam.
     """
     outer, ramp = 3 * overlap // 8, max(overlap // 4, 1)
-    distance = np.arange(tile) + 0.5 - outer  # from where the ramp begins
+    distance = np.arange(tile) + 0.5 - outer  # from the start of the ramp
     rise = np.sin(np.clip(distance / ramp, 0.0, 1.0) * np.pi / 2) ** 2
     total, weights = np.zeros(length), []
     for start in starts:

@@ -1,1 +1,1 @@
-"""A run's folder on disk: lock, config, checkpoints, metric log and facts."""
+"""What a run keeps on disk: lock, checkpoints, metric log, and the records of its evaluations."""

@@ -1,10 +1,10 @@
-"""Checkpoints with orbax: what is saved, which are kept, and how a run finds its place again.
+"""A run's checkpoints, stored with orbax: what is saved, which are kept, and how they are restored.
 
-A checkpoint has three items: `weights` (params and batch_stats as they are scored: where an average of the params is
-kept, that), `optimizer` (its state, the step and, where `weights` has the average, the params that training goes on
-with) and `progress` (JSON). The step is also the data position, so there is no iterator state that could disagree.
-Each checkpoint is written together with a manifest, by which damage is found before anything is restored. A checkpoint
-is saved before it is validated; its validation PSNR is added to it afterwards.
+A checkpoint has three items: `weights` (the params and batch_stats that are evaluated; with EMA, the averaged params),
+`optimizer` (optimizer state, step and, with EMA, the raw params that training resumes from) and `progress` (JSON). The
+step also determines the data position, so there is no iterator state that could disagree with it. Each checkpoint is
+written with the checksums of its files, which are verified before anything is restored. A checkpoint is saved before
+it is validated; its validation PSNR is added afterwards.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,28 @@ import orbax.checkpoint as ocp
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import require_utf8
-from jaxdeblur.runs.checkpoint_files import check_disk_space, explain_failed_write, inspect, read_score, write_score
-from jaxdeblur.runs.checksums import write_manifest
+from jaxdeblur.runs.checkpoint_files import (
+    check_disk_space,
+    explain_failed_write,
+    inspect_checkpoint,
+    read_score,
+    write_score,
+)
+from jaxdeblur.runs.checksums import write_checksums
 from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.runtime import processes
 
+_RESTORE_ATTEMPTS = 5  # of the best checkpoint, while a training process replaces it
+
 
 class Checkpoints:
-    """The folder of a run's checkpoints: the newest few and the best by validation PSNR are kept."""
+    """A run's folder of checkpoints; keeps the newest few and the one with the best validation PSNR."""
 
     def __init__(self, folder: Path, *, keep_latest: int, read_only: bool = False):
         """Open a folder.
 
         Args:
-            folder: of the checkpoints; made if it is not there, unless `read_only`.
+            folder: of the checkpoints; created if missing, unless `read_only`.
             keep_latest: how many of the newest to keep, besides the best.
             read_only: change nothing. Another process may be training in this folder, and what looks like an
                 unfinished checkpoint may be the one that it is writing.
@@ -41,11 +49,11 @@ class Checkpoints:
         self._saving: int | None = None  # the step being written
         options = ocp.CheckpointManagerOptions(
             create=not read_only,
-            cleanup_tmp_directories=not read_only,  # what a crash or a full disk left unfinished
+            cleanup_tmp_directories=not read_only,  # left unfinished by a crash or a full disk
             read_only=read_only,
             preservation_policy=self,
-            # Called in the primary when all is written, and before the checkpoint gets its name.
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_manifest),
+            # Called in the primary process when all files are written, before the checkpoint gets its final name.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
         self._scores: dict[int, float] = {}  # validation PSNR by step, equal in all processes
         self._manager = ocp.CheckpointManager(
@@ -58,13 +66,13 @@ class Checkpoints:
         self._scores = {step: score for step, score in scores.items() if score is not None}
 
     def reload(self) -> None:
-        """Look again at what is there, after another process may have saved or removed checkpoints."""
+        """List the folder again, after another process may have saved or removed checkpoints."""
         self._manager.reload()
         self._read_scores()
 
     @property
     def latest_step(self) -> int | None:
-        """The newest checkpoint's step; None when there is none."""
+        """The newest checkpoint's step; None if there is none."""
         return self._manager.latest_step()
 
     @property
@@ -82,32 +90,32 @@ class Checkpoints:
         return self._scores.get(step)
 
     def record_validation(self, step: int, psnr: float) -> None:
-        """Add its validation PSNR, in dB, to a saved checkpoint, and remove checkpoints that need not be kept any more.
+        """Add the validation PSNR, in dB, to a saved checkpoint, and delete checkpoints that are no longer kept.
 
         Raises:
-            InputError: the checkpoint cannot be written.
+            InputError: the write failed; see `explain_failed_write`.
         """
         self.wait()
         processes.on_primary(lambda: write_score(self.folder / str(step), psnr))
         self._scores[step] = psnr
         steps = self._manager.all_steps()
-        for surplus in sorted({*steps} - self._kept(steps)):
-            self._manager.delete(surplus)
+        for obsolete in sorted({*steps} - self._steps_to_keep(steps)):
+            self._manager.delete(obsolete)
 
-    def _kept(self, steps: Sequence[int]) -> set[int]:
+    def _steps_to_keep(self, steps: Sequence[int]) -> set[int | None]:
         return {*sorted(steps)[-self._keep_latest :], _best_step(steps, self._scores)}
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Return which checkpoints to keep: orbax's `PreservationPolicy`, asked at each save."""
+        """Return which checkpoints to keep: orbax's `PreservationPolicy` protocol, called at each save."""
         del context
-        kept = self._kept([checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+        keep = self._steps_to_keep([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in keep for checkpoint in checkpoints]
 
     def save(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """Save the state under its step, in the background; a step that is saved already is left as it is.
+        """Save the state under its step, in the background. A step that is already saved is not overwritten.
 
         Raises:
-            InputError: the disk is full, or the folder cannot be written.
+            InputError: this write or the one before failed; see `explain_failed_write`.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -118,39 +126,39 @@ class Checkpoints:
             optimizer=ocp.args.StandardSave(state.training),
             progress=ocp.args.JsonSave(progress),
         )
-        self.wait()  # for the one before: `_saving` is its step until it is written
+        self.wait()  # `_saving` must stay the previous step until that one is written
         self._saving = step
         try:
             self._manager.save(step, args=items)
         except Exception as error:
             raise explain_failed_write(self.folder, error) from error
 
-    def _write_manifest(self) -> None:
-        found = [path for path in self.folder.iterdir() if path.name.split(".")[0] == str(self._saving)]
-        if len(found) != 1:
-            raise RuntimeError(f"{self.folder}: expected one folder of step {self._saving}, found {found}")
-        write_manifest(found[0])
+    def _write_checksums(self) -> None:
+        folders = [path for path in self.folder.iterdir() if path.name.split(".")[0] == str(self._saving)]
+        if len(folders) != 1:
+            raise RuntimeError(f"{self.folder}: expected one folder of step {self._saving}, found {folders}")
+        write_checksums(folders[0])
 
     def check(self, step: int) -> None:
-        """Compare a checkpoint's files with what was written.
+        """Verify the checksums of a checkpoint.
 
         Raises:
-            InputError: names the first damaged file (code "checkpoint-damaged"), or says that another process removed
-                the checkpoint ("checkpoint-removed").
+            InputError: names the first corrupt file (code "checkpoint-corrupt"), or another process removed the
+                checkpoint (code "checkpoint-removed").
         """
         folder = self.folder / str(step)
-        damage, removed = processes.on_primary(lambda: inspect(folder, may_vanish=self._read_only))
+        corruption, removed = processes.on_primary(lambda: inspect_checkpoint(folder, may_vanish=self._read_only))
         if removed:
             raise InputError(
-                f"{folder}: this checkpoint was removed meanwhile; a run keeps only the newest and the best. Start the "
-                "same command again.",
+                f"{folder}: this checkpoint was removed by another process, since a run keeps only the newest and the "
+                "best. Rerun the same command.",
                 code="checkpoint-removed",
             )
-        if damage:
+        if corruption:
             raise InputError(
-                f"{folder}: this checkpoint is damaged: {damage}. Restore it from a copy, or move this folder "
-                "elsewhere to do without it.",
-                code="checkpoint-damaged",
+                f"{folder}: this checkpoint is corrupt: {corruption}. Restore it from a backup, or move this folder "
+                "elsewhere to continue without it.",
+                code="checkpoint-corrupt",
             )
 
     def progress(self, step: int) -> dict[str, Any]:
@@ -158,41 +166,45 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
 
     def restore(self, step: int, state: TrainState) -> TrainState:
-        """Return `state` (arrays or stand-ins, with shardings) filled with what was saved at a step.
+        """Return `state` (arrays or `jax.ShapeDtypeStruct`s, with shardings) with the values saved at a step.
 
-        The newest checkpoint was checked by `set_damaged_aside` when its run was opened.
+        Checksums are not verified: `quarantine_corrupt` has done so when the run was opened.
         """
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         items = ocp.args.Composite(
-            weights=ocp.args.StandardRestore(like.variables),
-            optimizer=ocp.args.StandardRestore(like.training),
+            weights=ocp.args.StandardRestore(target.variables),
+            optimizer=ocp.args.StandardRestore(target.training),
         )
         restored = self._manager.restore(step, args=items)
         return state.with_parts(restored.weights, restored.optimizer)
 
     def restore_weights(self, step: int, variables: Any) -> Any:
-        """Return the `params` and `batch_stats` saved at a step, placed like `variables`.
+        """Return the `params` and `batch_stats` saved at a step, with the shardings of `variables`.
 
         Raises:
-            InputError: the checkpoint is damaged, or another process removed it.
+            InputError: the checkpoint is corrupt ("checkpoint-corrupt") or was removed ("checkpoint-removed").
         """
         self.check(step)
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, variables)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, variables)
+        items = ocp.args.Composite(weights=ocp.args.StandardRestore(target))
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like))).weights
+            return self._manager.restore(step, args=items).weights
         except Exception:
-            self.check(step)  # training next to this process may have removed it while it was read
+            self.check(step)  # a training process may have removed it during the read
             raise
 
     def restore_best(self, variables: Any) -> tuple[int, Any] | None:
-        """Return the step with the highest validation PSNR and its weights, placed like `variables`; None if none has.
+        """Return the step with the highest validation PSNR and its weights, with the shardings of `variables`.
 
-        Looks again where training next to this process has just found a better one and removed this.
+        Retries if a training process replaces the best checkpoint in the meantime.
+
+        Returns:
+            None if no checkpoint was validated.
 
         Raises:
-            InputError: the checkpoint is damaged.
+            InputError: the checkpoint is corrupt ("checkpoint-corrupt"), or was replaced several times in a row.
         """
-        attempts_left = 5
+        attempts_left = _RESTORE_ATTEMPTS
         while (step := self.best_step) is not None:
             attempts_left -= 1
             try:
@@ -204,10 +216,10 @@ class Checkpoints:
         return None
 
     def wait(self) -> None:
-        """Block until the last save is on the disk.
+        """Block until the last save is on disk.
 
         Raises:
-            InputError: the disk is full, or the folder cannot be written.
+            InputError: the write failed; see `explain_failed_write`.
         """
         try:
             self._manager.wait_until_finished()
@@ -216,7 +228,7 @@ class Checkpoints:
             raise explain_failed_write(self.folder, error) from error
 
     def close(self) -> None:
-        """Wait for the last save and release the folder."""
+        """Wait for the last save and close the folder."""
         self.wait()
         self._manager.close()
 

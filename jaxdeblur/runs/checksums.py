@@ -1,4 +1,7 @@
-"""Finds damage in a checkpoint: a list of its files with their sizes and SHA-256, written as part of the checkpoint."""
+"""Checksums of a checkpoint's files, stored with it to detect corruption.
+
+`sha256.json` maps each file, relative to the checkpoint's folder, to its size in bytes and its SHA-256.
+"""
 
 import hashlib
 import os
@@ -7,64 +10,64 @@ from pathlib import Path
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import read_json, sync_to_disk, write_json
 
-NAME = "sha256.json"
-# What orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from these.
-_NOT_LISTED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
+CHECKSUM_FILE = "sha256.json"
+# Files that orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from them.
+_UNLISTED = (CHECKSUM_FILE, "_CHECKPOINT_METADATA", "commit_success.txt")
 
 
-def write_manifest(folder: Path) -> None:
-    """Bring all files of a checkpoint to the disk (fsync), then write their sizes and hashes beside them.
+def write_checksums(folder: Path) -> None:
+    """Flush all files of a checkpoint to disk (fsync) and record their sizes and SHA-256.
 
-    Call it when nothing writes to `folder` any more, before the checkpoint gets its final name: a checkpoint of that
-    name then has its manifest, at whatever moment the process is killed.
+    Call it when nothing writes to `folder` any more and before the checkpoint gets its final name: a checkpoint with
+    its final name then always has its checksums, whenever the process is killed.
     """
-    files = {name: _size_and_hash(folder / name, sync=True) for name in _list_files(folder)}
-    write_json(folder / NAME, files)
+    files = {name: _size_and_sha256(folder / name, sync=True) for name in _list_files(folder)}
+    write_json(folder / CHECKSUM_FILE, files)
     for path in (path for path in folder.rglob("*") if path.is_dir()):
         sync_to_disk(path)
 
 
-def add_to_manifest(folder: Path, name: str) -> None:
-    """Add a file that was written into a checkpoint after the checkpoint was complete."""
-    files = {**read_json(folder / NAME), name: _size_and_hash(folder / name, sync=True)}
-    write_json(folder / NAME, dict(sorted(files.items())))
+def add_checksum(folder: Path, name: str) -> None:
+    """Record a file that was added to a complete checkpoint."""
+    files = {**read_json(folder / CHECKSUM_FILE), name: _size_and_sha256(folder / name, sync=True)}
+    write_json(folder / CHECKSUM_FILE, dict(sorted(files.items())))
 
 
-def find_damage(folder: Path, *, optional: str = "") -> str:
-    """Return what is wrong with a checkpoint, naming the first damaged file; empty if nothing is.
+def find_corruption(folder: Path, *, optional: str = "") -> str:
+    """Return a description of the first corrupt file of a checkpoint; "" if it is intact.
 
     Args:
         folder: the checkpoint.
-        optional: name of a file that may be there without being listed: the process may have been killed after writing
-            it and before `add_to_manifest`.
+        optional: a file that may exist without a checksum: the process may have been killed between writing it and
+            `add_checksum`.
     """
-    if not (folder / NAME).is_file():
-        return f"{NAME} is missing"
+    if not (folder / CHECKSUM_FILE).is_file():
+        return f"{CHECKSUM_FILE} is missing"
     try:
-        files = read_json(folder / NAME)
+        files = read_json(folder / CHECKSUM_FILE)
         for name, (size, sha256) in files.items():
             path = folder / name
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes, expected {size}"
-            if _size_and_hash(path)[1] != sha256:
-                return f"{name} has other content than was written (SHA-256)"
+            if _size_and_sha256(path)[1] != sha256:
+                return f"{name} has a different SHA-256 than when it was written"
     except (InputError, OSError) as error:
         return str(error)
     except (AttributeError, TypeError, ValueError):
-        return f"{NAME} holds no list of files"
-    added = [name for name in _list_files(folder) if name not in files and name != optional]
-    return f"{added[0]} does not belong to it" if added else ""
+        return f"{CHECKSUM_FILE} is not a list of files"
+    unexpected = [name for name in _list_files(folder) if name not in files and name != optional]
+    return f"{unexpected[0]} is not part of the checkpoint" if unexpected else ""
 
 
 def _list_files(folder: Path) -> list[str]:
-    # A temporary file is what a killed `write_json` leaves.
+    # A killed `write_json` leaves a .tmp file.
     paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"]
-    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in _NOT_LISTED)
+    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in _UNLISTED)
 
 
-def _size_and_hash(path: Path, *, sync: bool = False) -> tuple[int, str]:
+def _size_and_sha256(path: Path, *, sync: bool = False) -> tuple[int, str]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if sync:

@@ -1,4 +1,4 @@
-"""What a start of a run ran on: code, libraries and devices, and what changed since the start before."""
+"""The code, libraries and devices that a run was started on, and what changed since the previous start."""
 
 import platform
 import subprocess
@@ -12,8 +12,8 @@ import jax
 
 from jaxdeblur import __version__
 
-# Distributions whose version can change what a run computes: kernels, optimizer, order and augmentation of the images
-# (NumPy promises no stability of its random streams, nor Pillow of its resizing), and what a checkpoint restores to.
+# Packages whose version can change a run's results: kernels, optimizer, order and augmentation of images (NumPy
+# guarantees no stability of its random streams, nor Pillow of its resizing), and checkpoints.
 LIBRARIES = (
     "jax",
     "jaxlib",
@@ -31,7 +31,7 @@ LIBRARIES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return `code_version`, `command`, `devices`, and by name the `versions` of Python and the libraries."""
+    """Return `code_version`, `command`, `devices` and `versions`, those of Python and the libraries by name."""
     devices = jax.devices()
     return {
         "code_version": code_version(),
@@ -42,7 +42,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of those `LIBRARIES` that are installed."""
+    """Return the versions of the installed `LIBRARIES`."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -53,7 +53,7 @@ def library_versions() -> dict[str, str]:
 
 
 def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what changed between two environments, in words; what the earlier one does not state is not compared."""
+    """Describe what changed between two environments; fields missing from the earlier one are not compared."""
     changes = [
         f"{key.replace('_', ' ')} {before[key]} -> {now[key]}"
         for key in ("code_version", "devices")
@@ -68,10 +68,10 @@ def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> li
 
 
 def code_version() -> str:
-    """Return this package's version, with the git commit when it runs from its own checkout."""
+    """Return this package's version, with the git commit if it runs from its own checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
-        # A package installed below somebody else's checkout must not report that one's commit.
+        # A package installed below another project's checkout must not report that project's commit.
         if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
             return __version__
         return f"{__version__}+{_git(root, 'describe', '--always', '--dirty', '--abbrev=12')}"

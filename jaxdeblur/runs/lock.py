@@ -1,10 +1,10 @@
-"""One process at a time owns a run's folder: a lock that the operating system releases however the process ends.
+"""An exclusive lock on a run's folder, which the operating system releases however the process ends.
 
-The lock is `flock` on `<folder>/.lock`. It holds on local disks and on network file systems that pass locks to their
-server: NFSv4, NFSv3 with its lock service, CephFS, GPFS, and Lustre mounted with `flock`. After a crash of the whole
-machine the server releases it when the client's lease ends, for NFSv4 after about 90 s. NFS mounted with `nolock` or
-`local_lock` and Lustre mounted with `localflock` keep locks to one machine and do not say so: there, two machines are
-not kept apart. A file system without locks says so, and so do we.
+The lock is `flock` on `<folder>/.lock`. It works on local disks and on network file systems that forward locks to the
+server: NFSv4, NFSv3 with its lock service, CephFS, GPFS, and Lustre mounted with `flock`. If the whole machine crashes,
+the server releases the lock when the client's lease expires, about 90 s later on NFSv4. NFS mounted with `nolock` or
+`local_lock` and Lustre mounted with `localflock` silently keep locks local to one machine and cannot exclude another
+machine. On a file system without locks the user is warned.
 """
 
 import datetime
@@ -19,8 +19,8 @@ from pathlib import Path
 from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 
-NAME = ".lock"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+LOCK_FILE = ".lock"
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class RunLock:
@@ -30,37 +30,42 @@ class RunLock:
         """Take the lock.
 
         Raises:
-            InputError: another process owns the run (code "run-locked"), or the lock file cannot be written.
+            InputError: another process owns the run (code "run-locked"), or the lock file cannot be written (code
+                "workdir-not-writable").
         """
-        path = folder / NAME
+        path = folder / LOCK_FILE
+        self._descriptor: int | None = None
         try:
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            words = f"{path}: cannot be written ({error.strerror}). Choose another --workdir."
-            raise InputError(words, code="workdir-not-writable") from error
+            message = f"{path}: cannot be written ({error.strerror}). Choose another --workdir."
+            raise InputError(message, code="workdir-not-writable") from error
+        self._descriptor = descriptor
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                say(f"{folder}: this file system has no locks; make sure that no other process trains in this folder.")
+            if error.errno in _UNSUPPORTED:
+                say(
+                    f"warning: the file system of {folder} does not support locks. Make sure that no other process "
+                    "trains in this folder."
+                )
                 return
-            owner = os.pread(self._descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
+            owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "another process"
             self.release()
             if not isinstance(error, BlockingIOError):
-                raise InputError(
-                    f"{path}: cannot be locked ({error.strerror}).", code="workdir-not-writable"
-                ) from error
+                message = f"{path}: cannot be locked ({error.strerror}). Choose another --workdir."
+                raise InputError(message, code="workdir-not-writable") from error
             raise InputError(
                 f"--workdir: {folder} is in use by {owner}. Wait for it or stop it, or choose another --workdir; "
-                "--mode evaluate scores a run while it is training.",
+                "--mode evaluate can score a run while it is training.",
                 code="run-locked",
             ) from error
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n".encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another process own the run."""
+        """Release the lock; calling it twice is harmless."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -68,13 +73,13 @@ class RunLock:
 
 @contextmanager
 def wait_for_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the same block for the same folder: they wait. Without locks nobody waits."""
-    descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    """Make the block exclusive among processes that use the same folder; without lock support, run it unlocked."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in _UNSUPPORTED:
                 raise
         yield
     finally:

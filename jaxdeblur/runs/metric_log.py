@@ -1,4 +1,4 @@
-"""A run's log: `metrics.jsonl`, one JSON object a line, and the same in TensorBoard."""
+"""A run's log: `metrics.jsonl`, one JSON object per line, and the same values in TensorBoard."""
 
 import dataclasses
 import importlib.abc
@@ -17,22 +17,22 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import atomic_write
 
 
-class _PytorchHidden(importlib.abc.MetaPathFinder):
-    """Makes `import torch` fail in one thread; others may be importing it for themselves."""
+class _TorchBlocker(importlib.abc.MetaPathFinder):
+    """Makes `import torch` fail in the thread that created this finder."""
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
-        """Refuse PyTorch; leave all else to the other finders."""
+        """Block PyTorch; leave other modules to the other finders."""
         del path, target
         if fullname == "torch" and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError("hidden from tensorboardX", name=fullname)
+            raise ModuleNotFoundError("blocked while importing tensorboardX", name=fullname)
 
 
 @contextmanager
-def _hiding_pytorch() -> Iterator[None]:
-    finder = _PytorchHidden()
+def _block_torch() -> Iterator[None]:
+    finder = _TorchBlocker()
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -40,17 +40,18 @@ def _hiding_pytorch() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-# tensorboardX loads PyTorch wherever it is installed, though nothing here needs it: 190 MB, some seconds of a start,
-# and on GPUs a second set of CUDA's libraries. It does without where that import fails.
-with _hiding_pytorch():
+# tensorboardX imports PyTorch if it is installed, although nothing here needs it: 190 MB of memory, seconds of startup
+# and, on GPUs, a second set of CUDA libraries. If the import fails, tensorboardX works without it. A finder that blocks
+# this thread alone lets other threads import PyTorch meanwhile; `sys.modules["torch"] = None` would not.
+with _block_torch():
     from tensorboardX import SummaryWriter
 
-NUM_BINS = 30  # as many as TensorBoard draws
+NUM_BINS = 30  # of a histogram, as many as TensorBoard draws
 
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """One tensor's: `counts`, (NUM_BINS,), in equal bins between its extremes; values not finite are in none."""
+    """Histogram of one tensor's finite values: `counts` (NUM_BINS,) in equal bins from `low` to `high`."""
 
     name: str
     counts: np.ndarray
@@ -59,29 +60,32 @@ class Histogram:
 
     @property
     def edges(self) -> np.ndarray:
-        """Of the bins, (NUM_BINS + 1,)."""
+        """Bin edges, (NUM_BINS + 1,)."""
         return np.linspace(self.low, self.high, NUM_BINS + 1)
 
 
 class MetricLog:
-    """Writes scalars and images of one run; a resumed run goes on as if it had never stopped.
+    """Writes the scalars, images and histograms of one run; a resumed run continues the same log.
 
-    Each line holds `step`, `stage`, `epoch`, `wall_s` (seconds of training so far, over all starts) and scalars.
+    Each line has `step`, `stage`, `epoch`, `wall_s` (seconds of training so far, over all starts) and scalars.
     """
 
     def __init__(self, folder: Path, *, resume_step: int, validates_again: bool = False):
-        """Open the log; lines after `resume_step` are dropped, for these steps will be taken again.
+        """Open the log and drop lines after `resume_step`, since these steps will be repeated.
 
-        `validates_again` says that the checkpoint of `resume_step` is yet to be validated: a validation of that step in
-        the log was not recorded with the checkpoint before the run was killed.
+        Args:
+            folder: of the run.
+            resume_step: the step of the checkpoint that training resumes from; 0 for a new run.
+            validates_again: the checkpoint of `resume_step` will be validated again, because the run was killed before
+                its score was stored with it; drops a validation of that step from the log.
         """
         self.path = folder / "metrics.jsonl"
-        kept = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
+        lines = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
         if validates_again:
-            kept = [line for line in kept if line["step"] < resume_step or "validation/psnr" not in line]
+            lines = [line for line in lines if line["step"] < resume_step or "validation/psnr" not in line]
         with atomic_write(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._wall_before = kept[-1]["wall_s"] if kept else 0.0
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._previous_wall_s = lines[-1]["wall_s"] if lines else 0.0
         self._start = time.monotonic()
         self._file = self.path.open("a")
         self.tensorboard_folder = folder / "tensorboard"
@@ -89,7 +93,7 @@ class MetricLog:
 
     def scalars(self, step: int, stage: int, epoch: float, values: dict[str, float]) -> None:
         """Write one line and the same values to TensorBoard."""
-        wall = self._wall_before + time.monotonic() - self._start
+        wall = self._previous_wall_s + time.monotonic() - self._start
         line = {"step": step, "stage": stage, "epoch": round(epoch, 4), "wall_s": round(wall, 3), **values}
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
         self._file.flush()
@@ -97,25 +101,25 @@ class MetricLog:
             self._tensorboard.add_scalar(name, value, step)
 
     def images(self, step: int, name: str, images: list[np.ndarray]) -> None:
-        """Show images, uint8 (H, W, 3), in TensorBoard, one below the other."""
+        """Write images, uint8 (H, W, 3), to TensorBoard, one below the other."""
         for i, image in enumerate(images):
             self._tensorboard.add_image(f"{name}/{i}", image, step, dataformats="HWC")
         self._tensorboard.flush()
 
     def histograms(self, step: int, histograms: list[Histogram]) -> None:
-        """Show histograms in TensorBoard; their sums are estimated from the middles of bins."""
-        for found in histograms:
-            edges = found.edges
-            middles = (edges[:-1] + edges[1:]) / 2
+        """Write histograms to TensorBoard; their sums are estimated from the bin centres."""
+        for histogram in histograms:
+            edges = histogram.edges
+            centres = (edges[:-1] + edges[1:]) / 2
             self._tensorboard.add_histogram_raw(
-                found.name,
-                min=found.low,
-                max=found.high,
-                num=int(found.counts.sum()),
-                sum=float(found.counts @ middles),
-                sum_squares=float(found.counts @ middles**2),
+                histogram.name,
+                min=histogram.low,
+                max=histogram.high,
+                num=int(histogram.counts.sum()),
+                sum=float(histogram.counts @ centres),
+                sum_squares=float(histogram.counts @ centres**2),
                 bucket_limits=edges[1:].tolist(),
-                bucket_counts=found.counts.tolist(),
+                bucket_counts=histogram.counts.tolist(),
                 global_step=step,
             )
 
@@ -126,15 +130,16 @@ class MetricLog:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Return the lines of a `metrics.jsonl`; a last line that was cut short by a crash is left out.
+    """Return the lines of a `metrics.jsonl`, without an incomplete last line left by a crash; [] if there is no file.
 
     Raises:
-        InputError: another line is damaged.
+        InputError: another line is not JSON (code "metrics-corrupt").
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]  # the last piece is empty, or a line that was never finished
+    lines = path.read_text().split("\n")[:-1]  # what follows the last newline is empty or incomplete
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:
-        raise InputError(f"{path}: holds a line that is no JSON ({error}). Remove that line.") from error
+        message = f"{path}: a line is not valid JSON ({error}). Remove that line."
+        raise InputError(message, code="metrics-corrupt") from error

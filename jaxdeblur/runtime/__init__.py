@@ -1,1 +1,1 @@
-"""The machine: compilation, memory, processes, devices and optional packages."""
+"""The machine: compilation, memory, processes, device sharding and optional packages."""

@@ -1,4 +1,4 @@
-"""Compiled programs: where they are kept, what compiling took, how much they compute and how fast devices could."""
+"""Ahead-of-time compilation: CPU options, the persistent compilation cache and FLOP counts."""
 
 import dataclasses
 import functools
@@ -16,14 +16,14 @@ from jaxdeblur.console import say
 from jaxdeblur.files import user_cache_folder
 from jaxdeblur.runtime.malloc import return_freed_memory
 
-# What compiled programs may take in the user's cache folder; one of them takes 1 to 30 MB.
+# Limit of the compilation cache in the user's cache folder; a program takes 1 to 30 MB.
 MAX_CACHE_BYTES = 4 * 2**30
 
-# Of the orders that XLA can put a program's operations in on CPUs, the one that holds the fewest arrays at a time.
-_CPU_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-# What XLA's newer CPU kernels are used for: sums, and products of matrices if a program asks for it. Their convolutions
-# and smaller products often run on one thread (docs/performance.md).
-_CPU_KERNELS = {
+# The CPU schedule that minimises peak memory.
+_CPU_SCHEDULER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+# XLA's YNNPACK kernels, for reductions and, if `use_ynnpack_matmul`, for matmuls. Its convolutions and small matmuls
+# often run on one thread (docs/performance.md).
+_YNNPACK = {
     False: {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"},
     True: {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"},
 }
@@ -31,13 +31,13 @@ _CPU_KERNELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A function compiled for arguments of fixed shapes and places.
+    """A function compiled for arguments of fixed shapes and shardings.
 
     Attributes:
-        call: the function.
-        compile_seconds: what compiling it took, or reading it from the cache.
-        flops: floating-point operations of one call on one device, as the compiler counts them; 0 if it does not.
-            It counts the body of a loop once, however often it runs.
+        call: the compiled function.
+        compile_seconds: time of compiling it or of reading it from the cache.
+        flops: floating-point operations of one call on one device, as counted by the compiler; 0 if it does not count.
+            The compiler counts the body of a loop once, regardless of its trip count.
     """
 
     call: Callable
@@ -46,12 +46,14 @@ class Program:
 
 
 def use_compilation_cache(folder: str) -> Path | None:
-    """Keep compiled programs on disk, so that the second start of a run does not compile them again; return where.
-
-    Without a folder to keep them in, which `user_cache_folder` says, None is returned and nothing is kept.
+    """Enable JAX's persistent compilation cache and return its folder.
 
     Args:
-        folder: where to; "" for JAX_COMPILATION_CACHE_DIR, or jaxdeblur/programs in the user's cache folder.
+        folder: of the cache; "" for JAX_COMPILATION_CACHE_DIR or, if unset, jaxdeblur/programs in the user's cache
+            folder.
+
+    Returns:
+        None if the user has no cache folder; nothing is cached then, and `user_cache_folder` tells the user.
     """
     if folder:
         path = Path(folder).expanduser()
@@ -62,17 +64,17 @@ def use_compilation_cache(folder: str) -> Path | None:
         if cache is None:
             return None
         path = cache / "programs"
-        # Not by jax_compilation_cache_max_size, which needs another package and makes each process wait for a lock on
-        # every read. A folder of the user's choice may belong to other programs too, and is theirs to bound.
+        # jax_compilation_cache_max_size needs another package and takes a lock on every read. A folder of the user's
+        # choice is not trimmed, since other programs may use it.
         trim_cache(path, MAX_CACHE_BYTES)
     jax.config.update("jax_compilation_cache_dir", str(path))
     return path
 
 
 def trim_cache(folder: Path, max_bytes: int) -> None:
-    """Remove the compiled programs that were used longest ago, until the others take at most `max_bytes`.
+    """Remove the least recently used programs until the rest take at most `max_bytes`.
 
-    Another process may be using the folder: it then compiles anew what it does not find.
+    Another process may be using the folder; it recompiles what it does not find.
     """
     files = []
     for path in folder.glob("*-cache"):
@@ -91,14 +93,14 @@ def trim_cache(folder: Path, max_bytes: int) -> None:
 def compile_program(
     function: Any, *arguments: Any, use_ynnpack_matmul: bool, without_loop: Any | None = None
 ) -> Program:
-    """Compile a function that `jax.jit` returned for these arguments, or for stand-ins of them.
+    """Compile a jitted function for given arguments.
 
     Args:
-        function: what to compile.
-        arguments: of the function.
-        use_ynnpack_matmul: whether on CPUs XLA's newer kernels make its products of matrices.
-        without_loop: a jitted function of the same arguments that does the same work without a loop, by which FLOPs are
-            counted; it is traced, not compiled. None: `function` has no loop.
+        function: as returned by `jax.jit`.
+        arguments: arrays or `jax.ShapeDtypeStruct`s.
+        use_ynnpack_matmul: use XLA's YNNPACK kernels for matmuls (CPU).
+        without_loop: a jitted function of the same arguments that does the same work without a loop, to count FLOPs; it
+            is lowered but not compiled. None: `function` has no loop.
     """
     start = time.perf_counter()
     lowered = function.lower(*arguments)
@@ -107,9 +109,9 @@ def compile_program(
     return_freed_memory()
     flops = _count_flops(compiled)
     if without_loop is not None and flops:
-        # Both counts before compilation are of all devices together, that of `compiled` is of one.
-        once = _count_flops(lowered)
-        flops *= _count_flops(without_loop.lower(*arguments)) / once if once else 0.0
+        # Lowered programs are counted for all devices together, the compiled one for a single device.
+        loop_flops = _count_flops(lowered)
+        flops *= _count_flops(without_loop.lower(*arguments)) / loop_flops if loop_flops else 0.0
     return Program(compiled, seconds, flops)
 
 
@@ -120,18 +122,19 @@ def _count_flops(stage: jax.stages.Lowered | jax.stages.Compiled) -> float:
 
 @functools.cache
 def _cpu_options(use_ynnpack_matmul: bool) -> dict[str, str]:
-    """Return those of the options that this jaxlib has; it says which it lacks."""
-    known = {}
-    for name, value in (_CPU_ORDER | _CPU_KERNELS[use_ynnpack_matmul]).items():
+    """Return the options that this jaxlib supports; the user is told which are missing."""
+    supported = {}
+    for name, value in (_CPU_SCHEDULER | _YNNPACK[use_ynnpack_matmul]).items():
         try:
-            _lower_constant().compile({name: value})
+            _lowered_constant().compile({name: value})
         except jax.errors.JaxRuntimeError:
-            say(f"jaxlib {jaxlib.__version__} lacks the option {name}={value}: programs will be slower or larger")
+            say(f"warning: jaxlib {jaxlib.__version__} lacks the option {name}={value}; expect lower performance.")
         else:
-            known[name] = value
-    return known
+            supported[name] = value
+    return supported
 
 
 @functools.cache
-def _lower_constant() -> jax.stages.Lowered:
+def _lowered_constant() -> jax.stages.Lowered:
+    """Return a trivial program, to try compiler options with."""
     return jax.jit(lambda: 0).lower()

@@ -1,11 +1,11 @@
-"""Optional packages: imported when they are needed; where one is missing, the extra that installs it is named."""
+"""Imports optional packages on demand; the error for a missing one names the extra that installs it."""
 
 import importlib
 from types import ModuleType
 
 from jaxdeblur.errors import InputError
 
-# The extra of pyproject.toml that installs a module, and the name the package is known by.
+# By module: the extra of pyproject.toml that installs it, and the package's usual name.
 EXTRAS = {
     "av": ("video", "PyAV"),
     "cv2": ("made-blur", "OpenCV"),
@@ -21,14 +21,14 @@ EXTRAS = {
 
 
 def require(module: str, what: str) -> ModuleType:
-    """Return a module of `EXTRAS`, imported.
+    """Import and return a module of `EXTRAS`.
 
     Args:
         module: its name.
-        what: what needs it, as the start of a sentence: "Writing ONNX".
+        what: what needs the module, as the start of a sentence, such as "Writing ONNX".
 
     Raises:
-        InputError: it is not installed, or is and cannot be imported; code "missing-extra" or "broken-extra".
+        InputError: it is not installed (code "missing-extra") or cannot be imported ("broken-extra").
     """
     extra, package = EXTRAS[module]
     try:
@@ -36,6 +36,6 @@ def require(module: str, what: str) -> ModuleType:
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             remedy, code = f"not installed: pip install 'jaxdeblur[{extra}]'.", "missing-extra"
-        else:  # such as a shared library that the package loads
+        else:  # for example, a shared library that the package loads is missing
             remedy, code = f"installed but cannot be imported ({error}).", "broken-extra"
         raise InputError(f"{what} needs {package}, which is {remedy}", code=code) from error

@@ -1,4 +1,4 @@
-"""A run ends at the first loss or weight that is not finite, and says where."""
+"""Aborts training on non-finite losses or weights."""
 
 import math
 from typing import Any
@@ -13,12 +13,12 @@ from jaxdeblur.training.stages import Stage
 
 @jax.jit
 def _all_finite(tree: Any) -> jax.Array:
-    # One program for all leaves: one for each of their shapes would take longer to compile than to run.
+    # One program for all leaves: compiling one per shape would take longer than running it.
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def check_finite(state: TrainState, stage: Stage, step: int) -> None:
-    """Refuse to go on with weights that are not finite: they must never replace a good checkpoint.
+    """Refuse weights that are not finite: they must never replace a good checkpoint.
 
     Raises:
         InputError: names step, stage and learning rate.
@@ -27,12 +27,13 @@ def check_finite(state: TrainState, stage: Stage, step: int) -> None:
         raise not_finite("The weights are no longer finite after", stage, step)
 
 
-def not_finite(words: str, stage: Stage, step: int) -> InputError:
-    """Return the error that ends a run at a step."""
+def not_finite(message: str, stage: Stage, step: int) -> InputError:
+    """Return the error that aborts a run at a step."""
     rate = stage.learning_rate(step - 1)
     return InputError(
-        f"{words} step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier checkpoints are untouched. "
-        "Lower the learning rate and start a new run."
+        f"{message} step {step} (stages[{stage.index}], learning rate {rate:g}). Earlier checkpoints are untouched. "
+        "Lower the learning rate and start a new run.",
+        code="not-finite",
     )
 
 

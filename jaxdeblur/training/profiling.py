@@ -10,8 +10,8 @@ import jax
 from jaxdeblur.console import say
 from jaxdeblur.runtime.compilation import Program
 
-# Peak FLOP/s of one device with dense matrices, from the makers' data sheets, by the precision that convolutions run
-# in: JAX computes float32 convolutions in TF32 on NVIDIA GPUs since Ampere, and in bfloat16 on TPUs, unless
+# Peak dense FLOP/s of one device from the vendors' data sheets, by the precision that convolutions run in: JAX
+# computes float32 convolutions in TF32 on NVIDIA GPUs since Ampere, and in bfloat16 on TPUs, unless
 # jax_default_matmul_precision says otherwise.
 PEAK_FLOPS = {
     "NVIDIA A100": {"float32": 156e12, "bfloat16": 312e12},
@@ -26,19 +26,19 @@ PEAK_FLOPS = {
 
 
 class SpeedMeter:
-    """Speed of training alone: `restart` after validation or a line of the log."""
+    """Measures the throughput of training without validation: `restart` after validation or a line of the log."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
         self.restart()
 
     def restart(self) -> None:
-        """Start counting anew."""
+        """Reset the counters."""
         self._start, self._steps, self._waited = time.monotonic(), 0, 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count what passes inside as waiting for data."""
+        """Count the time spent inside as waiting for data."""
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start
@@ -64,23 +64,23 @@ class SpeedMeter:
 
 
 class StepTrace:
-    """A trace of some training steps for TensorBoard's profiler (XProf) and Perfetto.
+    """Traces some training steps for TensorBoard's profiler (XProf) and Perfetto.
 
-    The first two steps of a start are left out: they wait for what every later one has ready.
+    The first two steps after a start are not representative and are skipped.
     """
 
     def __init__(self, folder: Path | None, num_steps: int):
-        """Trace `num_steps` steps into `folder`, where TensorBoard looks for the run; none without a folder."""
-        self._folder, self._left_out = folder, 2
+        """Trace `num_steps` steps into `folder`, where TensorBoard looks for the run; None: trace nothing."""
+        self._folder, self._to_skip = folder, 2
         self._left = num_steps if folder else 0
         self._tracing = False
 
     @contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """Take one step inside."""
-        if self._left and self._left_out:
-            self._left_out -= 1
-        elif self._left and not self._tracing:
+        """Take one training step inside this context."""
+        if self._left and self._to_skip:
+            self._to_skip -= 1
+        elif self._folder and self._left and not self._tracing:
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._tracing = True
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
@@ -91,25 +91,25 @@ class StepTrace:
                 self.close()
 
     def close(self) -> None:
-        """End a trace that is under way, and write it."""
-        if self._tracing:
+        """Write a trace in progress."""
+        if self._tracing and self._folder:
             self._tracing = False
             jax.profiler.stop_trace()
             say(f"A trace of training steps is in {self._folder / 'plugins' / 'profile'}.")
 
 
 def peak_flops(device: jax.Device, dtype: str) -> float | None:
-    """Return the peak FLOP/s of a device at a precision, or None where it is not known."""
-    # The longest name that fits: "NVIDIA H100 PCIe" before "NVIDIA H100".
+    """Return the peak FLOP/s of a device at a precision; None if unknown."""
+    # The longest matching name: "NVIDIA H100 PCIe" before "NVIDIA H100".
     names = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
     return PEAK_FLOPS[max(names, key=len)][dtype] if names else None
 
 
 def speeds(program: Program, meter: SpeedMeter, dtype: str) -> dict[str, float]:
-    """Return what a training log says of speed, by name.
+    """Return the speed metrics of the training log.
 
-    `steps_per_s`; `data_wait_s` and `compile_s` in seconds, the former per step; and where the device says or is known,
-    `mfu`, the share of its peak FLOP/s, and `memory_gb`, its peak so far in 10^9 bytes.
+    `speed/steps_per_s`; `speed/data_wait_s` (per step) and `speed/compile_s` in seconds; where known, `speed/mfu`, the
+    share of the device's peak FLOP/s, and `speed/memory_gb`, its peak memory so far in 10^9 bytes.
     """
     device = jax.local_devices()[0]
     values = {
@@ -125,6 +125,6 @@ def speeds(program: Program, meter: SpeedMeter, dtype: str) -> dict[str, float]:
 
 
 def memory_in_use(device: jax.Device) -> dict[str, int]:
-    """Return a device's memory in use and at its peak, in bytes; nothing where it does not say, as on CPUs."""
+    """Return a device's current and peak memory in bytes; empty if it does not report them, as CPUs."""
     stats = device.memory_stats() or {}
     return {key: stats[key] for key in ("bytes_in_use", "peak_bytes_in_use") if key in stats}

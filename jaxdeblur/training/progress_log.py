@@ -1,9 +1,7 @@
-"""What a run tells of its training: lines of the log and on the terminal, strips of images, histograms.
-
-PSNR is in dB.
-"""
+"""Logs training: metrics and terminal lines, image strips, histograms. PSNR is in dB."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ def log_training(
     meter: SpeedMeter,
     bar: ProgressBar,
 ) -> None:
-    """Write the mean loss of the steps since the last line, the learning rate and the speed."""
+    """Log the mean loss of the steps since the last line, the learning rate and the throughput."""
     speed = meter.images_per_second
     left = (run.total_steps - step) * run.batch_size / speed
     values = {
@@ -48,20 +46,20 @@ def log_validation(run: Run, stage: Stage, step: int, result: scoring.Evaluation
         InputError: the scores are not finite.
     """
     summary = result.summary
-    if not math.isfinite(summary["psnr"]):
+    if not math.isfinite(summary.psnr):
         raise not_finite("The network's output is no longer finite after", stage, step)
-    values = {f"validation/{name}": summary[name] for name in ("psnr", "psnr_batch16", "mse")}
-    values["validation/identity_psnr"] = summary["identity"]["psnr"]
+    values = {f"validation/{name}": getattr(summary, name) for name in ("psnr", "psnr_batch16", "mse")}
+    values["validation/identity_psnr"] = summary.identity.psnr
     epoch = step / run.steps_per_epoch
     if run.log:
         run.log.scalars(step, stage.index, epoch, values)
         run.log.images(step, "blur_prediction_sharp", [scoring.strip(sample) for sample in result.samples])
-    gain = summary["psnr"] - summary["identity"]["psnr"]
-    say(f"epoch {epoch:g}: validation PSNR {summary['psnr']:.2f} dB, {gain:+.2f} dB against the blurred input")
-    return summary["psnr"]
+    gain = summary.psnr - summary.identity.psnr
+    say(f"epoch {epoch:g}: validation PSNR {summary.psnr:.2f} dB, {gain:+.2f} dB against the blurred input")
+    return summary.psnr
 
 
-def log_histograms(run: Run, step: int, params: dict[str, Any], counts: Counts) -> None:
-    """Show the weights and the gradients of every tensor in TensorBoard."""
+def log_histograms(run: Run, step: int, params: Mapping[str, Any], counts: Counts) -> None:
+    """Log histograms of all weights and gradients to TensorBoard."""
     if run.log:
         run.log.histograms(step, name_histograms(counts, {"weights": params, "gradients": params}))

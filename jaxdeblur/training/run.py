@@ -32,21 +32,21 @@ class ScoredRun:
     checkpoints: Checkpoints
 
     def abstract_variables(self) -> Any:
-        """Return stand-ins for the network's variables, with their place on the devices."""
+        """Return the shapes, dtypes and shardings of the network's variables."""
         return abstract(lambda: init_variables(self.model, jax.random.key(0)), self.mesh)
 
     def validate(self, variables: Any) -> Evaluation:
-        """Score the validation split by the first protocol, with what is measured quickly."""
+        """Score the validation split by the first protocol, with the fast metrics only."""
         return self.evaluator.score(self.evaluator.protocols[0], "validation", variables, quick=True)
 
 
 @dataclasses.dataclass
 class Run(ScoredRun):
-    """All that training and scoring need, checked and made once; it owns its folder until `release`."""
+    """What training needs; it owns its folder until `release`."""
 
     stages: list[Stage]
     source: PairSource  # training pairs
-    dtype: str  # that the network computes in
+    dtype: str  # of the network's activations
     options: InputOptions
     mixture: tuple[Part, ...]  # further training pairs
     seed: int
@@ -54,10 +54,10 @@ class Run(ScoredRun):
     num_threads: int
     log_every_steps: int
     profile_steps: int
-    initial: InitialWeights | None  # None: the run goes on from a checkpoint
-    lock: RunLock | None  # the primary's alone
-    initial_words: str = ""  # what the run started from, as its checkpoints say
-    log: MetricLog | None = None  # the primary's alone
+    initial: InitialWeights | None  # None: the run resumes from a checkpoint
+    lock: RunLock | None  # in the primary process only
+    initial_description: str = ""  # what the run started from, as its checkpoints state
+    log: MetricLog | None = None  # in the primary process only
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,12 +70,12 @@ class Run(ScoredRun):
         return self.stages[-1].end_step
 
     def release(self) -> None:
-        """Let another process own the run."""
+        """Release the run's lock."""
         if self.lock:
             self.lock.release()
 
     def train_batches(self, stage: Stage, *, first_step: int) -> Iterator[ImagePair]:
-        """Return this process's part of the batches of a stage, from the one of `first_step` on."""
+        """Return this process's share of the batches of a stage, starting after `first_step` steps of the run."""
         return make_train_batches(
             self.source,
             self.options,

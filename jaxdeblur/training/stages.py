@@ -1,7 +1,7 @@
-"""The stages of a run, planned from its config."""
+"""The stages of a run: their options, and where each of them starts and ends."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,21 +9,54 @@ import optax
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.training.losses import LOSSES
-from jaxdeblur.training.optimizer import Encoder, create_optimizer, create_schedule
+from jaxdeblur.training.optimizer import Encoder, NamedOptions, create_optimizer, create_schedule
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How a network's encoder is trained: epochs frozen at the stage's start, and its learning-rate multiplier."""
+
+    frozen_epochs: int = 0
+    lr_multiplier: float = 1.0
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """The options of a stage, as the config has them.
+
+    Attributes:
+        epochs: its length.
+        crop: size in pixels of random crops; 0 for whole frames.
+        loss: a key of `LOSSES`.
+        accumulate: micro-batches per step.
+        clip_norm: largest global norm of the gradients; 0.0: not clipped.
+        encoder: how the encoder is trained.
+        optimizer: a name in `OPTIMIZERS`, with its options.
+        schedule: a name in `SCHEDULES`, with its options.
+    """
+
+    epochs: int
+    crop: int
+    loss: str
+    accumulate: int
+    clip_norm: float
+    encoder: EncoderOptions
+    optimizer: NamedOptions
+    schedule: NamedOptions
+
+
+@dataclass(frozen=True)
 class Stage:
-    """A stretch of training with one loss and one optimizer: steps `first_step` to `end_step` - 1.
+    """A part of training with one loss and one optimizer: steps `first_step` to `end_step` - 1.
 
     Attributes:
         steps_per_epoch: whole batches in the training images.
-        crop: side in pixels of its random crops; 0 for whole frames.
+        crop: size in pixels of its random crops; 0 for whole frames.
         tx: the optimizer.
-        frozen_tx: the optimizer of the steps in which the encoder is frozen; its state is that of `tx`.
+        frozen_tx: the optimizer of the steps in which the encoder is frozen; its state has the structure of `tx`'s.
         encoder: how the encoder is trained; None: like the rest, or there is none.
-        accumulate: micro-batches that a step's batch is worked through in.
-        ema_decay: of the average of the parameters; 0.0: none is kept.
+        accumulate: micro-batches per step.
+        ema_decay: decay per step of the average of the parameters; 0.0: off.
     """
 
     index: int
@@ -40,63 +73,66 @@ class Stage:
     ema_decay: float
 
     def learning_rate(self, step: int) -> float:
-        """Return the learning rate that step `step` is taken with."""
+        """Return the learning rate of a step."""
         return float(self.schedule(step - self.first_step))
 
     def ends_epoch(self, step: Any) -> Any:
-        """Return whether an epoch has ended when `step` steps of the run are done; `step` may be an array."""
+        """Return whether an epoch ends after `step` steps of the run; `step` may be an array."""
         return (step - self.first_step) % self.steps_per_epoch == 0
 
 
-def plan_stages(stages: list[dict], steps_per_epoch: int, *, encoder: str = "", ema_decay: float = 0.0) -> list[Stage]:
-    """Return the stages of a config with their places in the run.
+def plan_stages(
+    stages: Sequence[StageOptions], steps_per_epoch: int, *, encoder: str = "", ema_decay: float = 0.0
+) -> list[Stage]:
+    """Return the stages of a run.
 
     Args:
-        stages: the config's.
+        stages: their options.
         steps_per_epoch: whole batches in the training images.
         encoder: name of the network's encoder among its parameters; "" if it has none.
-        ema_decay: the config's.
+        ema_decay: see `Stage`.
 
     Raises:
-        InputError: lists the schedules that do not fit into their stages.
+        InputError: lists the schedules that do not fit into their stages (code "schedule-too-long").
     """
     planned, problems, first_step = [], [], 0
-    for index, stage in enumerate(stages):
+    for index, options in enumerate(stages):
         try:
-            planned.append(_plan_stage(index, stage, first_step, steps_per_epoch, encoder, ema_decay))
+            planned.append(_plan_stage(index, options, first_step, steps_per_epoch, encoder, ema_decay))
         except InputError as error:
             problems.append(f"stages[{index}].{error}")
-        first_step += stage["epochs"] * steps_per_epoch
+        first_step += options.epochs * steps_per_epoch
     if problems:
-        remedy = f"An epoch of these images and this batch size is {steps_per_epoch} steps."
-        raise InputError(list_problems("The schedule does not fit into its stage:", problems, remedy))
+        remedy = f"With these images and this batch size, an epoch is {steps_per_epoch} steps."
+        heading = "The schedule does not fit into its stage:"
+        raise InputError(list_problems(heading, problems, remedy), code="schedule-too-long")
     return planned
 
 
 def _plan_stage(
-    index: int, stage: dict, first_step: int, steps_per_epoch: int, encoder: str, ema_decay: float
+    index: int, options: StageOptions, first_step: int, steps_per_epoch: int, encoder_name: str, ema_decay: float
 ) -> Stage:
-    length = stage["epochs"] * steps_per_epoch
-    apart = None
-    if stage["encoder"] != {"frozen_epochs": 0, "rate": 1.0}:
-        frozen_steps = stage["encoder"]["frozen_epochs"] * steps_per_epoch
-        apart = Encoder(encoder, frozen_steps, stage["encoder"]["rate"])
-    schedule = create_schedule(stage["schedule"], length, steps_per_epoch)
+    length = options.epochs * steps_per_epoch
+    encoder = None
+    if options.encoder != EncoderOptions():
+        frozen_steps = options.encoder.frozen_epochs * steps_per_epoch
+        encoder = Encoder(encoder_name, frozen_steps, options.encoder.lr_multiplier)
+    schedule = create_schedule(options.schedule, length, steps_per_epoch)
     tx, frozen_tx = (
-        create_optimizer(stage["optimizer"], schedule, stage["clip_norm"], apart, frozen=frozen)
+        create_optimizer(options.optimizer, schedule, options.clip_norm, encoder, frozen=frozen)
         for frozen in (False, True)
     )
     return Stage(
         index=index,
-        crop=stage["crop"],
+        crop=options.crop,
         first_step=first_step,
         end_step=first_step + length,
         steps_per_epoch=steps_per_epoch,
-        loss=LOSSES[stage["loss"]],
+        loss=LOSSES[options.loss],
         tx=tx,
         frozen_tx=frozen_tx,
         schedule=schedule,
-        encoder=apart,
-        accumulate=stage["accumulate"],
+        encoder=encoder,
+        accumulate=options.accumulate,
         ema_decay=ema_decay,
     )

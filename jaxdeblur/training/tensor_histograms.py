@@ -1,4 +1,4 @@
-"""Histograms of weights and gradients, counted on the device, so that not the values but their counts are fetched."""
+"""Histograms of weights and gradients, computed on the device: only the counts are fetched."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from flax import struct
 
 from jaxdeblur.runs.metric_log import NUM_BINS, Histogram
 
-# The shape of a histogram needs no more, and all values of a large network would need its size in memory anew.
+# Enough for the shape of a histogram; counting all values of a large network would need as much memory again.
 MOST_VALUES = 1 << 16
-_WIDTH = 256  # of the table's rows; the last row of each tensor is filled up
+_WIDTH = 256  # of the table's rows; the last row of each tensor is padded
 
 
 @struct.dataclass
@@ -20,7 +20,7 @@ class Counts:
 
     Attributes:
         counts: (tensors, NUM_BINS) int32, in equal bins from a tensor's `low` to its `high`.
-        low: (tensors,) float32, the least finite value.
+        low: (tensors,) float32, the smallest finite value.
         high: (tensors,) float32, the largest finite value.
     """
 
@@ -30,12 +30,12 @@ class Counts:
 
 
 def count_values(tree: Any) -> Counts:
-    """Count the values of every tensor, of a large one about MOST_VALUES at even distances; call it inside jit.
+    """Count the values of every tensor, or a regular subset of about MOST_VALUES of a large one; call it inside jit.
 
-    All tensors are cut into rows of one table, each row of one tensor alone: one program for all of their shapes
-    compiles in a tenth of the time that one for each would take.
+    All tensors are cut into rows of one table, each row from a single tensor: one program for all shapes compiles in a
+    tenth of the time that one per shape would take.
     """
-    # An odd distance, so that it meets all channels, which are mostly a power of two.
+    # An odd stride visits all channels, whose number is mostly a power of two.
     leaves = [leaf.ravel()[:: (leaf.size // MOST_VALUES) | 1].astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
     owner = np.repeat(np.arange(len(leaves)), [-(-leaf.size // _WIDTH) for leaf in leaves])
     rows = [jnp.pad(leaf, (0, -leaf.size % _WIDTH), constant_values=jnp.nan) for leaf in leaves]
@@ -46,21 +46,21 @@ def count_values(tree: Any) -> Counts:
     low = jax.ops.segment_min(low, owner, len(leaves), indices_are_sorted=True)  # (tensors,)
     high = jax.ops.segment_max(high, owner, len(leaves), indices_are_sorted=True)
     scale = NUM_BINS / jnp.maximum(high - low, jnp.finfo(jnp.float32).tiny)
-    place = jnp.clip(jnp.floor((table - low[owner, None]) * scale[owner, None]), 0, NUM_BINS - 1).astype(jnp.int32)
-    bins = jnp.where(finite, owner[:, None] * NUM_BINS + place, len(leaves) * NUM_BINS)
+    index = jnp.clip(jnp.floor((table - low[owner, None]) * scale[owner, None]), 0, NUM_BINS - 1).astype(jnp.int32)
+    bins = jnp.where(finite, owner[:, None] * NUM_BINS + index, len(leaves) * NUM_BINS)
     counts = jnp.zeros(len(leaves) * NUM_BINS, jnp.int32).at[bins].add(1, mode="drop")
     return Counts(counts.reshape(-1, NUM_BINS), low, high)
 
 
 def name_histograms(counts: Counts, tree: dict[str, Any]) -> list[Histogram]:
-    """Return the histograms of the tensors of a tree, as `gradients/conv1/kernel`; of one without a finite value none.
+    """Return named histograms, as `gradients/conv1/kernel`, of the tensors that have a finite value.
 
-    `tree` may hold anything in the tensors' places.
+    Only the structure of `tree` is used.
     """
     paths = [path for path, _ in jax.tree.leaves_with_path(tree)]
-    found = (np.asarray(counts.counts), np.asarray(counts.low), np.asarray(counts.high))
+    arrays = (np.asarray(counts.counts), np.asarray(counts.low), np.asarray(counts.high))
     return [
         Histogram("/".join(key.key for key in path), count, float(low), float(high))
-        for path, count, low, high in zip(paths, *found, strict=True)
+        for path, count, low, high in zip(paths, *arrays, strict=True)
         if count.any()
     ]

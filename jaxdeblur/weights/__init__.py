@@ -1,1 +1,1 @@
-"""Weights of networks: files, PyTorch checkpoints, initial weights and the networks that ship."""
+"""Weights of networks: files, PyTorch checkpoints, initial weights and the networks that ship with the package."""

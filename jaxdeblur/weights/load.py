@@ -1,102 +1,145 @@
-"""Trained networks as they are used: whole, with the options that are stored beside their weights."""
+"""Loading a trained network: architecture and weights, from a run's folder or a `.safetensors` file."""
 
-import re
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
+import jax
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.models import MODELS, build_model
-from jaxdeblur.models.heads import CORRECTION
-from jaxdeblur.weights.initial import load_network, network_shapes, stored_options
-from jaxdeblur.weights.tensors import Shapes, shapes_of
+from jaxdeblur.files import file_sha256
+from jaxdeblur.models import MODELS, Network, build_model, options_of
+from jaxdeblur.runs.checkpoints import Checkpoints
+from jaxdeblur.runs.train_state import init_variables
+from jaxdeblur.weights.legacy import infer_options
+from jaxdeblur.weights.safetensors import options_in, read_metadata, read_weights
+from jaxdeblur.weights.tensors import Shapes, fingerprint, network_shapes, shapes_of
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network: its name in `MODELS`, module and variables, and the multiple that it pads sides to."""
+    """A network with its weights.
+
+    Attributes:
+        name: a key of `MODELS`.
+        model: the module.
+        variables: `params` and `batch_stats`, float32 on the host.
+        description: where the weights come from, for logs and reports: path, step and SHA-256.
+    """
 
     name: str
-    model: nn.Module
+    model: Network
     variables: Mapping[str, Any]
-    multiple: int
+    description: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The architecture, such as `width`, as `build_model` takes it."""
+        return options_of(self.model)
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded internally to a multiple of this."""
+        return self.model.multiple
 
 
-def read_network(path: Path) -> TrainedNetwork:
-    """Return the network of a run's folder (its best checkpoint) or of a `.safetensors`.
+def load_network(path: Path, *, dtype: str | None = None) -> TrainedNetwork:
+    """Load the network of a run (its best checkpoint on validation) or of a `.safetensors` file.
+
+    Args:
+        path: a run's folder, or a file.
+        dtype: compute type of the module; None: that of its input.
 
     Raises:
-        InputError: there is no such run or file, or it holds something else than one of our networks, whole.
+        InputError: there is no such run or file, it is corrupt, or it does not hold a whole image-restoring network.
     """
-    variables, name, _ = load_network(path)
+    network = _load_run(path) if path.is_dir() else _load_file(path)
+    if dtype is None:
+        return network
+    return TrainedNetwork(network.name, network.model.clone(dtype=dtype), network.variables, network.description)
+
+
+def _load_file(path: Path) -> TrainedNetwork:
+    metadata = read_metadata(path)
+    name, options = metadata["network"], options_in(path, metadata)
+    _require_network(path, name)
+    variables, _ = read_weights(path)
+    actual = shapes_of(variables)
+    if options is None:
+        options = infer_options(name, actual)
+    model = None if options is None else _build(path, name, options)
+    expected = {} if model is None else network_shapes(model)
+    if model is None or actual != expected:
+        raise _wrong_tensors(path, name, actual, expected)
+    return TrainedNetwork(name, model, variables, f"{path} (SHA-256 {file_sha256(path)})")
+
+
+def _load_run(path: Path) -> TrainedNetwork:
+    try:
+        options = json.loads((path / "config.json").read_text())["model"]
+        name = options.pop("name")
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a run's folder (no config.json with a model).", code="not-a-run") from error
+    _require_network(path, name)
+    model = _build(path, name, options)
+    abstract = jax.eval_shape(lambda key: init_variables(model, key), jax.random.key(0))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), abstract)
+    with _orbax_silenced():
+        checkpoints = Checkpoints(path / "checkpoints", keep_latest=1, read_only=True)
+        best = checkpoints.restore_best(abstract)
+        if best is None:
+            raise InputError(
+                f"{path}: has no validated checkpoint. Train it for at least one epoch first.",
+                code="no-validated-checkpoint",
+            )
+        step, variables = best[0], jax.device_get(best[1])
+    description = f"{path}, step {step} (weights' SHA-256 {fingerprint(variables)})"
+    return TrainedNetwork(name, model, variables, description)
+
+
+def _require_network(path: Path, name: str) -> None:
     if name not in MODELS:
         raise InputError(
-            f"{path}: holds {name}, which restores no images. Expected one of {', '.join(MODELS)}.",
+            f"{path}: holds {name}, which does not restore images. Expected one of {', '.join(MODELS)}.",
             code="weights-restore-nothing",
         )
-    found = shapes_of(variables)
-    options = stored_options(path)
-    if options is None:
-        options = _infer_options(name, found)
+
+
+def _build(path: Path, name: str, options: Mapping[str, Any]) -> Network:
     try:
-        expected = network_shapes(build_model(name, **options)) if options is not None else {}
+        model = build_model(name, **options)
+        network_shapes(model)  # a field's value may be impossible too
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: states options that {name} cannot be built with ({error}). Use the version of jaxdeblur that "
-            "wrote it, or a newer one.",
+            f"{path}: has options that {name} cannot be built with ({error}). Use the version of jaxdeblur that wrote "
+            "it, or a newer one.",
             code="weights-bad-options",
         ) from error
-    if found != expected:
-        others = [f"{tensor} {shape}: not expected" for tensor, shape in found.items() if expected.get(tensor) != shape]
-        others += [f"{tensor} {shape}: missing" for tensor, shape in expected.items() if found.get(tensor) != shape]
-        raise InputError(
-            list_problems(
-                f"{path}: names {name} as its network, but its tensors are no {name}'s ({len(others)} problem(s)):",
-                others,
-                "Choose other weights, or convert them again.",
-            ),
-            code="weights-do-not-fit",
-        )
-    model = build_model(name, **options)
-    return TrainedNetwork(name, model, variables, model.multiple)
+    return model
 
 
-def _infer_options(network: str, shapes: Shapes) -> dict[str, Any] | None:
-    """Return the options, such as `width`, of the network that has these shapes; None where they do not tell.
+def _wrong_tensors(path: Path, name: str, actual: Shapes, expected: Shapes) -> InputError:
+    problems = [f"{tensor} {shape}: unexpected" for tensor, shape in actual.items() if expected.get(tensor) != shape]
+    problems += [f"{tensor} {shape}: missing" for tensor, shape in expected.items() if actual.get(tensor) != shape]
+    heading = (
+        f"{path}: its metadata names {name}, but its tensors are not those of {name} ({len(problems)} problem(s)):"
+    )
+    remedy = "Choose other weights, or rerun the conversion."
+    return InputError(list_problems(heading, problems, remedy), code="weights-do-not-fit")
 
-    For files that were written before the options were stored. An option that came later has its default there.
-    """
 
-    def count(layer: str) -> int:
-        return len({match[0] for name in shapes if (match := re.match(rf"params/{layer}\d+/", name))})
-
-    first = {"nafnet": "input", "transformnet": "conv1", "resnetencdec": "backbone/conv1", "unet": "down0"}[network]
-    kernel = shapes.get(f"params/{first}/kernel", ())
-    if len(kernel) != 4:
-        return None
-    width = kernel[3]
-    if network == "unet":
-        return {"width": width, "num_levels": count("down"), "num_blocks": count("encoder0_")}
-    if network == "nafnet":
-        levels = range(count("down"))
-        return {
-            "width": width,
-            **{
-                f"{part}_blocks": tuple(count(f"{part}{level}_") for level in levels) for part in ("encoder", "decoder")
-            },
-            "middle_blocks": count("middle_"),
-            "half_resolution": kernel[2] == 12,  # of four pixels' colours, or of one's
-            "attention": "global" if "params/middle_0/attention/kernel" in shapes else "none",
-        }
-    norm = first.replace("conv1", "bn1")
-    options = {
-        "width": width,
-        "residual": f"params/{CORRECTION}/kernel" in shapes,
-        "norm": "batch" if f"params/{norm}/scale" in shapes else "none",
-    }
-    if network == "transformnet":
-        return {**options, "num_blocks": count("res_block")}
-    return {**options, "stage_sizes": tuple(count(f"backbone/layer{stage}_") for stage in (1, 2, 3, 4))}
+@contextmanager
+def _orbax_silenced() -> Iterator[None]:
+    """Suppress orbax's warning that a run opened for reading is read-only; exceptions are still raised."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,9 +1,9 @@
-"""Weights: PyTorch's tensors to ours and back, strictly, and the file they are kept in. No torch needed.
+"""Files of weights: `.safetensors` with one tensor per variable.
 
-Ours are slash-separated paths, `params/conv1/kernel` and `batch_stats/bn1/mean`, float32; kernels are (h, w, in, out).
-A file of weights is one `.safetensors` with these names, stored as float32 or float16. Its metadata give the network,
-the format version, the fingerprint of the tensors and, for whole networks, the options as JSON; older files, written
-before the format had a version, lack the last three.
+Tensors are named by slash-separated paths, as `params/conv1/kernel` and `batch_stats/bn1/mean`, and stored as float32
+or float16; kernels are (h, w, in, out). The metadata hold the network's name, the format version, the tensors'
+fingerprint and, for whole networks, the options as JSON. Files written before the format had a version lack the last
+three.
 """
 
 import json
@@ -22,22 +22,22 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import atomic_write
 from jaxdeblur.weights.tensors import fingerprint
 
-FORMAT = 1  # of the files that `write_weights` writes; raised when older readers would misread them
+FORMAT = 1  # written by `write_weights`; increased when older readers would misread the file
 
 
 def write_weights(
     path: Path, variables: Mapping[str, Any], metadata: Mapping[str, str], *, dtype: DTypeLike = np.float32
 ) -> None:
-    """Write `.safetensors` in one piece: a reader sees the whole file or none.
+    """Write a file atomically.
 
     Args:
         path: the file.
         variables: `params` and `batch_stats`.
-        metadata: of the file; format version, fingerprint and the version of this package are added.
+        metadata: of the file; the format version, the fingerprint and this package's version are added.
         dtype: of the stored tensors, float32 or float16; they are read back as float32.
 
     Raises:
-        InputError: a tensor exceeds the range of float16.
+        InputError: a tensor exceeds the range of float16 (code "weights-out-of-range").
     """
     tensors = {}
     for name, leaf in traverse_util.flatten_dict(variables, sep="/").items():
@@ -45,8 +45,8 @@ def write_weights(
             tensors[name] = np.ascontiguousarray(leaf, dtype)
         if not np.isfinite(tensors[name]).all() and np.isfinite(leaf).all():
             raise InputError(
-                f"{name}: holds values beyond {np.finfo(dtype).max:g}, the range of {np.dtype(dtype).name}. Store "
-                "these weights as float32.",
+                f"{name}: has values beyond {np.finfo(dtype).max:g}, the range of {np.dtype(dtype).name}. Store these "
+                "weights as float32.",
                 code="weights-out-of-range",
             )
     as_read = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
@@ -56,10 +56,10 @@ def write_weights(
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file that `write_weights` wrote; the tensors are not read.
+    """Return the metadata of a file written by `write_weights`, without reading the tensors.
 
     Raises:
-        InputError: no such file, damaged, of another origin, or of a newer format.
+        InputError: there is no such file, or it is corrupt, of another origin or of a newer format.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -68,22 +68,23 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: cannot be read as safetensors ({error}).", code="weights-unreadable") from error
     if "network" not in metadata:
         raise InputError(
-            f"{path}: no weights of ours (no `network` in its metadata). Convert it first.", code="weights-foreign"
+            f"{path}: was not written by jaxdeblur (no `network` in its metadata). Convert it first.",
+            code="weights-foreign",
         )
-    found = metadata.get("format", "0")  # 0: written before the format had a version
-    if not found.isdecimal() or int(found) > FORMAT:
+    version = metadata.get("format", "0")  # 0: written before the format had a version
+    if not version.isdecimal() or int(version) > FORMAT:
         raise InputError(
-            f"{path}: its format is {found!r}, expected at most {FORMAT}. Read it with a newer version of jaxdeblur.",
+            f"{path}: has format version {version!r}, expected at most {FORMAT}. Use a newer version of jaxdeblur.",
             code="weights-newer-format",
         )
     return metadata
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the variables, float32, and the metadata of a file that `write_weights` wrote.
+    """Return the variables, float32, and the metadata of a file written by `write_weights`.
 
     Raises:
-        InputError: no such file, damaged, of another origin, or of a newer format.
+        InputError: there is no such file, or it is corrupt, of another origin or of a newer format.
     """
     metadata = read_metadata(path)
     tensors = {
@@ -93,18 +94,18 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     expected = metadata.get("fingerprint")
     if expected is not None and fingerprint(tensors) != expected:
         raise InputError(
-            f"{path}: damaged: the SHA-256 of its tensors is {fingerprint(tensors)}, expected {expected}. Fetch the "
-            "file again.",
+            f"{path}: is corrupt: the SHA-256 of its tensors is {fingerprint(tensors)}, expected {expected}. Copy or "
+            "download it again.",
             code="weights-damaged",
         )
     return traverse_util.unflatten_dict(tensors, sep="/"), metadata
 
 
 def options_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the network's options, such as `width`, that a file's metadata state; None where they state none.
+    """Return the network's options, such as `width`, stored in a file's metadata; None if there are none.
 
     Raises:
-        InputError: they are no JSON object.
+        InputError: they are not a JSON object (code "weights-bad-options").
     """
     text = metadata.get("options")
     if text is None:
@@ -115,7 +116,7 @@ def options_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None
         options = None
     if not isinstance(options, dict):
         raise InputError(
-            f'{path}: `options` in its metadata is {text!r}, expected a JSON object such as {{"width": 24}}.',
+            f'{path}: `options` in its metadata are {text!r}, expected a JSON object such as {{"width": 24}}.',
             code="weights-bad-options",
         )
     return options

@@ -1,8 +1,8 @@
-"""Finds a network's tensors in a PyTorch checkpoint, whichever training code saved it. No torch needed.
+"""Selects a network's tensors from a PyTorch checkpoint, whichever training code saved it. No torch needed.
 
-A checkpoint is a tree of dictionaries. Networks lie under keys such as `state_dict`, `params_ema` or `netG`, and the
-names of their tensors may start with `module.` (DataParallel), `_orig_mod.` (torch.compile), `model.` (Lightning) or
-`generator.` (GANs), in any order. Raw weights and their exponential moving average (EMA) may lie next to each other.
+A checkpoint is a tree of dictionaries. Networks are stored under keys such as `state_dict`, `params_ema` or `netG`, and
+tensor names may be prefixed with `module.` (DataParallel), `_orig_mod.` (torch.compile), `model.` (Lightning) or
+`generator.` (GANs), in any order. Raw weights and their exponential moving average (EMA) may both be present.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from jaxdeblur.errors import InputError
 
 Tensors = dict[str, Any]
 RAW, EMA = "raw", "ema"
-# Keys and prefixes that wrap a network, in lower case. With one of `AVERAGES` before or after them, as in `params_ema`,
-# or replaced by one, as in `ema`, they wrap its EMA.
+# Keys and prefixes of a network, in lower case. With one of `AVERAGES` before or after them, as in `params_ema`, or
+# replaced by one, as in `ema`, they denote its EMA.
 WRAPPERS = frozenset(
     (
         *("state_dict", "model_state_dict", "model_state", "current_model_state", "params", "weights"),
@@ -24,8 +24,8 @@ WRAPPERS = frozenset(
     )
 )
 AVERAGES = ("ema", "shadow")
-# Two libraries swap the two when they save: where the first key is present, the second holds the raw weights and
-# `state_dict` their average. Lightning's WeightAveraging, and MMEngine's EMAHook.
+# Lightning's WeightAveraging and MMEngine's EMAHook swap the two when saving: where the first key is present, the
+# second holds the raw weights and `state_dict` their average.
 SWAPPED = (("averaging_state", "current_model_state"), ("message_hub", "ema_state_dict"))
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -35,9 +35,9 @@ class Group:
     """One network's tensors in a checkpoint.
 
     Attributes:
-        label: where they are, as `params_ema`, or `state_dict.generator.*` for tensors with a prefix.
+        label: its location, as `params_ema`, or `state_dict.generator.*` for tensors with a prefix.
         kind: `RAW` or `EMA`.
-        tensors: by the network's own names, prefixes removed.
+        tensors: by name without prefixes.
     """
 
     label: str
@@ -47,7 +47,13 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The tensors taken from a checkpoint, the label of their group, and one line for the user that says so."""
+    """The tensors selected from a checkpoint.
+
+    Attributes:
+        tensors: by name without prefixes.
+        label: of their group.
+        description: one line for the user: what was selected, and what was not.
+    """
 
     tensors: Tensors
     label: str
@@ -57,44 +63,44 @@ class Selection:
 def select_tensors(
     path: Path, checkpoint: Mapping[str, Any], is_known: Callable[[str], bool], which: str | None = None
 ) -> Selection:
-    """Return the tensors of a network.
+    """Select the tensors of a network.
 
     Args:
         path: the checkpoint's file, for messages.
         checkpoint: nested dictionaries; whatever has a `shape` is a tensor.
-        is_known: whether a name is one of the network's tensors.
-        which: `RAW` or `EMA`; None for the EMA weights where there are some, otherwise the raw ones.
+        is_known: whether the network has a tensor of this name.
+        which: `RAW` or `EMA`; None for the EMA weights if there are any, otherwise the raw ones.
 
     Raises:
-        InputError: there are no tensors, or no such weights, or several networks could be meant.
+        InputError: there are no tensors or no such weights, or the choice is ambiguous.
     """
-    groups, left_out = _find_groups(checkpoint, is_known)
+    groups, unused = _find_groups(checkpoint, is_known)
     if not groups:
         keys = ", ".join(sorted(map(str, checkpoint))[:10]) or "nothing"
         raise InputError(
-            f"{path}: holds no tensors of a network, only: {keys}. Save model.state_dict().",
+            f"{path}: holds no network's tensors, only: {keys}. Save model.state_dict().",
             code="checkpoint-without-tensors",
         )
     kind = which or (EMA if any(group.kind == EMA for group in groups) else RAW)
     if which is None and kind == RAW and (unread := _unread_averages(checkpoint)):
         raise InputError(
-            f"{path}: holds EMA weights in a form that cannot be read, {unread}. --which raw takes the raw ones.",
+            f"{path}: holds EMA weights in an unsupported format, {unread}. Use --which raw for the raw weights.",
             code="checkpoint-unreadable-ema",
         )
-    chosen = [group for group in groups if group.kind == kind]
-    if not chosen:
+    candidates = [group for group in groups if group.kind == kind]
+    if not candidates:
         labels = ", ".join(group.label for group in groups)
         raise InputError(f"{path}: holds no {kind} weights, only: {labels}.", code=f"checkpoint-no-{kind}")
-    if len(chosen) > 1:
-        labels = ", ".join(group.label for group in chosen)
+    if len(candidates) > 1:
+        labels = ", ".join(group.label for group in candidates)
         raise InputError(
-            f"{path}: holds several networks: {labels}. Save the one to convert in a file of its own.",
+            f"{path}: holds several networks: {labels}. Save the one to convert to a separate file.",
             code="checkpoint-ambiguous",
         )
-    return _select(path, chosen[0], [group for group in groups if group.kind != kind], left_out)
+    return _describe(path, candidates[0], [group for group in groups if group.kind != kind], unused)
 
 
-def _select(path: Path, group: Group, others: list[Group], left_out: Iterable[str]) -> Selection:
+def _describe(path: Path, group: Group, others: list[Group], unused: Iterable[str]) -> Selection:
     tensors, notes = group.tensors, []
     if group.kind == EMA and len(others) == 1:
         tensors = _fill_statistics(group.tensors, others[0].tensors)
@@ -102,14 +108,14 @@ def _select(path: Path, group: Group, others: list[Group], left_out: Iterable[st
             notes.append(f"running statistics from {others[0].label}")
     if others:
         notes.append(f"--which {others[0].kind} takes {', '.join(other.label for other in others)}")
-    if unused := list(dict.fromkeys(left_out)):
-        notes.append(f"not used: {', '.join(unused)}")
-    words = f"{path}: {len(tensors)} tensors taken from {group.label}{', the EMA weights' * (group.kind == EMA)}"
-    return Selection(tensors, group.label, "; ".join([words, *notes]))
+    if labels := list(dict.fromkeys(unused)):
+        notes.append(f"not used: {', '.join(labels)}")
+    summary = f"{path}: {len(tensors)} tensors taken from {group.label}{', the EMA weights' * (group.kind == EMA)}"
+    return Selection(tensors, group.label, "; ".join([summary, *notes]))
 
 
 def _fill_statistics(averaged: Tensors, raw: Tensors) -> Tensors:
-    """Return an average with BatchNorm's statistics of the raw weights if it has all of them but those."""
+    """Add the raw weights' BatchNorm statistics to an average if it lacks nothing else."""
     missing = raw.keys() - averaged.keys()
     if not all(name.endswith(RUNNING_STATISTICS) for name in missing):
         return averaged
@@ -117,39 +123,39 @@ def _fill_statistics(averaged: Tensors, raw: Tensors) -> Tensors:
 
 
 def _find_groups(checkpoint: Mapping[str, Any], is_known: Callable[[str], bool]) -> tuple[list[Group], list[str]]:
-    """Return the groups that hold tensors of the network, and the names of what else holds tensors.
+    """Return the groups with tensors of the network, and the names of everything else with tensors.
 
-    Where there are none the largest group stands in, so that the conversion can say what is wrong with it.
+    If there are none, the largest other group is returned: the conversion reports what is wrong with it.
     """
     groups: list[Group] = []
     unknown: list[Group] = []
-    left_out: list[str] = []
+    unused: list[str] = []
     kinds = _swapped_kinds(checkpoint)
     for keys, mapping in _wrapped_mappings(checkpoint):
-        known, rest = _split(keys, mapping, is_known, kinds)
+        known, rest = _group_tensors(keys, mapping, is_known, kinds)
         groups += known
         unknown += [rest] if rest else []
         skipped = (key for key, value in mapping.items() if not _is_wrapper(key) and not _is_tensor(value))
-        left_out += [".".join((*keys, str(key))) for key in skipped if _holds_tensors(mapping[key])]
+        unused += [".".join((*keys, str(key))) for key in skipped if _holds_tensors(mapping[key])]
     if not groups and unknown:
         return [max(unknown, key=lambda group: len(group.tensors))], []
-    return groups, [group.label for group in unknown] + left_out
+    return groups, [group.label for group in unknown] + unused
 
 
 def _wrapped_mappings(mapping: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the mapping and those below it that are reached by wrappers' names alone, with the keys that lead there."""
+    """Yield the mapping and all mappings reached through wrappers only, each with its path of keys."""
     yield keys, mapping
     for key, value in mapping.items():
         if isinstance(value, Mapping) and _is_wrapper(key):
             yield from _wrapped_mappings(value, (*keys, key))
 
 
-def _split(
+def _group_tensors(
     keys: tuple[str, ...], mapping: Mapping[str, Any], is_known: Callable[[str], bool], kinds: Mapping[str, str]
 ) -> tuple[list[Group], Group | None]:
-    """Return the tensors of a mapping that belong to the network, a group for each prefix, and the rest of them.
+    """Return a mapping's tensors that belong to the network, one group per prefix, and a group of the others.
 
-    A prefix is a network's if names of the network follow it; all that starts with it is then part of that network.
+    A prefix is the network's if any of the network's names follows it; all tensors with that prefix are then its.
     """
     prefixes = {name: _prefix(name) for name, value in mapping.items() if isinstance(name, str) and _is_tensor(value)}
     owners = {prefix for name, prefix in prefixes.items() if is_known(_without(prefix, name))}
@@ -160,14 +166,14 @@ def _split(
         (rest if owner is None else members.setdefault(owner, [])).append(name)
     if not owners:
         shared = _common_prefix(prefixes.values())
-        worth = any(_holds_tensors(mapping[name]) for name in rest)
-        return [], _group(keys, shared, mapping, rest, kinds) if worth else None
-    groups = [_group(keys, prefix, mapping, names, kinds) for prefix, names in members.items()]
+        has_tensors = any(_holds_tensors(mapping[name]) for name in rest)
+        return [], _make_group(keys, shared, mapping, rest, kinds) if has_tensors else None
+    groups = [_make_group(keys, prefix, mapping, names, kinds) for prefix, names in members.items()]
     parts = dict.fromkeys(".".join((*keys, name.split(".")[0])) for name in rest if _holds_tensors(mapping[name]))
     return groups, Group(", ".join(parts), RAW, {}) if parts else None
 
 
-def _group(
+def _make_group(
     keys: tuple[str, ...],
     prefix: tuple[str, ...],
     mapping: Mapping[str, Any],
@@ -182,26 +188,26 @@ def _group(
 
 
 def _swapped_kinds(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the kinds of the weights that lie under each other's keys."""
-    for sign, raw_key in SWAPPED:
-        if sign in checkpoint and raw_key in checkpoint:
+    """Return the kinds of weights stored under swapped keys."""
+    for marker, raw_key in SWAPPED:
+        if marker in checkpoint and raw_key in checkpoint:
             return {"state_dict": EMA, raw_key: RAW}
     return {}
 
 
 def _unread_averages(checkpoint: Mapping[str, Any]) -> str:
-    """Return the names under which a checkpoint keeps averages; empty if there are none."""
-    found = []
+    """Return the keys under which a checkpoint stores averages; empty if there are none."""
+    paths = []
     for keys, mapping in _wrapped_mappings(checkpoint):
         for name, value in mapping.items():
             path = (*keys, *(_prefix(name) if _is_tensor(value) else (name,)))
             if any(map(_is_average, path)) and _holds_tensors(value):
-                found.append(".".join(map(str, path)))
-    return ", ".join(dict.fromkeys(found))
+                paths.append(".".join(map(str, path)))
+    return ", ".join(dict.fromkeys(paths))
 
 
 def _prefix(name: Any) -> tuple[str, ...]:
-    """Return the wrappers' names that a tensor's name starts with."""
+    """Return the wrappers that a tensor's name starts with."""
     parts = str(name).split(".")
     count = 0
     while count < len(parts) - 1 and _is_wrapper(parts[count]):
@@ -238,7 +244,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _holds_tensors(value: Any) -> bool:
-    """Return whether there is a tensor of one dimension or more in a value: counters have none."""
+    """Return whether a value contains a tensor of at least one dimension; counters have none."""
     if _is_tensor(value):
         return len(value.shape) > 0
     if isinstance(value, Mapping):

@@ -1,12 +1,12 @@
-"""PyTorch's tensors to ours and back, strictly: every tensor matches exactly one rule. No torch needed.
+"""PyTorch's tensors to ours and back, strictly: every tensor must match exactly one rule. No torch needed.
 
-Ours are slash-separated paths, as `params/conv1/kernel` and `batch_stats/bn1/mean`, float32; kernels
+Our tensors are float32 and named by slash-separated paths, as `params/conv1/kernel` and `batch_stats/bn1/mean`; kernels
 are (h, w, in, out).
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -14,128 +14,151 @@ from flax import traverse_util
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.weights.tensors import Shapes, Tensors
 
-# How a tensor is turned, as axes of PyTorch's: a convolution's (out, in, h, w) and a transposed one's (in, out, h, w)
-# become (h, w, in, out).
-CONVOLUTION, TRANSPOSED, SAME = (2, 3, 1, 0), (2, 3, 0, 1), None
+# Axes of PyTorch's tensor in our order. Its convolutions are (out, in, h, w), transposed ones (in, out, h, w).
+CONV, TRANSPOSED_CONV, SAME = (2, 3, 1, 0), (2, 3, 0, 1), None
 
 
-def _batch_norm(torch_name: str, our_name: str) -> list[tuple]:
+class Rule(NamedTuple):
+    r"""How one kind of tensor is named and laid out.
+
+    Attributes:
+        torch: regular expression of PyTorch's name; its groups match numbers, and dots are escaped.
+        ours: template of our name, with \1, \2, ... for the groups, in order.
+        axes: permutation from PyTorch's axes to ours; None: none.
+    """
+
+    torch: str
+    ours: str
+    axes: tuple[int, ...] | None = SAME
+
+
+def _batch_norm(torch: str, ours: str) -> list[Rule]:
     return [
-        (f"{torch_name}.weight", f"params/{our_name}/scale", SAME),
-        (f"{torch_name}.bias", f"params/{our_name}/bias", SAME),
-        (f"{torch_name}.running_mean", f"batch_stats/{our_name}/mean", SAME),
-        (f"{torch_name}.running_var", f"batch_stats/{our_name}/var", SAME),
+        Rule(rf"{torch}\.weight", rf"params/{ours}/scale"),
+        Rule(rf"{torch}\.bias", rf"params/{ours}/bias"),
+        Rule(rf"{torch}\.running_mean", rf"batch_stats/{ours}/mean"),
+        Rule(rf"{torch}\.running_var", rf"batch_stats/{ours}/var"),
     ]
 
 
-def _encoder(prefix: str) -> list[tuple]:
-    layer, ours = f"{prefix}layer{{#}}.{{#}}", "backbone/layer{#}_{#}"
+def _resnet(prefix: str) -> list[Rule]:
+    block, our_block = rf"{prefix}layer(\d+)\.(\d+)", r"backbone/layer\1_\2"
     return [
-        (f"{prefix}conv1.weight", "params/backbone/conv1/kernel", CONVOLUTION),
-        *_batch_norm(f"{prefix}bn1", "backbone/bn1"),
-        (f"{layer}.conv{{#}}.weight", f"params/{ours}/conv{{#}}/kernel", CONVOLUTION),
-        *_batch_norm(f"{layer}.bn{{#}}", f"{ours}/bn{{#}}"),
-        (f"{layer}.downsample.0.weight", f"params/{ours}/downsample_conv/kernel", CONVOLUTION),
-        *_batch_norm(f"{layer}.downsample.1", f"{ours}/downsample_bn"),
+        Rule(rf"{prefix}conv1\.weight", r"params/backbone/conv1/kernel", CONV),
+        *_batch_norm(rf"{prefix}bn1", r"backbone/bn1"),
+        Rule(rf"{block}\.conv(\d+)\.weight", rf"params/{our_block}/conv\3/kernel", CONV),
+        *_batch_norm(rf"{block}\.bn(\d+)", rf"{our_block}/bn\3"),
+        Rule(rf"{block}\.downsample\.0\.weight", rf"params/{our_block}/downsample_conv/kernel", CONV),
+        *_batch_norm(rf"{block}\.downsample\.1", rf"{our_block}/downsample_bn"),
     ]
 
 
-# One row per kind of layer: PyTorch's name, ours, and the turn. {#} stands for any number, {1236} for one of these
-# digits; they follow each other in the same order on both sides. Every tensor must match exactly one row.
-RULES: dict[str, list[tuple]] = {
+RULES: dict[str, list[Rule]] = {
     "transformnet": [
-        ("conv{1236}.weight", "params/conv{1236}/kernel", CONVOLUTION),
-        ("conv{1236}.bias", "params/conv{1236}/bias", SAME),
-        ("conv{45}.weight", "params/conv{45}/kernel", TRANSPOSED),
-        *_batch_norm("bn{#}", "bn{#}"),
-        ("res_blocks.{#}.conv{#}.weight", "params/res_block{#}/conv{#}/kernel", CONVOLUTION),
-        *_batch_norm("res_blocks.{#}.bn{#}", "res_block{#}/bn{#}"),
+        Rule(r"conv([1236])\.weight", r"params/conv\1/kernel", CONV),
+        Rule(r"conv([1236])\.bias", r"params/conv\1/bias"),
+        Rule(r"conv([45])\.weight", r"params/conv\1/kernel", TRANSPOSED_CONV),
+        *_batch_norm(r"bn(\d+)", r"bn\1"),
+        Rule(r"res_blocks\.(\d+)\.conv(\d+)\.weight", r"params/res_block\1/conv\2/kernel", CONV),
+        *_batch_norm(r"res_blocks\.(\d+)\.bn(\d+)", r"res_block\1/bn\2"),
     ],
     "resnetencdec": [
-        *_encoder("bkbone."),
-        ("up{#}.up.weight", "params/up{#}/up/kernel", TRANSPOSED),
-        ("up{#}.up.bias", "params/up{#}/up/bias", SAME),
-        ("up{#}.conv.double_conv.0.weight", "params/up{#}/conv/conv1/kernel", CONVOLUTION),
-        ("up{#}.conv.double_conv.0.bias", "params/up{#}/conv/conv1/bias", SAME),
-        *_batch_norm("up{#}.conv.double_conv.1", "up{#}/conv/bn1"),
-        ("up{#}.conv.double_conv.3.weight", "params/up{#}/conv/conv2/kernel", CONVOLUTION),
-        ("up{#}.conv.double_conv.3.bias", "params/up{#}/conv/conv2/bias", SAME),
-        *_batch_norm("up{#}.conv.double_conv.4", "up{#}/conv/bn2"),
-        ("outc.conv.weight", "params/outc/kernel", CONVOLUTION),
-        ("outc.conv.bias", "params/outc/bias", SAME),
+        *_resnet(r"bkbone\."),
+        Rule(r"up(\d+)\.up\.weight", r"params/up\1/up/kernel", TRANSPOSED_CONV),
+        Rule(r"up(\d+)\.up\.bias", r"params/up\1/up/bias"),
+        Rule(r"up(\d+)\.conv\.double_conv\.0\.weight", r"params/up\1/conv/conv1/kernel", CONV),
+        Rule(r"up(\d+)\.conv\.double_conv\.0\.bias", r"params/up\1/conv/conv1/bias"),
+        *_batch_norm(r"up(\d+)\.conv\.double_conv\.1", r"up\1/conv/bn1"),
+        Rule(r"up(\d+)\.conv\.double_conv\.3\.weight", r"params/up\1/conv/conv2/kernel", CONV),
+        Rule(r"up(\d+)\.conv\.double_conv\.3\.bias", r"params/up\1/conv/conv2/bias"),
+        *_batch_norm(r"up(\d+)\.conv\.double_conv\.4", r"up\1/conv/bn2"),
+        Rule(r"outc\.conv\.weight", r"params/outc/kernel", CONV),
+        Rule(r"outc\.conv\.bias", r"params/outc/bias"),
     ],
-    "resnet50": _encoder(""),  # torchvision's: the encoder of resnetencdec
-    "lpips_alex": [  # the features of torchvision's AlexNet, and the weights of LPIPS's layers
-        *(
-            row
-            for torch, ours in (("0", "conv1"), ("3", "conv2"), ("6", "conv3"), ("8", "conv4"), ("10", "conv5"))
-            for row in (
-                (f"features.{torch}.weight", f"params/{ours}/kernel", CONVOLUTION),
-                (f"features.{torch}.bias", f"params/{ours}/bias", SAME),
-            )
-        ),
-        ("lin{#}.model.1.weight", "params/lin{#}/kernel", CONVOLUTION),
+    # torchvision's ResNet-50: the encoder of resnetencdec.
+    "resnet50": _resnet(""),
+    # The features of torchvision's AlexNet, and the weights of LPIPS's layers.
+    "lpips_alex": [
+        Rule(r"features\.0\.weight", r"params/conv1/kernel", CONV),
+        Rule(r"features\.0\.bias", r"params/conv1/bias"),
+        Rule(r"features\.3\.weight", r"params/conv2/kernel", CONV),
+        Rule(r"features\.3\.bias", r"params/conv2/bias"),
+        Rule(r"features\.6\.weight", r"params/conv3/kernel", CONV),
+        Rule(r"features\.6\.bias", r"params/conv3/bias"),
+        Rule(r"features\.8\.weight", r"params/conv4/kernel", CONV),
+        Rule(r"features\.8\.bias", r"params/conv4/bias"),
+        Rule(r"features\.10\.weight", r"params/conv5/kernel", CONV),
+        Rule(r"features\.10\.bias", r"params/conv5/bias"),
+        Rule(r"lin(\d+)\.model\.1\.weight", r"params/lin\1/kernel", CONV),
     ],
 }
 
-
 # Counts training steps for a momentum that none of these networks uses; written as 0 on the way back.
 STEP_COUNTER = "num_batches_tracked"
-
-
-# The classifiers of torchvision's networks, the one thing that is left out.
+# The classifiers of torchvision's networks: the only tensors that are dropped.
 DROPPED = {
     "resnet50": ("fc.weight", "fc.bias"),
     "lpips_alex": tuple(f"classifier.{i}.{kind}" for i in (1, 4, 6) for kind in ("weight", "bias")),
 }
 
 
-def _compile(template: str) -> re.Pattern:
-    """Return the pattern of a name in `RULES`."""
-    pieces = re.split(r"\{(.+?)\}", template)
-    groups = {1: lambda piece: r"(\d+)" if piece == "#" else f"([{piece}])", 0: re.escape}
-    return re.compile("".join(groups[i % 2](piece) for i, piece in enumerate(pieces)))
+def invert(rule: Rule) -> Rule:
+    r"""Return the rule with the roles of the two names swapped: `torch` is our regular expression, `ours` a template.
+
+    r"bn(\d+)\.bias" to r"params/bn\1/bias" becomes r"params/bn(\d+)/bias" to "bn\1.bias".
+    """
+    groups = re.findall(r"\(.+?\)", rule.torch)
+    pattern = re.sub(r"\\(\d)", lambda number: groups[int(number[1]) - 1], rule.ours)
+    numbers = iter(range(1, len(groups) + 1))
+    template = re.sub(r"\(.+?\)", lambda _: rf"\{next(numbers)}", rule.torch).replace(r"\.", ".")
+    return Rule(pattern, template, None if rule.axes is None else tuple(np.argsort(rule.axes).tolist()))
 
 
-def _rename(name: str, source: str, target: str) -> str | None:
-    """Return `name` as `target` writes it if it has the form of `source`."""
-    match = _compile(source).fullmatch(name)
-    if match is None:
-        return None
-    numbers = iter(match.groups())
-    return re.sub(r"\{.+?\}", lambda _: next(numbers), target)
+INVERSE_RULES = {network: [invert(rule) for rule in rules] for network, rules in RULES.items()}
+
+
+def _matches(name: str, rules: list[Rule]) -> list[tuple[str, Rule]]:
+    """Return the name's translation by every rule that matches it."""
+    found = ((re.fullmatch(rule.torch, name), rule) for rule in rules)
+    return [(match.expand(rule.ours), rule) for match, rule in found if match]
+
+
+def _transpose(tensor: np.ndarray, rule: Rule) -> np.ndarray:
+    if rule.axes is None or tensor.ndim != len(rule.axes):  # a wrong number of axes is reported with the shape
+        return tensor
+    return np.ascontiguousarray(tensor.transpose(rule.axes))
 
 
 def from_torch(network: str, tensors: Tensors, expected: Shapes) -> dict[str, Any]:
-    """Return flax variables, `params` and `batch_stats`, from the tensors of a PyTorch checkpoint.
+    """Return flax variables, `params` and `batch_stats`, of a PyTorch state dict.
 
     Args:
         network: a key of `RULES`.
-        tensors: PyTorch's names and float32 arrays.
-        expected: our names and shapes, as `shapes_of` gives them.
+        tensors: float32 arrays by PyTorch's names.
+        expected: our names and shapes.
 
     Raises:
-        InputError: lists every tensor that is unknown, missing, of another shape or not finite.
+        InputError: lists every tensor that is unknown, missing, of another shape or not finite (code
+            "checkpoint-does-not-fit").
     """
     converted, problems = {}, []
     for name, tensor in tensors.items():
         if name.endswith(STEP_COUNTER) or name in DROPPED.get(network, ()):
             continue
-        found = [(ours, turn) for torch, our, turn in RULES[network] if (ours := _rename(name, torch, our))]
-        if len(found) != 1:
+        matches = _matches(name, RULES[network])
+        if len(matches) != 1:
             problems.append(f"{name} {tensor.shape}: not a tensor of {network}")
             continue
-        ours, turn = found[0]
-        if ours not in expected:
-            problems.append(f"{name} {tensor.shape}: this {network} has no {ours}")
+        our_name, rule = matches[0]
+        if our_name not in expected:
+            problems.append(f"{name} {tensor.shape}: this {network} has no {our_name}")
             continue
-        if turn is not None and tensor.ndim == len(turn):
-            tensor = np.ascontiguousarray(tensor.transpose(turn))
-        converted[ours] = tensor
-        if tensor.shape != tuple(expected[ours]):
-            problems.append(f"{name} becomes {ours} of {tensor.shape}, expected {tuple(expected[ours])}")
+        converted[our_name] = _transpose(tensor, rule)
+        shape = tuple(expected[our_name])
+        if converted[our_name].shape != shape:
+            problems.append(f"{name} becomes {our_name} of {converted[our_name].shape}, expected {shape}")
         elif not np.isfinite(tensor).all():
-            problems.append(f"{name}: holds NaN or infinite numbers")
+            problems.append(f"{name}: holds NaN or infinity")
     problems += [
         f"{torch_name(network, name)} ({name}) {tuple(shape)}: missing"
         for name, shape in expected.items()
@@ -143,15 +166,14 @@ def from_torch(network: str, tensors: Tensors, expected: Shapes) -> dict[str, An
     ]
     if problems:
         heading = f"These weights do not fit {network} ({len(problems)} problem(s)):"
-        raise InputError(
-            list_problems(heading, problems, "Check that the file holds this network, whole.", len(problems))
-        )
+        remedy = "Check that the file holds the whole network."
+        raise InputError(list_problems(heading, problems, remedy, shown=None), code="checkpoint-does-not-fit")
     return traverse_util.unflatten_dict(converted, sep="/")
 
 
 def is_torch_name(network: str, name: str) -> bool:
-    """Return whether PyTorch's network has a tensor of this name, its classifier included."""
-    return name in DROPPED.get(network, ()) or any(_rename(name, torch, ours) for torch, ours, _ in RULES[network])
+    """Return whether PyTorch's network, including its classifier, has a tensor of this name."""
+    return name in DROPPED.get(network, ()) or bool(_matches(name, RULES[network]))
 
 
 def torch_name(network: str, name: str) -> str:
@@ -160,31 +182,30 @@ def torch_name(network: str, name: str) -> str:
     Raises:
         KeyError: the network has no such tensor.
     """
-    for torch, ours, _ in RULES[network]:
-        if found := _rename(name, ours, torch):
-            return found
+    for match, _ in _matches(name, INVERSE_RULES[network]):
+        return match
     raise KeyError(f"{network} has no tensor {name}")
 
 
 def to_torch(network: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return PyTorch's tensors, step counters of zero included, so that `load_state_dict(strict=True)` takes them.
+    """Return PyTorch's state dict, including step counters of zero, for `load_state_dict(strict=True)`.
 
     Raises:
-        InputError: lists every tensor that the network does not have.
+        InputError: lists every tensor that is not the network's (code "weights-without-original").
     """
     converted, problems = {}, []
     for name, leaf in traverse_util.flatten_dict(variables, sep="/").items():
-        found = [(theirs, turn) for torch, our, turn in RULES[network] if (theirs := _rename(name, our, torch))]
-        if len(found) != 1:
+        matches = _matches(name, INVERSE_RULES[network])
+        if len(matches) != 1:
             problems.append(f"{name}: not a tensor of {network}")
             continue
-        theirs, turn = found[0]
-        tensor = np.asarray(leaf, np.float32)
-        # A copy of its own: what comes off a device may be read-only, and PyTorch writes into what it is given.
-        converted[theirs] = np.array(tensor if turn is None else tensor.transpose(np.argsort(turn)), order="C")
-        if theirs.endswith("running_var"):
-            converted[theirs.replace("running_var", STEP_COUNTER)] = np.zeros((), np.int64)
+        their_name, rule = matches[0]
+        # A copy: arrays from a device may be read-only, and PyTorch writes into what it is given.
+        converted[their_name] = np.array(_transpose(np.asarray(leaf, np.float32), rule), order="C")
+        if their_name.endswith("running_var"):
+            converted[their_name.replace("running_var", STEP_COUNTER)] = np.zeros((), np.int64)
     if problems:
-        heading = f"These weights are not those of {network} ({len(problems)} problem(s)):"
-        raise InputError(list_problems(heading, problems, "Check which network they belong to.", shown=None))
+        heading = f"These weights are not those of PyTorch's {network} ({len(problems)} problem(s)):"
+        remedy = "Check which network they belong to; variants of a network have no PyTorch original."
+        raise InputError(list_problems(heading, problems, remedy, shown=None), code="weights-without-original")
     return converted

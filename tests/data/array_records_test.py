@@ -1,5 +1,6 @@
 """Prepared data equals the folder it was prepared from, in every storage format."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from PIL import Image
 from jaxdeblur.data.array_records import is_prepared, open_prepared
 from jaxdeblur.data.augment import InputOptions, read_example
 from jaxdeblur.data.gopro.builder import GoproLarge
-from jaxdeblur.data.mixture import open_part
+from jaxdeblur.data.mixture import MixtureOptions, open_part
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
@@ -145,13 +146,13 @@ def test_resized_frames_cannot_be_zoomed(prepared):
     )
     with pytest.raises(InputError, match=words):
         open_prepared(prepared / "256", blur_variant="blur", resize=256, resize_filter="bicubic", full_frames=True)
-    entry = {"root": prepared / "256", "share": 0.5, "blur": "blur", "resize": 256, "rescale": (1, 2), "stretch": 1}
-    options = InputOptions(0, "bicubic", flip_and_rotate=True)
+    options = MixtureOptions(prepared / "256", 0.5, "blur", InputOptions(256, "bicubic", True, zoom=(1, 2)))
     with pytest.raises(
         InputError, match=r"data.mixture\[0\].root: .*since data.mixture\[0\].crop_scale or .* --frames tiles"
     ):
-        open_part(entry, "data.mixture[0]", options, skip_invalid=False, crop=0)
-    part = open_part({**entry, "rescale": (1, 1)}, "data.mixture[0]", options, skip_invalid=False, crop=0)
+        open_part(options, "data.mixture[0]", skip_invalid=False, crop=0)
+    unzoomed = dataclasses.replace(options, inputs=dataclasses.replace(options.inputs, zoom=(1, 1)))
+    part = open_part(unzoomed, "data.mixture[0]", skip_invalid=False, crop=0)
     assert (part.source.name, len(part.source), part.data_set) == ("gopro_large/blur_256", 6, "gopro_large (a part)")
 
 
@@ -160,8 +161,8 @@ def test_training_reads_full_frames_and_validation_resized_ones(prepared, tiny_c
         shutil.copytree(prepared / form / "gopro_large", tmp_path / "data" / "gopro_large", dirs_exist_ok=True)
     tiny_config.data.update(root=str(tmp_path / "data"), validation_sequences=("GOPR0477_11_00",), resize=256)
     tiny_config.evaluation.protocols = ("256",)
-    for rescale, form in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
-        tiny_config.data.rescale = rescale
+    for crop_scale, form in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
+        tiny_config.data.crop_scale = crop_scale
         run = open_run(tiny_config, tmp_path / "run")
         run.release()
         assert run.source.name == f"gopro_large/blur_{form}"

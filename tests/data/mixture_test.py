@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxdeblur.data.mixture import Part, assign_example, exclude_scored, open_part
+from jaxdeblur.data.mixture import MixtureOptions, Part, assign_example, exclude_scored, open_part
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from tests.helpers.batches import AUGMENTED, PLAIN, NumberedSource, batches, digests
 from tests.helpers.images import save_pair, write_pairs
-
-ENTRY = {"root": "", "share": 0.5, "blur": "blur", "resize": 0, "rescale": (1.0, 1.0), "stretch": 1.0}
 
 
 class Marked(NumberedSource):
@@ -42,10 +40,9 @@ def parts(*shares, options=PLAIN):
     ]
 
 
-def open_entry(root, *, options=PLAIN, crop=0, skip_invalid=False, **more):
-    return open_part(
-        ENTRY | {"root": str(root)} | more, "data.mixture[0]", options, skip_invalid=skip_invalid, crop=crop
-    )
+def open_entry(root, *, inputs=PLAIN, crop=0, skip_invalid=False, **changes):
+    options = MixtureOptions(root, 0.5, "blur", dataclasses.replace(inputs, **changes))
+    return open_part(options, "data.mixture[0]", skip_invalid=skip_invalid, crop=crop)
 
 
 def pair_numbers(found):
@@ -151,7 +148,7 @@ def test_parts_of_processes_make_up_the_batch(processes):
 def test_each_source_uses_its_own_options(tiny_gopro, tmp_path):
     write_pairs(tmp_path / "made", "train", "scene_m", 3, side=48)
     source = open_folder(tiny_gopro / "train", "blur", skip_invalid=False)
-    part = open_entry(tmp_path / "made", resize=32, rescale=(1.5, 1.5), options=PLAIN)
+    part = open_entry(tmp_path / "made", resize=32, zoom=(1.5, 1.5))
     assert (part.options.resize, part.options.zoom, part.options.resize_filter) == (32, (1.5, 1.5), "bicubic")
     windows = [
         np.lib.stride_tricks.sliding_window_view(part.source[i]["sharp"], (32, 32, 3)).reshape(-1, 32, 32, 3)
@@ -182,9 +179,9 @@ def test_training_pairs_are_in_train_or_all_without_splits(tiny_gopro, tmp_path)
 def test_pairs_too_small_for_the_zoomed_crop_are_invalid(tiny_gopro):
     write_pairs(tiny_gopro, "train", "scene_s", 2, side=20)
     with pytest.raises(InputError, match=r"2 problem\(s\)(.|\n)*20x20 pixels, smaller than the crop of 30"):
-        open_entry(tiny_gopro, crop=15, rescale=(0.5, 1.0))
-    assert len(open_entry(tiny_gopro, crop=15, rescale=(0.5, 1.0), skip_invalid=True).source) == 9
-    assert len(open_entry(tiny_gopro, crop=10, rescale=(0.5, 1.0)).source) == 11
+        open_entry(tiny_gopro, crop=15, zoom=(0.5, 1.0))
+    assert len(open_entry(tiny_gopro, crop=15, zoom=(0.5, 1.0), skip_invalid=True).source) == 9
+    assert len(open_entry(tiny_gopro, crop=10, zoom=(0.5, 1.0)).source) == 11
     assert len(open_entry(tiny_gopro, crop=15, resize=16).source) == 11
 
 

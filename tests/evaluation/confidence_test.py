@@ -1,5 +1,6 @@
-"""Intervals against SciPy, by hand and by how often they cover the truth; pairing, tables and words."""
+"""Intervals against SciPy, by hand and by their coverage; pairing, rows per sequence and sentences."""
 
+import dataclasses
 import itertools
 import random
 
@@ -11,52 +12,53 @@ import scipy.stats
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation import confidence
 from jaxdeblur.evaluation.metrics import IMAGE_METRICS
+from jaxdeblur.runs.records import Gain, ImageMetrics, ImageRecord
 
 
 def make_images(scores, *, identity=20.0, frames=2):
-    """Records of sequences of `frames` images: (sequence, PSNR); mse and mae fall where PSNR rises."""
+    """Return records of `frames` images per sequence, from (sequence, PSNR); the errors fall as PSNR rises."""
     return [
-        {"sequence": name, "frame": str(i), **scored(psnr), "identity": scored(identity)}
+        ImageRecord(sequence=name, frame=str(i), **metrics_of(psnr), identity=ImageMetrics(**metrics_of(identity)))
         for name, psnr in scores
         for i in range(frames)
     ]
 
 
-def scored(psnr):
+def metrics_of(psnr):
     return {name: 100 - psnr if name in confidence.LOWER_IS_BETTER else psnr for name in IMAGE_METRICS}
 
 
-def test_interval_widens_when_frames_of_a_sequence_agree():
-    """The same gains as one sequence each, or as three sequences of like frames: the latter says less."""
+def test_correlated_frames_widen_the_interval():
+    """The same gains as 30 sequences, or as three sequences of equal frames."""
     gains = [0.1] * 10 + [0.4] * 10 + [0.7] * 10
     apart = confidence.interval(gains, [str(i) for i in range(30)])
     together = confidence.interval(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
-    assert apart["mean"] == together["mean"] == pytest.approx(0.4)
+    assert apart.mean == together.mean == pytest.approx(0.4)
     # By hand: three means 0.1, 0.4, 0.7 have standard error 0.3 / sqrt(3), and t for 2 degrees of freedom is 4.3027.
-    assert together["high"] - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
-    assert 0.4 - together["low"] == pytest.approx(together["high"] - 0.4)
-    assert 0.25 < apart["low"] < 0.4 < apart["high"] < 0.55
-    assert (together["images"], together["sequences"], together["method"]) == (30, 3, "student_t")
-    assert (apart["sequences"], apart["method"], apart["resamples"]) == (30, "bootstrap_t", 9999)
+    assert together.high - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
+    assert 0.4 - together.low == pytest.approx(together.high - 0.4)
+    assert 0.25 < apart.low < 0.4 < apart.high < 0.55
+    assert (together.images, together.sequences, together.method) == (30, 3, "student_t")
+    assert (apart.sequences, apart.method, apart.resamples) == (30, "bootstrap_t", 9999)
 
 
-def test_few_single_images_give_students_interval():
-    """Each image its own sequence: the textbook interval of a mean."""
+def test_few_sequences_of_one_image_give_students_interval():
+    """The textbook interval of a mean."""
     gains = [0.3, 0.1, 0.5, -0.2]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(gains), scale=scipy.stats.sem(gains))
     found = confidence.interval(gains, list("abcd"))
-    assert (found["low"], found["high"]) == pytest.approx((low, high))
-    assert found["resamples"] == 0
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.resamples == 0
 
 
 def test_one_sequence_gives_no_interval():
     found = confidence.interval([0.1, -0.2], ["a", "a"])
-    assert (found["low"], found["high"], found["method"], found["resamples"]) == (None, None, None, 0)
-    assert found["mean"] == pytest.approx(-0.05)
+    assert (found.low, found.high, found.method, found.resamples) == (None, None, None, 0)
+    assert found.mean == pytest.approx(-0.05)
 
 
-def test_bootstrap_t_of_all_resamples():
-    """Five sequences have 5^5 resamples: enumerated, they give the interval that 9999 draws come close to."""
+def test_bootstrap_t_agrees_with_all_possible_resamples():
+    """Five sequences have 5^5 resamples, which are enumerated here."""
     values = {"a": [0.1, 0.2, 0.3], "b": [0.9], "c": [0.4, 0.5], "d": [-0.1, 0.1, 0.1, 0.2], "e": [0.6, 0.8]}
     pooled = [value for group in values.values() for value in group]
     found = confidence.interval(pooled, [name for name, group in values.items() for _ in group])
@@ -73,74 +75,75 @@ def test_bootstrap_t_of_all_resamples():
         own, spread = mean_and_error(groups)
         scores.append((own - mean) / spread if spread > 1e-12 else np.sign(own - mean) * np.inf)
     low, high = np.quantile(scores, [0.025, 0.975], method="nearest")
-    assert found["mean"] == pytest.approx(mean)
-    assert found["low"] == pytest.approx(mean - high * error, abs=0.1 * error * high)
-    assert found["high"] == pytest.approx(mean - low * error, abs=0.1 * error * -low)
+    assert found.mean == pytest.approx(mean)
+    assert found.low == pytest.approx(mean - high * error, abs=0.1 * error * high)
+    assert found.high == pytest.approx(mean - low * error, abs=0.1 * error * -low)
     assert high > 1.2 * -low  # the lengths and values are skewed: ends that were swapped would be seen
 
 
-def test_the_interval_is_the_same_at_every_call_and_shifts_with_the_values():
+def test_the_interval_is_deterministic_and_shifts_with_the_values():
     rng = np.random.default_rng(3)
     values, names = rng.normal(0, 1, 60), [str(i % 8) for i in range(60)]
     found = confidence.interval(values, names)
     assert found == confidence.interval(values, names)
     moved = confidence.interval(3 * values + 10, names)
     for key in ("mean", "low", "high"):
-        assert moved[key] == pytest.approx(3 * found[key] + 10)
+        assert getattr(moved, key) == pytest.approx(3 * getattr(found, key) + 10)
 
 
-def test_sequences_that_agree_fall_back_to_student():
+def test_equal_sequences_fall_back_to_students_interval():
     """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
     found = confidence.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
-    assert (found["method"], found["resamples"]) == ("student_t", 0)
+    assert (found.method, found.resamples) == ("student_t", 0)
     low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
-    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert (found.low, found.high) == pytest.approx((low, high))
     # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
     lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
     names = [name for name, length in lengths.items() for _ in range(length)]
-    assert confidence.interval([0.1] * 37 + [0.5] * 4, names)["method"] == "student_t"
+    assert confidence.interval([0.1] * 37 + [0.5] * 4, names).method == "student_t"
     same = confidence.interval([0.25] * 16, [name for name in "abcdefgh" for _ in range(2)])
-    assert (same["low"], same["mean"], same["high"]) == (0.25, 0.25, 0.25)
+    assert (same.low, same.mean, same.high) == (0.25, 0.25, 0.25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("effects", "count", "least"), [("normal", 3, 0.93), ("normal", 11, 0.93), ("exponential", 11, 0.9)]
 )
-def test_intervals_cover_the_truth(effects, count, least):
+def test_coverage_of_intervals(effects, count, least):
     """Of 1000 repeats, whose own standard error is 0.8%; the percentile bootstrap, for contrast, does not."""
     found = interval_coverage.coverage(effects, count, 1000)
-    assert least <= found["interval"] <= 0.98
-    assert found["percentile"] < least
+    assert least <= found.interval <= 0.98
+    assert found.percentile < least
     if effects == "exponential":
-        assert found["interval"] > found["student_t"]
+        assert found.interval > found.student_t
 
 
-def test_gain_over_the_identity():
+def test_gain_over_the_blurry_input():
     images = make_images([("a", 21.0), ("b", 19.5), ("c", 22.0)])
     gain = confidence.gain_over_identity(images)
-    assert gain["mean"] == pytest.approx(2.5 / 3)
-    assert (gain["images_better"], gain["images"], gain["sequences"]) == (4, 6, 3)
-    for metric in ("ssim", "mae", "mse"):  # less is better by the last two; a gain is better all the same
-        assert confidence.gain_over_identity(images, metric) == pytest.approx(gain)
+    assert gain.mean == pytest.approx(2.5 / 3)
+    assert (gain.images_better, gain.images, gain.sequences) == (4, 6, 3)
+    for metric in ("ssim", "mae", "mse"):  # lower is better for the last two, but a positive gain is better for all
+        other = dataclasses.asdict(confidence.gain_over_identity(images, metric))
+        assert other == pytest.approx(dataclasses.asdict(gain))
 
 
 def test_runs_are_compared_image_by_image():
     """Sequences differ by 10 dB, the runs by 0.1 or 0.2: paired, in any order, the difference is plain."""
     rng = np.random.default_rng(0)
     ours = make_images([(name, 20 + 10 * rng.random()) for name in "abcdef"])
-    theirs = [{**image, "psnr": image["psnr"] - 0.1 - 0.1 * (image["frame"] == "1")} for image in ours]
-    theirs[0]["psnr"] = ours[0]["psnr"] + 0.05
+    theirs = [dataclasses.replace(image, psnr=image.psnr - 0.1 - 0.1 * (image.frame == "1")) for image in ours]
+    theirs[0] = dataclasses.replace(ours[0], psnr=ours[0].psnr + 0.05)
     random.Random(0).shuffle(theirs)
     gain = confidence.gain_over_run(ours, theirs)
-    assert gain["mean"] == pytest.approx((5 * 0.1 + 6 * 0.2 - 0.05) / 12)
-    assert 0 < gain["low"] < gain["high"] < 0.2
-    assert gain["images_better"] == 11
+    assert gain.mean == pytest.approx((5 * 0.1 + 6 * 0.2 - 0.05) / 12)
+    assert 0 < gain.low < gain.high < 0.2
+    assert gain.images_better == 11
     back = confidence.gain_over_run(theirs, ours)
-    assert (back["mean"], back["images_better"]) == (pytest.approx(-gain["mean"]), 1)
+    assert (back.mean, back.images_better) == (pytest.approx(-gain.mean), 1)
 
 
-def test_runs_over_other_images_are_not_compared():
+def test_runs_of_different_images_are_not_compared():
     ours, theirs = make_images([("a", 21.0), ("b", 22.0)]), make_images([("b", 22.0), ("c", 23.0)])
     with pytest.raises(InputError) as error:
         confidence.gain_over_run(ours, theirs, names=("runs/x", "runs/y"))
@@ -152,35 +155,35 @@ def test_runs_over_other_images_are_not_compared():
     ):
         assert line in str(error.value)
     assert "b/" not in str(error.value)
-    with pytest.raises(InputError, match=r"2 image\(s\) twice in runs/y"):
+    with pytest.raises(InputError, match=r"2 duplicate image\(s\) in runs/y"):
         confidence.gain_over_run(ours, [*ours, *ours[:2]], names=("runs/x", "runs/y"))
 
 
 def test_a_metric_that_an_image_lacks_is_named():
     images = make_images([("a", 21.0), ("b", 22.0)])
-    images[2]["ssim"] = None
-    with pytest.raises(InputError, match=r"1 image\(s\) without ssim:\n  - b/0\n"):
+    images[2] = dataclasses.replace(images[2], ssim=None)
+    with pytest.raises(InputError, match=r"1 image\(s\) without ssim:\n  - b/0\n") as error:
         confidence.gain_over_identity(images, "ssim")
-    with pytest.raises(InputError, match=r"4 image\(s\) without vif"):
-        confidence.gain_over_identity(images, "vif")
-    assert confidence.per_sequence(images)[1]["ssim"] is None
+    assert error.value.code == "metric-missing"
+    assert confidence.per_sequence(images)[1].means["ssim"] is None
 
 
-def test_table_of_sequences():
+def test_rows_per_sequence():
     images = make_images([("b", 21.0), ("a", 19.0)]) + make_images([("b", 24.0)], frames=1)
     rows = confidence.per_sequence(images)
-    assert [row["sequence"] for row in rows] == ["b", "a"]
-    assert [row["images"] for row in rows] == [3, 2]
-    assert [row["gain_psnr"] for row in rows] == pytest.approx([2.0, -1.0])
-    assert [row["images_better"] for row in rows] == [3, 0]
-    assert rows[0]["psnr"] == pytest.approx(22)
-    assert rows[0]["mae"] == pytest.approx(78)
-    assert rows[0]["identity"] == scored(20.0)
-    assert rows[0].keys() >= {*IMAGE_METRICS}
+    assert [row.sequence for row in rows] == ["b", "a"]
+    assert [row.images for row in rows] == [3, 2]
+    assert [row.gain_psnr for row in rows] == pytest.approx([2.0, -1.0])
+    assert [row.images_better for row in rows] == [3, 0]
+    row = rows[0].to_json()
+    assert row["psnr"] == pytest.approx(22)
+    assert row["mae"] == pytest.approx(78)
+    assert row["identity"] == metrics_of(20.0)
+    assert row.keys() >= {"sequence", "images", "gain_psnr", "images_better", *IMAGE_METRICS}
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words", "called_gain"),
+    ("low", "high", "sentence", "significant"),
     [
         (
             0.1,
@@ -188,14 +191,19 @@ def test_table_of_sequences():
             "Ours beats the input: +0.20 dB, 95% interval +0.10 to +0.30 over 3 sequences; better on 6 of",
             True,
         ),
-        (0.0, 0.4, "No gain of ours over the input is shown", False),
-        (-0.1, 0.5, "No gain of ours over the input is shown", False),
-        (-0.4, 0.0, "No gain of ours over the input is shown", False),
+        (0.0, 0.4, "No significant gain of ours over the input", False),
+        (-0.1, 0.5, "No significant gain of ours over the input", False),
+        (-0.4, 0.0, "No significant gain of ours over the input", False),
         (-0.3, -0.1, "Ours is worse than the input", False),
-        (None, None, "Ours against the input: +0.20 dB; one sequence gives no interval; better on 6 of 9", False),
+        (
+            None,
+            None,
+            "+0.20 dB; no interval, since there is only one sequence; better on 6 of 9",
+            False,
+        ),
     ],
 )
-def test_a_gain_whose_interval_includes_zero_is_not_called_one(low, high, words, called_gain):
-    gain = {"mean": 0.2, "low": low, "high": high, "images": 9, "images_better": 6, "sequences": 3}
-    assert words in confidence.describe_gain(gain, subject="Ours", rival="the input")
-    assert confidence.is_gain(gain) is called_gain
+def test_a_gain_is_significant_if_its_interval_excludes_zero(low, high, sentence, significant):
+    gain = Gain(0.2, low, high, images=9, sequences=3, method=None, resamples=0, images_better=6)
+    assert sentence in confidence.describe_gain(gain, subject="Ours", rival="the input")
+    assert confidence.is_gain(gain) is significant

@@ -1,4 +1,4 @@
-"""Runs and files of weights are judged by named protocols, and each look at the test split is noted."""
+"""Runs and weight files are evaluated by named protocols, and each use of the test split is logged."""
 
 import json
 import logging
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdeblur.config.fields import to_plain
+from jaxdeblur.config.run_config import parse_config
 from jaxdeblur.config.saved_run import get_config
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.evaluator import open_evaluator
 from jaxdeblur.evaluation.metrics import image_metrics
+from jaxdeblur.experiment.setup import open_evaluation
 from jaxdeblur.experiment.workflows import evaluate_run, evaluate_weights, train_and_evaluate
-from jaxdeblur.models import build_model
+from jaxdeblur.runs.records import to_json
 from jaxdeblur.runtime.sharding import replicated
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.configs import make_tiny_config
 from tests.helpers.images import save_pair, write_pairs
@@ -25,8 +25,8 @@ from tests.helpers.images import save_pair, write_pairs
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of the data, a trained run's, and its config; test images are of 32x32 pixels and of 32x40."""
-    folder = tmp_path_factory.mktemp("judged")
+    """Return the data's folder, a trained run's folder and its config; test images have 32x32 and 40x40 pixels."""
+    folder = tmp_path_factory.mktemp("evaluated")
     root = folder / "GOPRO_Large"
     for split, sequence, frames in (("train", "scene_a", 6), ("train", "scene_v", 3), ("test", "scene_t", 3)):
         write_pairs(root, split, sequence, frames)
@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
 
 
 def copy(run, tmp_path):
-    """Return a copy of a run that a test may write to, under the same name."""
+    """Return a copy of a run, under the same name, that a test may modify."""
     return shutil.copytree(run, tmp_path / run.name)
 
 
@@ -47,7 +47,7 @@ def read(run, name):
     return json.loads((run / "eval" / name).read_text())
 
 
-def test_training_ends_with_all_protocols_and_one_look_at_the_test_split(trained):
+def test_training_ends_with_all_protocols_and_one_use_of_the_test_split_each(trained):
     _, run, _ = trained
     names = {path.name for path in (run / "eval").glob("*.json")}
     assert names == {f"{s}-{p}.json" for s in ("test", "validation") for p in ("16", "full")} | {"test_history.json"}
@@ -59,7 +59,7 @@ def test_training_ends_with_all_protocols_and_one_look_at_the_test_split(trained
     assert protocol["weights"] == f"run run, step {protocol['checkpoint_step']}"
 
 
-def test_full_is_the_frame_as_it_is_and_16_the_whole_frame_resized(trained):
+def test_full_is_the_original_frame_and_16_the_resized_one(trained):
     root, run, _ = trained
     for name, size in (("test-full.json", None), ("test-16.json", (16, 16))):
         images = read(run, name)["images"]
@@ -70,12 +70,12 @@ def test_full_is_the_frame_as_it_is_and_16_the_whole_frame_resized(trained):
             if size:
                 blur, sharp = (photo.resize(size, Image.Resampling.BICUBIC) for photo in (blur, sharp))
             expected = image_metrics(np.asarray(blur) / 255, np.asarray(sharp))
-            assert image["identity"] == expected
+            assert image["identity"] == to_json(expected)
             assert image["ssim"] is not None
             assert image["lpips"] is None
 
 
-def test_best_median_and_worst_are_kept_beside_the_spread(trained):
+def test_samples_include_the_best_median_and_worst_image(trained):
     record = read(trained[1], "test-full.json")
     gains = {(i["sequence"], i["frame"]): i["psnr"] - i["identity"]["psnr"] for i in record["images"]}
     ordered = sorted(gains, key=gains.get)
@@ -90,12 +90,12 @@ def test_best_median_and_worst_are_kept_beside_the_spread(trained):
     assert len({(sample["sequence"], sample["frame"]) for sample in record["samples"]}) == len(record["samples"])
     sample = next(sample for sample in record["samples"] if "worst" in sample["why"])
     saved = {key: np.asarray(Image.open(trained[1] / "eval" / file)) for key, file in sample["files"].items()}
-    found = image_metrics(saved["prediction"] / 255, saved["sharp"])["psnr_uint8"]
+    found = image_metrics(saved["prediction"] / 255, saved["sharp"]).psnr_uint8
     own = next(i for i in record["images"] if (i["sequence"], i["frame"]) == ordered[0])
     assert found == pytest.approx(own["psnr_uint8"], abs=1e-6)
 
 
-def test_the_speed_of_prediction_is_recorded(trained):
+def test_throughput_is_recorded(trained):
     speed = read(trained[1], "test-16.json")["speed"]
     assert speed["images_per_s"] > 0
     assert speed["flops_per_image"] > 16 * 16 * 9 * 9 * 3 * 4  # the first convolution alone
@@ -118,7 +118,7 @@ def test_all_checkpoints_are_scored_on_validation_and_only_the_best_on_test(trai
     assert len(history) == 4
 
 
-def test_another_checkpoint_may_be_scored_on_test_but_that_is_noted(trained, tmp_path):
+def test_scoring_another_checkpoint_on_test_is_logged(trained, tmp_path):
     _, run, config = trained
     run = copy(run, tmp_path)
     best = read(run, "test-16.json")["protocol"]["checkpoint_step"]
@@ -127,12 +127,12 @@ def test_another_checkpoint_may_be_scored_on_test_but_that_is_noted(trained, tmp
     assert read(run, "test-16.json")["protocol"]["checkpoint_step"] == other
     steps = [entry["checkpoint_step"] for entry in read(run, "test_history.json")]
     assert steps == [best, best, other, other]
-    with pytest.raises(InputError, match=r"--checkpoints: 5, but .* keeps the checkpoints of the steps 3, 6, 9"):
+    with pytest.raises(InputError, match=r"--checkpoints: 5, but .* has the checkpoints of steps 3, 6, 9"):
         evaluate_run(config, run, "5")
 
 
 def test_a_run_is_scored_without_its_training_pairs(trained, tmp_path, capsys):
-    """With the held-out sequences alone beside damaged training pairs; then with the test split alone."""
+    """With corrupt training pairs next to the held-out sequences; then with the test split alone."""
     root, run, config = trained
     run, config = copy(run, tmp_path), get_config(str(run))
     before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.jsonl")}
@@ -159,23 +159,23 @@ def test_a_run_is_scored_without_its_training_pairs(trained, tmp_path, capsys):
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
-def test_a_run_is_not_scored_as_another(trained, tmp_path):
+def test_a_run_is_not_scored_with_another_config(trained, tmp_path):
     _, run, config = trained
     config = config.copy_and_resolve_references()
     config.compute.remat = True
-    config.data.blur = "blur_gamma"
-    with pytest.raises(InputError, match=r"data.blur: 'blur' in the run, 'blur_gamma' given") as found:
+    config.data.blur_variant = "blur_gamma"
+    with pytest.raises(InputError, match=r"data.blur_variant: 'blur' in the run, 'blur_gamma' given") as found:
         evaluate_run(config, run, "best")
     assert found.value.code == "run-differs"
     assert "remat" not in str(found.value)
 
 
-def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):
-    """And as the run's folder; neither needs training pairs, and a trained run's folder is never written to."""
+def test_a_weight_file_scores_like_its_run(trained, tmp_path):
+    """And like the run's folder; neither needs training pairs, and a trained run's folder is never written to."""
     root, run, config = trained
-    variables, network, _ = load_network(run)
+    network = load_network(run)
     file = tmp_path / "network.safetensors"
-    write_weights(file, variables, {"network": network, "source": "a test"})
+    write_weights(file, network.variables, {"network": network.name, "source": "a test"})
     for name, path in (("file", file), ("run", run)):
         evaluate_weights(config, tmp_path / name, path)
         ours, theirs = read(tmp_path / name, "test-full.json"), read(run, "test-full.json")
@@ -191,7 +191,7 @@ def test_a_file_of_weights_scores_as_its_run(trained, tmp_path):
         evaluate_weights(other, tmp_path / "other", file)
 
 
-def test_pairs_without_splits_are_all_scored(trained, tmp_path):
+def test_all_pairs_are_scored_if_there_are_no_splits(trained, tmp_path):
     _, run, config = trained
     for frame in ("1.png", "2.png", "3.png"):
         save_pair(tmp_path / "mine", frame)
@@ -202,7 +202,7 @@ def test_pairs_without_splits_are_all_scored(trained, tmp_path):
     assert record["protocol"]["number_of_images"] == 3
     assert record["summary"]["identity"]["psnr"] == 100  # both images of a pair are equal
     assert not list((tmp_path / "scores" / "eval").glob("validation*"))
-    with pytest.raises(InputError, match=r"data.splits: 'none' leaves nothing to train on"):
+    with pytest.raises(InputError, match=r"data.splits: 'none' leaves no training pairs"):
         train_and_evaluate(config, tmp_path / "run")
 
 
@@ -210,14 +210,15 @@ def test_pairs_without_splits_are_all_scored(trained, tmp_path):
 def test_scores_do_not_depend_on_batch_size_or_devices(trained, monkeypatch, batch_size, devices):
     _, run, config = trained
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:devices])
-    plain = to_plain(config)
-    plain["evaluation"]["batch_size"] = batch_size
-    evaluator = open_evaluator(plain, build_model(**plain["model"], **plain["compute"]), opened={})
-    variables = jax.device_put(load_network(run)[0], replicated(evaluator.local_mesh))
+    config = config.copy_and_resolve_references()
+    config.evaluation.batch_size = batch_size
+    parsed = parse_config(config)
+    evaluator = open_evaluation(parsed, parsed.model.build())
+    variables = jax.device_put(load_network(run).variables, replicated(evaluator.local_mesh))
     images = evaluator.score(evaluator.protocols[1], "test", variables).images
     for ours, theirs in zip(images, read(run, "test-full.json")["images"], strict=True):
-        assert ours["identity"] == theirs["identity"]
-        assert {key: ours[key] for key in ("psnr", "ssim", "mse")} == pytest.approx(
+        assert to_json(ours.identity) == theirs["identity"]
+        assert {key: getattr(ours, key) for key in ("psnr", "ssim", "mse")} == pytest.approx(
             {key: theirs[key] for key in ("psnr", "ssim", "mse")}, rel=1e-6
         )
 

@@ -7,7 +7,7 @@ from random_weights import random_image, random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.lpips import LEAST_SIDE, SHAPES, lpips, read_lpips
+from jaxdeblur.evaluation.lpips import MIN_SIDE, SHAPES, lpips, read_lpips
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 
 # Shapes of the published files, by their names.
@@ -86,7 +86,7 @@ def test_lpips_equals_its_definition(weights_file, height, width):
     assert min(expected) > 0.01
 
 
-def test_identical_images_have_no_distance_and_order_does_not_matter(weights_file):
+def test_the_distance_is_zero_for_equal_images_and_symmetric(weights_file):
     variables, (images, others) = read_weights(weights_file)[0], make_images(35, 35)
     assert (np.asarray(lpips(variables, images, images)) < 1e-12).all()
     np.testing.assert_allclose(lpips(variables, images, others), lpips(variables, others, images), rtol=1e-6)
@@ -110,23 +110,25 @@ def test_lpips_by_hand(tmp_path):
     assert score(sharp / 255 + 0.4 / 255, sharp) < 1e-12  # rounded, as a saved image is
 
 
-def test_too_small_an_image_is_refused(weights_file):
+def test_an_image_that_is_too_small_is_refused(weights_file):
     score = read_lpips(weights_file)
-    with pytest.raises(InputError, match="31x31 pixels at least, found 40x30"):
+    with pytest.raises(InputError, match="at least 31x31 pixels, found 40x30") as error:
         score(np.zeros((30, 40, 3)), np.zeros((30, 40, 3), np.uint8))
-    assert score(np.zeros((LEAST_SIDE, 40, 3)), np.zeros((LEAST_SIDE, 40, 3), np.uint8)) < 1e-12
+    assert error.value.code == "image-too-small"
+    assert score(np.zeros((MIN_SIDE, 40, 3)), np.zeros((MIN_SIDE, 40, 3), np.uint8)) < 1e-12
 
 
 def test_wrong_weights_are_refused(weights_file, tmp_path):
-    with pytest.raises(InputError, match=r"no such file of LPIPS's weights(.|\n)*--network lpips_alex --lin"):
+    with pytest.raises(InputError, match=r"LPIPS weights not found(.|\n)*--network lpips_alex --lin"):
         read_lpips(tmp_path / "none.safetensors")
     variables, _ = read_weights(weights_file)
     write_weights(tmp_path / "other.safetensors", variables, {"network": "unet"})
-    with pytest.raises(InputError, match="holds unet, expected lpips_alex"):
+    with pytest.raises(InputError) as error:
         read_lpips(tmp_path / "other.safetensors")
+    assert error.value.code == "lpips-wrong-network"
 
 
-def test_the_converter_joins_both_files_and_leaves_the_classifier_out(weights_file, tmp_path, capsys):
+def test_the_converter_combines_both_files_without_the_classifier(weights_file, tmp_path, capsys):
     found = load_file(weights_file)
     assert {name: tensor.shape for name, tensor in found.items()} == SHAPES
     kernel = random_alexnet()["features.10.weight"]

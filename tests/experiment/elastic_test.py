@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.runs.metric_log import read_metrics
-from tests.experiment.end_to_end_test import command, run, tiny
+from tests.helpers.commands import command, run, tiny
 from tests.helpers.images import write_pairs
 from tests.helpers.paths import ROOT
 from tests.runtime.processes_test import finish, launch, wait_for_lines
@@ -25,12 +25,14 @@ import sys
 import jax, numpy as np
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.train_state import create_train_state
-from jaxdeblur.training.step import batch_sharding, create_mesh, make_train_step, plan_stages, replicated, to_devices
+from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated, to_devices
+from jaxdeblur.training.step import make_train_step
+from tests.helpers.configs import plan
 
 constant, sgd = {"name": "constant", "learning_rate": 1.0}, {"name": "sgd", "momentum": 0.0}
 stage = {"epochs": 1, "crop": 0, "loss": "mse", "optimizer": sgd, "schedule": constant}
-stage |= {"accumulate": 1, "clip_norm": 0.0, "encoder": {"frozen_epochs": 0, "rate": 1.0}}
-mesh, stage = create_mesh(), plan_stages([stage], 1)[0]
+stage |= {"accumulate": 1, "clip_norm": 0.0, "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0}}
+mesh, stage = create_mesh(), plan([stage], 1)[0]
 model = build_model("transformnet", width=4, num_blocks=1)
 make = lambda key: create_train_state(model, stage.tx, key)
 state = jax.jit(make, out_shardings=replicated(mesh))(jax.random.key(0))
@@ -73,7 +75,7 @@ def stop_after(workdir, lines, processes):
     processes[0].send_signal(signal.SIGTERM)
     results = finish(processes)
     assert [status for status, _ in results] == [0] * len(processes), results
-    assert "Start the same command again to go on." in results[0][1]
+    assert "Run the same command again to resume." in results[0][1]
 
 
 def scores(workdir):

@@ -1,7 +1,6 @@
 """The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,51 +16,22 @@ from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.evaluation.metrics import image_metrics
 from jaxdeblur.experiment.setup import open_run
 from jaxdeblur.runs.metric_log import read_metrics
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.tensors import fingerprint
+from tests.helpers.commands import assert_clear_error, command, environment, run, tiny
 from tests.helpers.images import save_noise, save_pair, write_pairs
 from tests.helpers.paths import ROOT
 
-TINY = [
-    "--config.model.width=4",
-    "--config.model.num_blocks=1",
-    "--config.data.validation_sequences=scene_v",
-    "--config.data.resize=16",
-    "--config.evaluation.protocols=('16',)",
-    "--config.stages[0].crop=0",
-    "--config.stages[1].crop=8",
-    "--config.data.batch_size=2",
-    "--config.evaluation.batch_size=2",
-    "--config.log.every_steps=1",
-]
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "jaxdeblur.main", *map(str, arguments)]
-
-
-def run(*arguments, devices=2):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
-
-
-def tiny(root, workdir, *more):
-    config = ["--config", "configs/transformnet.py:smoke", f"--config.data.root={root}", "--workdir", workdir]
-    return [*config, *TINY, *more]
-
-
-def assert_clear_error(result, *words):
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
+# Of the first stage; long enough to be interrupted. The second one has an epoch, each epoch three steps.
+EPOCHS = 10
+STEPS = 3 * (EPOCHS + 1)
 
 
 def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
-    """Ctrl-C in the middle ends well; the same command goes on; the records hold what the README promises."""
+    """Ctrl-C in the middle ends well; the same command goes on; the records hold what docs/run_folder.md promises."""
     workdir = tmp_path / "run"
-    arguments = tiny(tiny_gopro, workdir, "--config.stages[0].epochs=40")
-    process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    arguments = tiny(tiny_gopro, workdir, f"--config.stages[0].epochs={EPOCHS}")
+    process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment(2))
     deadline = time.monotonic() + 300
     while len(read_metrics(workdir / "metrics.jsonl")) < 10:
         assert process.poll() is None, process.stderr.read()
@@ -70,16 +40,16 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 0, said
-    assert "Start the same command again to go on." in said
+    assert "Run the same command again to resume." in said
     stopped_at = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
-    assert stopped_at < 123
+    assert stopped_at < STEPS
     assert not (workdir / "eval").exists()
 
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
-    assert f"Going on after step {stopped_at} of 123." in again.stderr
+    assert f"Resuming after step {stopped_at} of {STEPS}." in again.stderr
     trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
-    assert trained == list(range(1, 124))
+    assert trained == list(range(1, STEPS + 1))
     check_run_folder(workdir, tiny_gopro)
 
     untouched = (workdir / "eval" / "test-16.json").stat().st_mtime_ns
@@ -97,10 +67,10 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
 def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
     """--init_from takes the best weights of a run; the records say where they come from."""
     sha256 = json.loads((workdir / "eval" / "test-16.json").read_text())["protocol"]["weights_sha256"]
-    variables, network, origin = load_network(workdir)
-    assert network == "transformnet"
-    assert fingerprint(variables) == sha256
-    assert sha256 in origin
+    network = load_network(workdir)
+    assert network.name == "transformnet"
+    assert fingerprint(network.variables) == sha256
+    assert sha256 in network.description
     second = [*arguments, "--workdir", tmp_path / "second", "--init_from", workdir]
     result = run(*second, "--config.stages[0].epochs=1", "--config.stages[1].epochs=1")
     assert result.returncode == 0, result.stderr
@@ -116,7 +86,7 @@ def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
 
 def check_run_folder(workdir, root):
     """The run folder is an interface: other programs rely on these files and fields."""
-    assert json.loads((workdir / "config.json").read_text())["stages"][0]["epochs"] == 40
+    assert json.loads((workdir / "config.json").read_text())["stages"][0]["epochs"] == EPOCHS
     assert json.loads((workdir / "run.json").read_text())["pairs"] == {"train": 6, "validation": 3, "test": 5}
     record = json.loads((workdir / "eval" / "test-16.json").read_text())
     assert record["protocol"]["number_of_images"] == 5
@@ -127,7 +97,7 @@ def check_run_folder(workdir, root):
         for name in ("blur", "sharp")
     )
     expected = image_metrics(np.asarray(blur) / 255, np.asarray(sharp))
-    assert record["images"][1]["identity"]["psnr"] == pytest.approx(expected["psnr"])
+    assert record["images"][1]["identity"]["psnr"] == pytest.approx(expected.psnr)
     assert (workdir / "eval" / "validation-16.json").exists()
     best = max(read_metrics(workdir / "metrics.jsonl"), key=lambda line: line.get("validation/psnr", 0))
     assert record["protocol"]["checkpoint_step"] == best["step"]
@@ -146,7 +116,7 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
         ),
         (tiny(tiny_gopro, workdir, "--config.data.sise=3"), "no such field in the config: "),
         (tiny(tiny_gopro, workdir, "--config.data.resize=big"), "--config.data.resize=big"),
-        (tiny(tiny_gopro, workdir, "--config.data.blur=blurred"), "expected one of blur, blur_gamma"),
+        (tiny(tiny_gopro, workdir, "--config.data.blur_variant=blurred"), "expected one of blur, blur_gamma"),
         (tiny(tiny_gopro, workdir, "--mode", "evaluate"), "holds no run"),
         (["--config", "configs/none.py"], "configs/none.py"),
         (["--config", "configs/transformnet.py:none"], "has the variants default, smoke"),

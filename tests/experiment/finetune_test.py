@@ -9,27 +9,26 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from jaxdeblur.config.recipes import load_recipe
 from jaxdeblur.data.sources import DataOptions, open_sources
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.weights.initial import network_shapes
 from jaxdeblur.weights.pretrained.catalogue import SHIPPED, find_shipped
 from jaxdeblur.weights.safetensors import options_in, read_metadata, write_weights
-from tests.config.fields_test import CONFIGS, load
+from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise
 
-NAFNET, DEMO = (next(path for path in CONFIGS if path.stem == name) for name in ("nafnet", "demo"))
 # The recipe with a tiny network and short crops.
 TINY = {"width": 4, "encoder_blocks": (0, 1), "middle_blocks": 1, "decoder_blocks": (1, 0)}
 
 
 def configs():
-    return {"demo": load(DEMO).get_config(), "finetune": load(NAFNET).get_config("finetune")}
+    return {name: load_recipe(name) for name in ("demo", "nafnet_finetune")}
 
 
-@pytest.mark.parametrize("name", ["demo", "finetune"])
+@pytest.mark.parametrize("name", ["demo", "nafnet_finetune"])
 def test_the_recipe_has_the_shipped_networks_architecture(name):
     config = configs()[name]
-    shipped = find_shipped(config.start.network)
+    shipped = find_shipped(config.init.network)
     assert shipped is next(network for network in SHIPPED if network.is_default)
     model = config.model.to_dict()
     assert model["name"] == shipped.network
@@ -55,11 +54,11 @@ def layouts(folder):
 
 
 def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
-    data = configs()["finetune"].data
-    crop = configs()["finetune"].stages[0].crop
+    data = configs()["nafnet_finetune"].data
+    crop = configs()["nafnet_finetune"].stages[0].crop
     counts = []
     for root in layouts(tmp_path):
-        options = DataOptions(root, data.blur, data.splits, data.validation_sequences, data.skip_bad)
+        options = DataOptions(root, data.blur_variant, data.splits, data.validation_sequences, data.skip_invalid)
         sources = open_sources(options, resize=data.resize, resize_filter=data.resize_filter, crop=crop)
         counts.append({split: len(source) for split, source in sources.items()})
     assert counts == [
@@ -72,7 +71,7 @@ def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 2])
 def test_the_command_fine_tunes(layout, tmp_path):
-    """As it is written in the README, but for a tiny network and few steps."""
+    """The command of docs/training.md, with a tiny network and few steps."""
     root = layouts(tmp_path)[layout]
     shapes = network_shapes(build_model("nafnet", **TINY))
     rng = np.random.default_rng(0)

@@ -1,30 +1,18 @@
 """The proof that nothing is lost: killed again and again with SIGKILL, a run ends bitwise as if it never was."""
 
-import json
 import random
 import subprocess
 import time
 
-import jax
-import orbax.checkpoint as ocp
 import pytest
 
-from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.metric_log import read_metrics
-from jaxdeblur.weights.tensors import fingerprint
-from tests.experiment.end_to_end_test import command, run, tiny
+from tests.helpers.commands import command, run, tiny
 from tests.helpers.paths import ROOT
+from tests.helpers.runs import being_written, comparable_record, everything_saved, log_without_clock, newest
 
 KILLS = 21
 CHANGE, STEPS = 3 * 20, 3 * (20 + 40)  # steps: of the first stage, of both
-
-
-def newest(folder):
-    return max((int(path.name) for path in folder.glob("*") if path.name.isdigit()), default=0)
-
-
-def being_written(folder):
-    return any(not path.name.isdigit() for path in folder.glob("*"))
 
 
 def kill_at_random(process, workdir, rng, kind):
@@ -54,33 +42,6 @@ def kill_at_random(process, workdir, rng, kind):
     return being_written(folder) if status == -9 else None
 
 
-def without_clock(workdir):
-    clock = ("wall_s", "train/images_per_s", "speed/")
-    return [
-        {key: value for key, value in line.items() if not key.startswith(clock)}
-        for line in read_metrics(workdir / "metrics.jsonl")
-    ]
-
-
-def everything_saved(workdir):
-    """Fingerprints of the newest and the best checkpoint, optimizer included, and the place in the run."""
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_latest=2, read_only=True)
-    steps = (checkpoints.latest_step, checkpoints.best_step)
-    with ocp.StandardCheckpointer() as reader:
-        trees = [reader.restore(workdir / "checkpoints" / str(step) / "weights") for step in steps]
-        optimizer = reader.restore(workdir / "checkpoints" / str(steps[0]) / "optimizer")
-    leaves = [leaf.tobytes() for leaf in jax.tree.leaves(jax.device_get(optimizer))]
-    return steps, [fingerprint(jax.device_get(tree)) for tree in trees], leaves, checkpoints.progress(steps[0])
-
-
-def judged(record_file):
-    """An evaluation record without what two runs never share: the day, the run's folder, the images per second."""
-    record = json.loads(record_file.read_text())
-    del record["protocol"]["date"], record["protocol"]["weights"], record["speed"]
-    assert record["images"]
-    return record
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_a_run_ends_bitwise_as_if_it_never_was(tiny_gopro, tmp_path, monkeypatch):
     """From Adam through the change to SGD, with a checkpoint every three steps."""
@@ -105,9 +66,9 @@ def test_killed_at_random_moments_a_run_ends_bitwise_as_if_it_never_was(tiny_gop
     last = run(*tiny(tiny_gopro, workdir, *flags))
     assert last.returncode == 0, last.stderr
     assert not (workdir / "damaged_checkpoints").exists()
-    assert without_clock(workdir) == without_clock(tmp_path / "whole")
+    assert log_without_clock(workdir) == log_without_clock(tmp_path / "whole")
     trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
     assert trained == list(range(2, STEPS + 1, 2))
     assert everything_saved(workdir) == everything_saved(tmp_path / "whole")
     for name in ("test-16.json", "validation-16.json"):
-        assert judged(workdir / "eval" / name) == judged(tmp_path / "whole" / "eval" / name)
+        assert comparable_record(workdir / "eval" / name) == comparable_record(tmp_path / "whole" / "eval" / name)

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.experiment.end_to_end_test import assert_clear_error, command, run, tiny
-from tests.experiment.kill_test import being_written, everything_saved, judged, newest, without_clock
+from tests.helpers.commands import assert_clear_error, command, run, tiny
 from tests.helpers.paths import ROOT
+from tests.helpers.runs import being_written, comparable_record, everything_saved, log_without_clock, newest
 
 FLAGS = ["--config.stages[0].epochs=5", "--config.stages[1].epochs=5"]
 
@@ -60,7 +60,7 @@ def test_training_ends_as_if_it_had_been_alone(tiny_gopro, tmp_path, monkeypatch
         process.send_signal(signal.SIGCONT)
         process.wait(300)
     assert process.returncode == 0, (tmp_path / "said.txt").read_text()
-    assert without_clock(workdir) == without_clock(tmp_path / "alone")
+    assert log_without_clock(workdir) == log_without_clock(tmp_path / "alone")
     assert everything_saved(workdir) == everything_saved(tmp_path / "alone")
     for name in ("test-16.json", "validation-16.json"):
-        assert judged(workdir / "eval" / name) == judged(tmp_path / "alone" / "eval" / name)
+        assert comparable_record(workdir / "eval" / name) == comparable_record(tmp_path / "alone" / "eval" / name)

@@ -12,8 +12,8 @@ import pytest
 from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.models import build_model
 from jaxdeblur.runtime.compilation import compile_program
-from jaxdeblur.weights.initial import network_shapes
-from tests.runs.metric_log_test import read_events
+from jaxdeblur.weights.tensors import network_shapes
+from tests.helpers.tensorboard import read_events
 
 
 class Compiled(logging.Handler):

@@ -1,8 +1,24 @@
 """Configs that train in seconds."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
+
+from jaxdeblur.config.run_config import parse_stage
+from jaxdeblur.training.optimizer import NamedOptions
+from jaxdeblur.training.stages import Stage, plan_stages
+
+
+def named(**options: Any) -> NamedOptions:
+    """Return the options of an optimizer or schedule, as `named(name="sgd", momentum=0.0)`."""
+    return NamedOptions(options.pop("name"), options)
+
+
+def plan(stages: Sequence[dict], steps_per_epoch: int, **options: Any) -> list[Stage]:
+    """Return stages planned from plain dicts, as config.json has them."""
+    return plan_stages([parse_stage(stage) for stage in stages], steps_per_epoch, **options)
 
 
 def make_tiny_config(root: Path) -> ConfigDict:
@@ -15,25 +31,26 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
             "compute": {"dtype": "float32", "remat": False, "cpu_fast_conv": True},
             "ema_decay": 0.0,
-            "start": {"network": "", "encoder": ""},
+            "init": {"network": "", "encoder": ""},
             "data": {
                 "root": str(root),
-                "blur": "blur",
+                "blur_variant": "blur",
                 "splits": "official",
                 "validation_sequences": ("scene_v",),
-                "skip_bad": False,
+                "skip_invalid": False,
                 "resize": 16,
                 "resize_filter": "bicubic",
-                "rescale": (1.0, 1.0),
-                "stretch": 1.0,
-                "flip_and_turn": True,
+                "crop_scale": (1.0, 1.0),
+                "zoom": (1.0, 1.0),
+                "aspect_jitter": 1.0,
+                "flip_and_rotate": True,
                 "permute_channels": False,
                 "gain": (1.0, 1.0),
                 "mixture": (),
                 "batch_size": 2,
                 "epoch_images": 0,
                 "num_threads": 2,
-                "keep_gib": 0.0,
+                "cache_gib": 0.0,
             },
             "stages": (
                 ConfigDict(
@@ -43,7 +60,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "loss": "mse",
                         "accumulate": 1,
                         "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
+                        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
                         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
                         "schedule": {"name": "constant", "learning_rate": 1e-3},
                     }
@@ -55,7 +72,7 @@ def make_tiny_config(root: Path) -> ConfigDict:
                         "loss": "mae",
                         "accumulate": 1,
                         "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "rate": 1.0},
+                        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},
                     }

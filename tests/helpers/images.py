@@ -28,6 +28,13 @@ def save_noise(path: Path, size: tuple[int, int] = (20, 24), **options) -> None:
     Image.fromarray(noise).save(path, **options)
 
 
+def smooth_image(height: int, width: int, dtype: type = np.uint8, *, seed: int = 0) -> np.ndarray:
+    """Return smooth noise, (H, W, 3), in the full range of uint8 or uint16, or float in [0, 1]."""
+    small = np.random.default_rng(seed).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+    return image if dtype == np.uint8 else (image.astype(dtype) * 257 if dtype == np.uint16 else image / dtype(255))
+
+
 def save_pair(folder: Path, frame: str = "1.png") -> tuple[Path, Path]:
     """Save the two images of a pair, equal to each other."""
     paths = (folder / "blur" / frame, folder / "sharp" / frame)

@@ -1,7 +1,7 @@
-"""Makes records of runs as training and evaluation write them, without either; run it to time a report of a full test.
+"""Writes the records of runs without training or evaluation; run as a script, it times a report.
 
-`python tests/report_records.py` writes three runs of 1,111 images at 256x256 and at 1280x720 and says how long
-their report takes.
+`python -m tests.helpers.report_records` writes three runs of 1,111 images at 256x256 and at 1280x720 and prints how
+long their report takes.
 """
 
 import json
@@ -13,23 +13,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jaxdeblur.evaluation import confidence, metrics
+from jaxdeblur.evaluation.scoring import Evaluation, Sample
+from jaxdeblur.evaluation.scoring import write_evaluation as write_evaluation_record
 from jaxdeblur.files import write_json
+from jaxdeblur.runs.records import ImageMetrics, ImageRecord, ProtocolRecord, SpeedRecord
 
 DATE = "2026-11-24T10:00:00+00:00"
 WHY = ("spread", "best", "median", "worst")
 
 
 def image_record(sequence, frame, identity, psnr):
-    """Return the record of one image from the PSNR of the input and of the network; the rest follows from them."""
-    own, blurred = (
+    """Return the record of one image from the PSNR of the input and of the network, which determine the rest."""
+    network, blurry = (
         {
             **{"psnr": value, "psnr_uint8": value - 0.01, "ssim": value / 50, "ssim_matlab": value / 45},
             **{"lpips": None, "mae": 10 ** (-value / 20) / 2, "mse": 10 ** (-value / 10)},
         }
         for value in (psnr, identity)
     )
-    return {"sequence": sequence, "frame": frame, **own, "identity": blurred}
+    return ImageRecord(sequence=sequence, frame=frame, **network, identity=ImageMetrics(**blurry))
 
 
 def write_evaluation(folder, images, pictures, *, weights="0123abcd", step=3, **protocol):
@@ -38,46 +40,40 @@ def write_evaluation(folder, images, pictures, *, weights="0123abcd", step=3, **
     Args:
         folder: of the run.
         images: records.
-        pictures: by (sequence, frame): why it is a sample, and uint8 blur, prediction, sharp.
+        pictures: samples by (sequence, frame): why, and uint8 blur, prediction, sharp.
         weights: their SHA-256.
-        step: the checkpoint's, or None.
-        protocol: what differs from a test of GOPRO_Large at 256x256.
+        step: of the checkpoint, or None.
+        protocol: fields that differ from an evaluation of GOPRO_Large's test split at 256x256.
     """
-    stated = {"data_set": "GOPRO_Large", "split": "test", "split_rule": "official", "blur_variant": "blur"}
-    stated |= {"resolution": "256", "resize_filter": "bicubic", "number_of_images": len(images), "pairs_skipped": 0}
-    stated |= {"weights_sha256": weights, "checkpoint_step": step, "weights": f"step {step}", "code_version": "0.1.0"}
-    stated |= {"date": DATE, **protocol}
-    name = f"{stated['split']}-{stated['resolution']}"
-    (folder / "eval" / name).mkdir(parents=True, exist_ok=True)
-    samples = []
-    for i, ((sequence, frame), (why, *arrays)) in enumerate(pictures.items()):
-        files = {key: f"{name}/{i:03d}-{key}.png" for key in ("blur", "prediction", "sharp")}
-        for file, array in zip(files.values(), arrays, strict=True):
-            Image.fromarray(array).save(folder / "eval" / file)
-        samples.append({"sequence": sequence, "frame": frame, "why": list(why), "files": files})
-    identity = [image["identity"] for image in images]
-    summary = {**metrics.summarize(images), "identity": metrics.summarize(identity)}
-    summary["gain_psnr"] = confidence.gain_over_identity(images)
-    speed = {"images_per_s": 12.5, "flops_per_image": 2.5e9, "devices": "1 x cpu (cpu)"}
-    record = {"protocol": stated, "summary": summary, "speed": speed, "images": images, "samples": samples}
-    write_json(folder / "eval" / f"{name}.json", record)
-    if stated["split"] == "test":
-        add_scoring(folder, stated)
+    fields = {"data_set": "GOPRO_Large", "split": "test", "split_rule": "official", "blur_variant": "blur"}
+    fields |= {"resolution": "256", "resize_filter": "bicubic", "number_of_images": len(images), "pairs_skipped": 0}
+    fields |= {"weights_sha256": weights, "checkpoint_step": step, "weights": f"step {step}", "code_version": "0.1.0"}
+    record = ProtocolRecord(**{**fields, "date": DATE, **protocol})
+    samples = [Sample(*name, why, *arrays) for name, (why, *arrays) in pictures.items()]
+    (folder / "eval").mkdir(exist_ok=True)
+    speed = SpeedRecord(images_per_s=12.5, flops_per_image=2.5e9, devices="1 x cpu (cpu)")
+    write_evaluation_record(folder / "eval" / f"{record.name}.json", record, Evaluation(images, samples), speed)
+    if record.split == "test":
+        keys = ("date", "resolution", "checkpoint_step", "weights_sha256")
+        add_scoring(folder, {key: getattr(record, key) for key in keys})
 
 
-def add_scoring(folder, protocol):
-    """Add a scoring of the test split to the run's history."""
+def add_scoring(folder, entry):
+    """Add an entry to the history of the test split."""
     path = folder / "eval" / "test_history.json"
     history = json.loads(path.read_text()) if path.exists() else []
-    keys = ("date", "resolution", "checkpoint_step", "weights_sha256")
-    write_json(path, [*history, {key: protocol[key] for key in keys}])
+    write_json(path, [*history, entry])
 
 
 def write_facts(folder, *, network="unet", parameters=1234567, trained=True, initial="random", loss="mse", log=()):
-    """Write `run.json` and, of a trained run, `config.json` and `metrics.jsonl`."""
+    """Write `run.json` and, for a trained run, `config.json` and `metrics.jsonl`."""
     folder.mkdir(parents=True)
     facts = {"network": network, "parameters": parameters, "initial_weights": initial, "data_set": "GOPRO_Large"}
-    facts |= {"pairs": {"train": 1600, "validation": 503, "test": 1111}, "pairs_skipped": 0, "code_version": "0.1.0"}
+    facts |= {
+        "pairs": {"train": 1600, "validation": 503, "test": 1111},
+        "pairs_skipped": {"test": 0},
+        "code_version": "0.1.0",
+    }
     facts |= {"command": ["main.py", "--config", "configs/x y.py"], "python": "3.11.7", "jax": "0.10.2"}
     facts |= {"flax": "0.12.8", "optax": "0.2.8", "devices": "1 x cpu (cpu)", "steps_per_epoch": 100}
     write_json(folder / "run.json", {**facts, "trained": trained})
@@ -90,7 +86,7 @@ def write_facts(folder, *, network="unet", parameters=1234567, trained=True, ini
 
 
 def draw(rng, height, width, strength):
-    """Return uint8 blur, prediction and sharp: noise of several sizes, its mean over shifts, and a mix of both."""
+    """Return uint8 blur, prediction and sharp: noise at several scales, its mean over shifts, and a mix of both."""
     sharp = np.zeros((height, width, 3))
     for size in (4, 16, 64):
         noise = Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8))
@@ -101,7 +97,7 @@ def draw(rng, height, width, strength):
 
 
 def write_large_run(folder, seed, *, gain, resolutions=(("256", 256, 256), ("full", 720, 1280)), images=1111):
-    """Write a run that scored `images` images of eleven sequences, with nine pictures of each resolution."""
+    """Write a run with scores of `images` images of eleven sequences and a few samples per resolution."""
     rng = np.random.default_rng(seed)
     steps = range(20000)
     log = [{"train/loss": 0.01 / (1 + i / 500) * rng.uniform(0.9, 1.1)} for i in steps]
@@ -118,7 +114,7 @@ def write_large_run(folder, seed, *, gain, resolutions=(("256", 256, 256), ("ful
             for i, name in enumerate(names)
         ]
         places = [(0, "spread"), (images // 4, "spread"), (images // 2, "spread"), (images - 1, "spread")]
-        order = sorted(range(images), key=lambda i: records[i]["psnr"] - records[i]["identity"]["psnr"])
+        order = sorted(range(images), key=lambda i: records[i].gain_psnr)
         places += [(order[-1], "best"), (order[images // 2], "median"), (order[0], "worst")]
         pictures: dict = {}
         for place, why in places:

@@ -1,4 +1,4 @@
-"""The programs of a run lower for GPUs and TPUs at the published size, without such a device and without a compiler."""
+"""A run's programs lower for GPUs and TPUs at the published size; this needs neither the device nor its compiler."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,8 @@ from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, create_mesh
-from jaxdeblur.training.stages import plan_stages
 from jaxdeblur.training.step import make_train_step
+from tests.helpers.configs import plan
 
 ORIGINAL = {
     "epochs": 2,
@@ -17,7 +17,7 @@ ORIGINAL = {
     "loss": "mse",
     "accumulate": 1,
     "clip_norm": 0.0,
-    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
     "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
     "schedule": {"name": "constant", "learning_rate": 1e-3},
 }
@@ -28,11 +28,11 @@ EVERYTHING = {
     "clip_norm": 1.0,
     "schedule": {"name": "cosine", "learning_rate": 1e-3, "warmup": 1, "unit": "epochs"},
 }
-FROZEN = {"frozen_epochs": 1, "rate": 0.1}
+FROZEN = {"frozen_epochs": 1, "lr_multiplier": 0.1}
 
 
 def operand_types(program, platform, operations):
-    """Return the element types of all operands and results of such operations in the lowered program."""
+    """Return the element types of all operands and results of these operations in the lowered program."""
     text = program.lower(lowering_platforms=(platform,)).as_text()
     types = [line.rsplit(" : ", 1)[1] for line in text.splitlines() if any(name in line for name in operations)]
     return {tensor.split(">")[0].rsplit("x", 1)[1] for line in types for tensor in line.split("tensor<")[1:]}
@@ -52,20 +52,20 @@ def operand_types(program, platform, operations):
     ],
 )
 def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
-    """The original's step, and one with all that may be added to it; all convolutions in the type asked for."""
+    """The original's training step, and one with every option; all convolutions are in the compute type."""
     mesh, model = create_mesh(), build_model(network, dtype=dtype, remat=everything)
     stage = EVERYTHING if everything else ORIGINAL
     if everything and network in ENCODERS:
         stage = {**stage, "encoder": FROZEN}
     decay = 0.999 if everything else 0.0
-    (stage,) = plan_stages([stage], 100, encoder=ENCODERS.get(network, ""), ema_decay=decay)
+    (stage,) = plan([stage], 100, encoder=ENCODERS.get(network, ""), ema_decay=decay)
     state = abstract(lambda: create_train_state(model, stage.tx, jax.random.key(0), ema=everything), mesh)
     images = jax.ShapeDtypeStruct((16, 256, 256, 3), jnp.uint8, sharding=batch_sharding(mesh))
     programs = [make_train_step(stage, mesh).trace(state, {"blur": images, "sharp": images})]
     if not everything:
         variables = abstract(lambda: init_variables(model, jax.random.key(0)), mesh)
         programs.append(make_forward(model).trace(variables, images))
-    # NAFNet's 1x1 convolutions are matrix products; those of the others rearrange weights, in float32.
+    # NAFNet's 1x1 convolutions are matrix products; in other networks these rearrange weights, in float32.
     operations = ("stablehlo.convolution", *(["stablehlo.dot_general"] if network == "nafnet" else []))
     for program in programs:
         for platform in ("cuda", "tpu"):

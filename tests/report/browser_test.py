@@ -1,4 +1,4 @@
-"""A reader's browser: headless Chromium opens a report, and a person moves its sliders by mouse and by keys."""
+"""Headless Chromium opens a report and moves its sliders by mouse and keyboard."""
 
 import io
 import shutil
@@ -45,12 +45,12 @@ def browser():
 
 @pytest.fixture
 def page(browser, address):
-    """The report, opened; `page.said` is what the console said, `page.asked` what was requested."""
+    """Yield the opened report; `page.messages` is the console output, `page.requests` the requests."""
     page = browser.new_page(viewport={"width": 1000, "height": 900})
-    page.said, page.asked = [], []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda request: page.asked.append(request.url))
+    page.messages, page.requests = [], []
+    page.on("console", lambda message: page.messages.append(message.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
     page.goto(address)
     yield page
     page.close()
@@ -63,14 +63,14 @@ def look(page, locator):
 
 
 def share_of_left(page, frame):
-    """Return which share of the columns shows the left image when that is black and the right one white."""
+    """Return the fraction of columns that show the left image, which is black; the right one is white."""
     row = look(page, frame)[20].sum(-1)
     return np.mean(row < 30)
 
 
-def test_the_page_opens_whole_silently_and_asks_for_nothing(page, address):
-    assert page.said == []
-    assert [url for url in page.asked if not url.startswith("data:")] == [address]
+def test_the_page_opens_without_messages_or_requests(page, address):
+    assert page.messages == []
+    assert [url for url in page.requests if not url.startswith("data:")] == [address]
     assert "run" not in page.title().split()
     assert page.evaluate("[...document.images].filter(image => !image.complete || !image.naturalWidth).length") == 0
     assert NAME in page.inner_text("main")
@@ -78,7 +78,7 @@ def test_the_page_opens_whole_silently_and_asks_for_nothing(page, address):
     assert page.locator(".slider").first.is_visible()
 
 
-def test_the_slider_moves_by_mouse_and_by_keys(page):
+def test_the_slider_moves_by_mouse_and_keyboard(page):
     slider = page.locator(".slider").first
     slider.locator("select").nth(0).select_option(label="first")
     slider.locator("select").nth(1).select_option(label='a "b" <i>')
@@ -102,10 +102,10 @@ def test_the_slider_moves_by_mouse_and_by_keys(page):
     assert share_of_left(page, frame) == pytest.approx(0.3, abs=0.02)
     thumb.press("ArrowLeft")
     assert thumb.get_attribute("aria-valuetext").startswith("29%")
-    assert page.said == []
+    assert page.messages == []
 
 
-def test_the_slider_can_be_reached_by_keys_alone(page):
+def test_the_slider_is_reachable_by_keyboard(page):
     page.locator(".slider select").nth(1).focus()
     page.keyboard.press("Tab")
     page.keyboard.press("End")
@@ -113,7 +113,7 @@ def test_the_slider_can_be_reached_by_keys_alone(page):
     assert page.locator(".slider input").first.input_value() == "100"
 
 
-def test_paper_has_both_images_and_no_slider(page):
+def test_print_has_both_images_and_no_slider(page):
     page.emulate_media(media="print")
     assert not page.locator(".slider").first.is_visible()
     images = page.locator("figure.strip").first.locator(".whole")
@@ -122,7 +122,7 @@ def test_paper_has_both_images_and_no_slider(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_plots_can_be_read_in_light_and_dark(page, scheme):
+def test_text_and_plots_are_readable_in_light_and_dark(page, scheme):
     page.emulate_media(color_scheme=scheme)
     paper = look(page, page.locator("h1"))[0, -1].mean()
     assert paper > 240 if scheme == "light" else paper < 40
@@ -132,7 +132,7 @@ def test_text_and_plots_can_be_read_in_light_and_dark(page, scheme):
         assert abs(strongest - paper) > 150
 
 
-def test_a_telephone_scrolls_tables_not_the_page(page):
+def test_on_a_phone_tables_scroll_instead_of_the_page(page):
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     assert page.locator(".frame").first.bounding_box()["width"] > 300

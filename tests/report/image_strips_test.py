@@ -1,4 +1,4 @@
-"""What is drawn is what was recorded: crops, error maps and curves, by positions and values worked out by hand."""
+"""Crops, error maps and curves show the recorded values, compared with positions and values worked out by hand."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ SIZE = (80, 120)  # height, width; crops have a fifth of the shorter side
 
 
 def make_group(folder, predictions, *, why=("spread",), size=SIZE, names=("1",)):
-    """One group: the sharp image is black, the input has levels of 100 at the top left, networks are `predictions`."""
+    """Return a group: the sharp image is black, the input has a patch of level 100 at the top left."""
     sharp = np.zeros((*size, 3), np.uint8)
     blur = sharp.copy()
     blur[:16, :16] = 100
@@ -44,7 +44,7 @@ def decode(url):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB"))
 
 
-def test_a_strip_shows_the_files_and_the_places_that_differ_most(tmp_path):
+def test_a_strip_shows_the_files_and_the_windows_that_differ_most(tmp_path):
     group = make_group(tmp_path, [image(_50_30=200), image(_90_60=40)])
     [strip] = image_strips.common_strips(group)
     assert (strip.size, strip.reduced, strip.sequence, strip.frame) == ((120, 80), False, "s", "1")
@@ -59,7 +59,7 @@ def test_a_strip_shows_the_files_and_the_places_that_differ_most(tmp_path):
     assert {decode(crop).shape for column in strip.columns for crop in column.crops} == {(16, 16, 3)}
 
 
-def test_one_networks_crop_is_where_it_changed_its_input_most(tmp_path):
+def test_with_one_network_the_crop_is_where_it_changed_the_input_most(tmp_path):
     [strip] = image_strips.common_strips(make_group(tmp_path, [image(_0_0=100, _90_60=40)]))
     # It changed (90, 60) alone; the input is wrong at (0, 0).
     assert strip.windows == [(90, 60, 16), (0, 0, 16)]
@@ -86,7 +86,7 @@ def test_an_error_map_has_the_colours_of_its_scale(tmp_path):
     assert "rgb(0 0 4)" in image_strips.color_bar()
 
 
-def test_large_images_are_reduced_but_their_crops_are_not(tmp_path):
+def test_large_images_are_downscaled_but_their_crops_are_not(tmp_path):
     size = (360, 1280)
     group = make_group(tmp_path, [image(size, _700_200=250)], size=size)
     [strip] = image_strips.common_strips(group)
@@ -100,7 +100,7 @@ def test_large_images_are_reduced_but_their_crops_are_not(tmp_path):
     assert decode(strip.columns[1].crops[0]).max() == 250
 
 
-def test_only_samples_of_all_runs_are_side_by_side(tmp_path):
+def test_only_samples_of_all_runs_are_common(tmp_path):
     group = make_group(tmp_path, [image(), image()], names=(("1", "2"), ("2", "3")))
     assert [strip.frame for strip in image_strips.common_strips(group)] == ["2"]
     assert [strip.frame for strip in image_strips.extreme_strips(group.entries[0])] == []
@@ -109,11 +109,11 @@ def test_only_samples_of_all_runs_are_side_by_side(tmp_path):
 def test_best_median_and_worst_are_those_of_the_record(tmp_path):
     group = make_group(tmp_path, [image()], why=("worst", "best"))
     strips = image_strips.extreme_strips(group.entries[0])
-    assert [(strip.why, len(strip.columns)) for strip in strips] == [("best", 3), ("worst", 3)]
+    assert [(strip.why, len(strip.columns)) for strip in strips] == [("best PSNR gain", 3), ("worst PSNR gain", 3)]
     assert image_strips.common_strips(group) == []
 
 
-def test_an_image_that_is_missing_or_of_another_size_is_named(tmp_path):
+def test_a_missing_image_or_one_of_a_different_size_is_named(tmp_path):
     group = make_group(tmp_path, [image()])
     path = tmp_path / "run0" / "eval" / "test-256" / "000-sharp.png"
     Image.new("RGB", (120, 79)).save(path)
@@ -130,7 +130,7 @@ def lines(svg, color, *, dashed=""):
     return [np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float) for path in found]
 
 
-def test_curves_show_the_logs_numbers(tmp_path):
+def test_curves_show_the_logged_values(tmp_path):
     log = [{"train/loss": 1.0}, {"train/loss": 0.1, "validation/psnr": 22.0, "validation/identity_psnr": 21.0}]
     log += [{"train/loss": 0.01}, {"validation/psnr": 24.0, "validation/identity_psnr": 21.0}]
     write_facts(tmp_path / "run", log=log)
@@ -167,7 +167,7 @@ def test_long_curves_are_means_of_neighbours(tmp_path):
     assert "var(--s0)" in svg
 
 
-def test_plots_take_the_pages_colours(tmp_path):
+def test_plots_use_the_colours_of_the_page(tmp_path):
     group = make_group(tmp_path, [image(), image()])
     for plot in plots.gain_plots(group, {"run0": 0, "run1": 1}, "x"):
         assert set(re.findall(r"#[0-9a-f]{6}\b", plot.svg)) <= {"#ffffff"}

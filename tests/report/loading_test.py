@@ -1,4 +1,4 @@
-"""Records that lack something are named, with the field and what to do; two runs are compared in one line."""
+"""Missing and invalid records are named, with the field and the remedy; two runs are compared in one line."""
 
 import json
 import re
@@ -14,13 +14,14 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.report import compare_runs
 from jaxdeblur.report.loading import name_runs, read_runs
+from tests.helpers.paths import ROOT
 from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 PICTURE = {("a", "1"): (("spread",), *[np.zeros((8, 8, 3), np.uint8)] * 3)}
 
 
 def write_run(folder, gains, *, sequences=4, **protocol):
-    """A run of two images per sequence; `gains` has one gain per sequence."""
+    """Write a run of two images per sequence, with one gain per sequence."""
     write_facts(folder)
     images = [
         image_record(chr(97 + i // 2), f"{i % 2 + 1}", 24.0 + i, 24.0 + i + gains[i // 2]) for i in range(2 * sequences)
@@ -39,7 +40,7 @@ def run(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "run"))
 
 
-def test_a_whole_run_is_read(run):
+def test_a_complete_run_is_read(run):
     [record] = read_runs([run])
     assert (record.name, record.trained, record.evaluations[0].name) == ("run", True, "test-256")
     assert list(record.evaluations[0].images)[:3] == [("a", "1"), ("a", "2"), ("b", "1")]
@@ -52,10 +53,11 @@ def test_a_missing_file_is_named(run, lost):
         read_runs([run])
 
 
-def test_a_run_that_was_not_scored_is_named(run):
+def test_a_run_without_evaluations_is_named(run):
     (run / "eval" / "test-256.json").unlink()
-    with pytest.raises(InputError, match=r"run/eval: no test-\*\.json and no validation.*--mode evaluate"):
+    with pytest.raises(InputError, match=r"run/eval: no test-\*\.json and no validation.*--mode evaluate") as error:
         read_runs([run])
+    assert error.value.code == "record-missing"
 
 
 @pytest.mark.parametrize(
@@ -66,35 +68,35 @@ def test_a_run_that_was_not_scored_is_named(run):
         *("samples.0.files.sharp", "images"),
     ],
 )
-def test_a_missing_field_is_named_with_what_to_do(run, field):
+def test_a_missing_field_is_named_with_the_remedy(run, field):
     path = run / "eval" / "test-256.json"
     record = json.loads(path.read_text())
     *parents, last = [int(part) if part.isdigit() else part for part in field.split(".")]
-    place = record
+    tree = record
     for parent in parents:
-        place = place[parent]
-    del place[last]
+        tree = tree[parent]
+    del tree[last]
     write_json(path, record)
-    said = re.sub(r"\.(\d)\.", r"[\1].", field)
+    name = re.sub(r"\.(\d)\.", r"[\1].", field)
     with pytest.raises(InputError) as error:
         read_runs([run])
     assert str(path) in str(error.value)
-    assert f"  - {said}: missing" in str(error.value)
+    assert f"  - {name}: missing" in str(error.value)
     assert "--mode evaluate" in str(error.value)
 
 
-def test_all_missing_fields_of_a_file_are_named_at_once_and_wrong_kinds_too(run):
+def test_all_missing_and_mistyped_fields_of_a_file_are_named_at_once(run):
     facts = json.loads((run / "run.json").read_text())
     del facts["jax"], facts["pairs"]
     write_json(run / "run.json", {**facts, "parameters": "many", "network": None})
     with pytest.raises(InputError) as error:
         read_runs([run])
-    for problem in ("jax: missing", "pairs: missing", "parameters: is a text, expected a whole number"):
+    for problem in ("jax: missing", "pairs: missing", "parameters: is a string, expected an integer"):
         assert problem in str(error.value)
-    assert "network: is null, expected a text" in str(error.value)
+    assert "network: is null, expected a string" in str(error.value)
 
 
-def test_ssim_may_be_missing_for_small_images_but_no_other_metric(run):
+def test_ssim_may_be_null_for_small_images_but_ssim_matlab_may_not(run):
     path = run / "eval" / "test-256.json"
     record = json.loads(path.read_text())
     record["images"][0]["ssim"] = record["summary"]["ssim"] = None
@@ -102,7 +104,7 @@ def test_ssim_may_be_missing_for_small_images_but_no_other_metric(run):
     read_runs([run])
     record["images"][0]["ssim_matlab"] = None
     write_json(path, record)
-    with pytest.raises(InputError, match=r"images\[0\]\.ssim_matlab: is null, expected a whole number or a number"):
+    with pytest.raises(InputError, match=r"images\[0\]\.ssim_matlab: is null, expected a number"):
         read_runs([run])
 
 
@@ -111,15 +113,16 @@ def test_an_image_scored_twice_is_refused(run):
     record = json.loads(path.read_text())
     record["images"][1]["frame"] = "1"
     write_json(path, record)
-    with pytest.raises(InputError, match=r"1 image\(s\) twice"):
+    with pytest.raises(InputError, match=r"1 duplicate image\(s\)"):
         read_runs([run])
 
 
-def test_runs_are_named_by_as_much_of_their_path_as_it_takes(tmp_path):
+def test_runs_are_named_by_as_much_of_their_path_as_needed(tmp_path):
     folders = [tmp_path / "x" / "best", tmp_path / "y" / "best", tmp_path / "y" / "other\nname"]
     assert name_runs(folders) == ["x/best", "y/best", "y/other name"]
-    with pytest.raises(InputError, match="given twice"):
+    with pytest.raises(InputError) as error:
         name_runs([tmp_path, tmp_path / "x" / ".."])
+    assert error.value.code == "run-given-twice"
 
 
 # Four sequences of two images each. Gains of B over A of 1, 2, 3 and 4 dB have the mean 2.5 dB and the standard error
@@ -135,42 +138,43 @@ def test_runs_are_named_by_as_much_of_their_path_as_it_takes(tmp_path):
         ),
         (
             [-1, 2, -3, 4],
-            "No gain of run b over run a is shown: +0.50 dB, 95% interval -4.45 to +5.45 over 4 sequences",
+            "No significant gain of run b over run a: +0.50 dB, 95% interval -4.45 to +5.45 over 4 sequences",
         ),
     ],
     ids=["better", "worse", "chance"],
 )
 def test_two_runs_are_compared_in_one_line(tmp_path, gains, answer):
     runs = [write_run(tmp_path / "a", [0.5] * 4), write_run(tmp_path / "b", [0.5 + gain for gain in gains])]
-    said = compare_runs(runs)
-    assert said.startswith(answer)
-    assert said.endswith("(test images at 256x256 (bicubic); interval: Student's t over sequences)")
-    assert "\n" not in said
+    line = compare_runs(runs)
+    assert line.startswith(answer)
+    assert line.endswith("(test images at 256x256 (bicubic); interval: Student's t over sequences)")
+    assert "\n" not in line
 
 
-def test_runs_of_other_protocols_or_images_are_not_compared(tmp_path):
+def test_runs_of_different_protocols_or_images_are_not_compared(tmp_path):
     one = write_run(tmp_path / "a", [1] * 4)
     other = write_run(tmp_path / "b", [2] * 4, blur_variant="blur_gamma", resize_filter="lanczos")
     fewer = write_run(tmp_path / "c", [2] * 3, sequences=3, number_of_images=8)
     full = write_run(tmp_path / "d", [2] * 4, resolution="full")
     with pytest.raises(InputError) as error:
         compare_runs([one, other])
+    assert error.value.code == "protocols-differ"
     assert "  - blur variant blur / blur_gamma\n  - resize filter bicubic / lanczos\n" in str(error.value)
     with pytest.raises(InputError, match=r"did not score the same images(.|\n)*d/1: missing in c \(test-256\)"):
         compare_runs([one, fewer])
-    with pytest.raises(InputError, match="different protocols: a has test-256; d has test-full"):
+    with pytest.raises(InputError, match="scored by different protocols: a has test-256; d has test-full"):
         compare_runs([one, full])
-    with pytest.raises(InputError, match=r"d has no eval/test-256\.json; found test-full"):
+    with pytest.raises(InputError, match=r"d has no eval/test-256\.json, only test-full"):
         compare_runs([one, full], "test-256")
 
 
-def test_the_protocol_must_be_chosen_where_there_are_several(tmp_path):
+def test_an_ambiguous_protocol_must_be_chosen(tmp_path):
     runs = [write_run(tmp_path / name, [gain] * 4) for name, gain in (("a", 1), ("b", 2))]
     images = [image_record("a", f"{i}", 25.0, 26.0) for i in range(2)]
     for run in runs:
         write_evaluation(run, images, {}, split="validation")
     assert compare_runs(runs).startswith("Run b beats run a: +1.00 dB")
-    assert compare_runs(runs, "validation-256").startswith("Run a against run b: +0.00 dB; one sequence")
+    assert compare_runs(runs, "validation-256").startswith("Run a against run b: +0.00 dB; no interval")
     for run in runs:
         write_evaluation(run, images, {}, resolution="full")
     with pytest.raises(InputError, match="Choose one of test-256, test-full, validation-256"):
@@ -180,7 +184,7 @@ def test_the_protocol_must_be_chosen_where_there_are_several(tmp_path):
 
 def test_the_command_compares(tmp_path):
     runs = [write_run(tmp_path / name, [gain] * 4) for name, gain in (("a", 1), ("b", 2))]
-    command = [sys.executable, Path(__file__).parent.parent / "tools" / "make_report.py", "--compare", *runs]
+    command = [sys.executable, ROOT / "tools" / "make_report.py", "--compare", *runs]
     found = subprocess.run(command, capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.startswith("Run b beats run a: +1.00 dB")

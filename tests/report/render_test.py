@@ -1,4 +1,4 @@
-"""The report says what the records say, in all its forms, shows any name as text, and never mixes protocols."""
+"""The report shows the records' numbers in all formats, shows any name as text, and never mixes protocols."""
 
 import csv
 import itertools
@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,16 +17,17 @@ from jaxdeblur.files import write_json
 from jaxdeblur.report import write_report
 from jaxdeblur.report.sentences import METHODS
 from jaxdeblur.report.tables import NONE
+from tests.helpers.paths import ROOT
 from tests.helpers.report_records import WHY, add_scoring, draw, image_record, write_evaluation, write_facts
 
 NASTY = 'Straße "1" <script>alert(1)</script> | `x` [y](z) $a$ {{ 1 }} & _b'
-TOOL = Path(__file__).parent.parent / "tools" / "make_report.py"
+TOOL = ROOT / "tools" / "make_report.py"
 # By sequence: PSNR of the blurred input, and how much a good network gains.
 IMAGES = [(NASTY, "1", 20.0, 1.5), (NASTY, "2", 22.0, 0.5), ("b", "é 'q'", 24.0, 1.25), ("c", "1", 30.0, 0.75)]
 
 
 def write_run(folder, *, gain=1.0, resolutions=("256",), splits=("test", "validation"), facts=None, **protocol):
-    """A run whose images gain `gain` times as much as `IMAGES` says."""
+    """Write a run whose images gain `gain` times as much as those of `IMAGES`."""
     write_facts(folder, **(facts or {}))
     images = [image_record(s, f, psnr, psnr + gain * more) for s, f, psnr, more in IMAGES]
     drawn = draw(np.random.default_rng(0), 24, 32, 0.3 * gain)
@@ -56,7 +56,7 @@ def output(runs, tmp_path_factory):
 
 
 class Reader(HTMLParser):
-    """Collects tags with their attributes, the text that a person sees, and the cells of tables by row."""
+    """Collects tags with their attributes, the visible text, and the cells of tables by row."""
 
     def __init__(self):
         super().__init__()
@@ -94,7 +94,7 @@ def markdown_rows(path):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def test_all_forms_give_the_records_numbers(runs, output):
+def test_all_formats_have_the_numbers_of_the_records(runs, output):
     bad = runs[1].name
     # Worked by hand: inputs have 20, 22, 24 and 30 dB; gains of 1.5, 0.5, 1.25 and 0.75 have the mean 1.
     row = ["PSNR, mean over images (dB)", "24.00", "25.00 (+1.00)", "23.00 (-1.00)"]
@@ -103,7 +103,7 @@ def test_all_forms_give_the_records_numbers(runs, output):
     page = read(output / "report.html")
     for rows in (page.rows, markdown_rows(output / "report.md")):
         assert rows.count(row) == 2  # test and validation
-        assert ["mean squared error (less is better)", "0.00532", "0.00413 (-0.00119)", "0.00693 (+0.00160)"] in rows
+        assert ["mean squared error (lower is better)", "0.00532", "0.00413 (-0.00119)", "0.00693 (+0.00160)"] in rows
         assert ["b", "1", "24.00", "25.25", "+1.25", "22.75", "-1.25"] in rows
     data = json.loads((output / "report.json").read_text())
     record = json.loads((runs[0] / "eval" / "test-256.json").read_text())
@@ -124,18 +124,18 @@ def test_all_forms_give_the_records_numbers(runs, output):
     assert ["good", "+1.00", f"{low} to {high}", METHODS[gain["method"]], "4 of 4", "3"] in page.rows
 
 
-def test_the_originals_table_stands_beside_what_was_measured(output):
+def test_the_original_results_are_next_to_the_measured_ones(output):
     rows = markdown_rows(output / "report.md")
     heads, _, psnr, mse = rows[:4]
     table = {head: (psnr[i], mse[i]) for i, head in enumerate(heads)}
     assert [*table][1:5] == [
-        "\\[1\\] DeepDeblur, as published (full resolution: not comparable)",
-        "ResnetEncDec, as published",
-        "TransformNet, as published",
+        "\\[1\\] DeepDeblur, published (full resolution: not comparable)",
+        "ResnetEncDec, published",
+        "TransformNet, published",
         "TransformNet, measured: good",
     ]
     assert [*table.values()][1:4] == [("28.93", "–"), ("24.98", "0.0033"), ("26.26", "0.00245")]  # noqa: RUF001
-    # Not the mean of 25 dB: the error pooled, then dB.
+    # The error is pooled and then converted to dB; the mean PSNR is 25 dB.
     assert table["TransformNet, measured: good"] == ("23.84", "0.00413")
     assert table["blurred input, measured"] == ("22.74", "0.00532")
     text = (output / "report.md").read_text(encoding="utf-8")
@@ -143,10 +143,10 @@ def test_the_originals_table_stands_beside_what_was_measured(output):
     assert "Restormer" in text
 
 
-def test_a_run_without_256_has_nothing_beside_the_originals_numbers(tmp_path):
+def test_without_256_nothing_is_compared_with_the_original(tmp_path):
     write_report([write_run(tmp_path / "run", resolutions=("full",))], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "no run given was scored on a test split at 256x256" in text
+    assert "No run in this report was evaluated on a test split at 256x256" in text
     assert "26.26" in text
     assert "measured: run" not in text
 
@@ -159,13 +159,13 @@ def test_protocols_are_never_mixed(tmp_path):
     assert [[run["run"] for run in group["runs"]] for group in data["groups"]] == [["one"], ["one"], ["two"]]
     assert [group["pairs"] for group in data["groups"]] == [[], [], []]
     text = read(tmp_path / "out" / "report.html").text
-    assert "The numbers measured here are of 3 protocols." in text
+    assert "The numbers measured here were obtained with 3 protocols." in text
     assert "numbers of different protocols cannot be compared" in text
     assert "blur variant blur_gamma / blur" in text
     assert "beats run" not in text
 
 
-def test_the_page_is_whole_without_a_network_and_can_be_heard(output):
+def test_the_page_needs_no_network_and_is_accessible(output):
     tags = read(output / "report.html").tags
     addresses = [attrs[key] for _, attrs in tags for key in ("src", "href", "xlink:href", "action") if key in attrs]
     assert [a for a in addresses if not a.startswith(("data:", "#"))] == []
@@ -183,7 +183,18 @@ def test_the_page_is_whole_without_a_network_and_can_be_heard(output):
     assert len(ids) == len(set(ids))
 
 
-def test_names_are_shown_not_run(runs, output):
+def test_tick_labels_fit_into_the_plots(output):
+    page = (output / "report.html").read_text(encoding="utf-8")
+    plots = re.findall(r'<svg [^>]*viewBox="0 0 ([\d.]+) [\d.]+".*?</svg>', page, re.DOTALL)
+    labels = re.findall(r'<text style="[^"]*text-anchor: middle[^"]*" x="([\d.]+)"[^>]*>([^<]*)</text>', page)
+    assert len(labels) > 20
+    width = max(map(float, plots))
+    for x, label in labels:
+        half = 3.5 * len(label)  # a digit at 10 points is at most 7 wide; longer texts are axis labels
+        assert len(label) > 10 or half < float(x) < width - half, (x, label)
+
+
+def test_names_are_escaped(runs, output):
     page = (output / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert [tag for tag, _ in read(output / "report.html").tags].count("script") == 1
@@ -194,7 +205,7 @@ def test_names_are_shown_not_run(runs, output):
     assert len(row) == 7
 
 
-def test_folders_whose_names_are_no_utf8_are_reported(tmp_path):
+def test_folder_names_need_not_be_utf8(tmp_path):
     run = write_run(tmp_path / os.fsdecode(b"run \xff"))
     command = [sys.executable, TOOL, run, "--output", run / "report"]
     done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"})
@@ -203,31 +214,33 @@ def test_folders_whose_names_are_no_utf8_are_reported(tmp_path):
         assert r"run \xff" in (run / "report" / name).read_text(encoding="utf-8")
 
 
-def test_a_gain_that_may_be_chance_is_not_called_one(tmp_path):
+def test_an_insignificant_gain_is_not_called_a_gain(tmp_path):
     write_facts(tmp_path / "run")
     images = [image_record(s, f, psnr, psnr + more - 1) for s, f, psnr, more in IMAGES]
     write_evaluation(tmp_path / "run", images, {})
     write_report([tmp_path / "run"], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "No gain of the network over the blurred input is shown: +0.00 dB" in text
+    assert "No significant gain of the network over the blurred input: +0.00 dB" in text
     assert "beats" not in text
 
 
-def test_the_verdict_says_what_was_not_tested(tmp_path):
+def test_the_verdict_states_that_the_test_split_was_not_used(tmp_path):
     write_report([write_run(tmp_path / "run", splits=("validation",))], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "It was not scored on the test split." in text
-    assert "These images chose the checkpoint, which flatters it. The network beats the blurred input" in text
+    assert "Not evaluated on the test split." in text
+    assert (
+        "selected on these images, so the score is optimistically biased. The network beats the blurred input" in text
+    )
 
 
-def test_scoring_two_checkpoints_on_the_test_split_is_warned_of(tmp_path):
+def test_using_the_test_split_for_two_checkpoints_gives_a_warning(tmp_path):
     run = write_run(tmp_path / "run", resolutions=("256", "full"))
     scoring = {"date": "2026-11-24", "resolution": "256", "weights_sha256": "0123abcd", "checkpoint_step": 3}
-    warning = "2 checkpoints of run run were scored on the test split"
+    warning = "2 checkpoints of run run were evaluated on the test split"
     add_scoring(run, scoring)
     write_report([run], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "scored 3 times: step 3 (weights 0123abcd) at resolution 256, full, 256." in text
+    assert "evaluated 3 times: step 3 (weights 0123abcd) at resolution 256, full, 256." in text
     assert "Warning" not in text
     add_scoring(run, {**scoring, "weights_sha256": "4567", "checkpoint_step": None})
     write_report([run], tmp_path / "out")
@@ -236,16 +249,16 @@ def test_scoring_two_checkpoints_on_the_test_split_is_warned_of(tmp_path):
     assert warning in json.loads((tmp_path / "out" / "report.json").read_text())["runs"][0]["warning"]
 
 
-def test_weights_that_were_only_evaluated_are_left_out_of_the_curves(tmp_path):
+def test_runs_that_were_only_evaluated_have_no_learning_curves(tmp_path):
     runs = [write_run(tmp_path / "own"), write_run(tmp_path / "theirs", facts={"trained": False}, gain=0.5)]
     write_report(runs, tmp_path / "out")
     page = read(tmp_path / "out" / "report.html").text
-    assert "Not in the curves, since the weights were evaluated, not trained, there: theirs." in page
+    assert "Without learning curves, since their weights were evaluated but not trained: theirs." in page
     write_report(runs[1:], tmp_path / "out")
     assert "Training loss" not in read(tmp_path / "out" / "report.html").text
 
 
-def test_all_data_that_a_run_learned_from_is_named(tmp_path):
+def test_all_training_data_is_named(tmp_path):
     run = write_run(tmp_path / "run")
     facts = json.loads((run / "run.json").read_text())
     facts["mixture"] = {"data.mixture[0]": {"data_set": "made", "share": 0.25}}
@@ -257,9 +270,10 @@ def test_all_data_that_a_run_learned_from_is_named(tmp_path):
     assert any(row[0] == "pairs" and row[1].endswith("4,321 data.mixture[0]") for row in rows)
 
 
-def test_checkpoints_are_shown_where_they_were_scored(tmp_path):
+def test_checkpoint_scores_are_shown(tmp_path):
     run = write_run(tmp_path / "run")
-    gain = {"mean": 0.25, "low": -0.5, "high": 1.0}
+    counts = {"images": 4, "sequences": 3, "images_better": 3, "resamples": 0}
+    gain = {"mean": 0.25, "low": -0.5, "high": 1.0, "method": "student_t", **counts}
     checkpoints = [{"step": step, "psnr": 25.0 + step / 1000, "gain_psnr": gain} for step in (1000, 2000)]
     write_json(run / "eval" / "checkpoints.json", {"protocol": {}, "checkpoints": checkpoints, "best_step": 2000})
     write_report([run], tmp_path / "out")
@@ -291,5 +305,5 @@ def test_runs_of_one_protocol_must_have_scored_the_same_images(tmp_path):
     record = json.loads(path.read_text())
     record["images"][3]["identity"]["psnr"] += 0.5
     write_json(path, record)
-    with pytest.raises(InputError, match=r"c/1 is another image in each.* 30\.000000 dB in one and 30\.500000 dB"):
+    with pytest.raises(InputError, match=r"c/1 is a different image in each.* 30\.000000 dB in one and 30\.500000 dB"):
         write_report([one, two], tmp_path / "out")

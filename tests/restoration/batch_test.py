@@ -1,4 +1,4 @@
-"""Reading, restoring and writing overlap, in bounded memory, and every batch ends."""
+"""Batches overlap reading, restoring and writing in bounded memory, and always terminate."""
 
 import threading
 import time
@@ -8,16 +8,17 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.console import StopRequest
-from jaxdeblur.restoration import batch as batch_restoration
-from jaxdeblur.restoration.batch import Batch, Progress, Result, Treatment, resize_bicubic
-from jaxdeblur.restoration.resume_record import Job, Record
+from jaxdeblur.restoration import batch
+from jaxdeblur.restoration.batch import Processing, Progress, Result, resize_bicubic, restore_photos
+from jaxdeblur.restoration.jobs import Job
+from jaxdeblur.restoration.resume_record import Record
 from tests.helpers.images import save_noise
 
-PLAIN = Treatment(resize=0, side_by_side=False, quality=95, max_megapixels=1.0)
+PLAIN = Processing(resize=0, side_by_side=False, quality=95, max_megapixels=1.0)
 
 
 def copy(image, progress):
-    """Stands for a network."""
+    """A fake network that returns its input."""
     progress(0.25)
     progress(0.75)
     return image.copy()
@@ -30,23 +31,27 @@ def jobs(tmp_path):
     return [Job(tmp_path / f"{number}.png", tmp_path / "out" / f"{number}.png", "png") for number in range(6)]
 
 
-def run(jobs, restorers=(copy,), treatment=PLAIN, request=None, **options):
-    batch = Batch(jobs, restorers, treatment, None, **options)
-    return list(batch.results(StopRequest() if request is None else request))
+def run(jobs, restorers=(copy,), processing=PLAIN, stop=None, **options):
+    """Restore all photos; return all events."""
+    return list(restore_photos(jobs, restorers, processing, stop=StopRequest() if stop is None else stop, **options))
 
 
-def test_each_photograph_has_one_result_and_its_progress(jobs):
+def results(events):
+    return [event for event in events if isinstance(event, Result)]
+
+
+def test_each_photo_has_one_result_and_its_progress(jobs):
     events = run(jobs)
-    assert [event.job for event in events if isinstance(event, Result)] == jobs
+    assert [result.job for result in results(events)] == jobs
     progress = [event for event in events if isinstance(event, Progress)]
-    assert sum(event.photographs for event in progress) == 6
+    assert sum(event.photos for event in progress) == 6
     assert sum(event.megapixels for event in progress) == pytest.approx(6 * 600e-6)
 
 
-def test_the_next_is_read_before_the_last_is_written(jobs, monkeypatch):
-    """The first write waits until the third is read, while the second is in the network."""
+def test_the_next_photo_is_read_before_the_previous_one_is_written(jobs, monkeypatch):
+    """The first write waits until the third photo is read, while the second is in the network."""
     third_is_read = threading.Event()
-    read, write = batch_restoration.read_photo, batch_restoration.write_photo
+    read, write = batch.read_photo, batch.write_photo
 
     def watched_read(path, **options):
         photo = read(path, **options)
@@ -58,75 +63,73 @@ def test_the_next_is_read_before_the_last_is_written(jobs, monkeypatch):
         assert third_is_read.wait(30)
         return write(*arguments, **options)
 
-    monkeypatch.setattr(batch_restoration, "read_photo", watched_read)
-    monkeypatch.setattr(batch_restoration, "write_photo", watched_write)
-    assert [event.error for event in run(jobs) if isinstance(event, Result)] == [""] * 6
+    monkeypatch.setattr(batch, "read_photo", watched_read)
+    monkeypatch.setattr(batch, "write_photo", watched_write)
+    assert [result.error for result in results(run(jobs))] == [""] * 6
 
 
-@pytest.mark.parametrize(("megapixels", "most"), [(1e-9, 1), (1.3e-3, 2)])
+@pytest.mark.parametrize(("megapixels", "expected"), [(1e-9, 1), (1.3e-3, 2)])
 @pytest.mark.parametrize("devices", [1, 2])
-def test_large_photographs_wait_for_each_other(jobs, monkeypatch, devices, megapixels, most):
+def test_photos_in_memory_are_limited_per_device(jobs, monkeypatch, devices, megapixels, expected):
     """Each has 600 pixels; without a limit a device would hold three of them."""
-    inside, highest, lock = 0, 0, threading.Lock()
-    read, write = batch_restoration.read_photo, batch_restoration.write_photo
+    in_memory, maximum, lock = 0, 0, threading.Lock()
+    read, write = batch.read_photo, batch.write_photo
 
-    def watched_read(path, **options):
-        nonlocal inside, highest
+    def counted_read(path, **options):
+        nonlocal in_memory, maximum
         with lock:
-            inside += 1
-            highest = max(highest, inside)
+            in_memory += 1
+            maximum = max(maximum, in_memory)
         return read(path, **options)
 
-    def watched_write(*arguments, **options):
-        nonlocal inside
+    def counted_write(*arguments, **options):
+        nonlocal in_memory
         time.sleep(0.02)
-        lost = write(*arguments, **options)
+        losses = write(*arguments, **options)
         with lock:
-            inside -= 1
-        return lost
+            in_memory -= 1
+        return losses
 
-    monkeypatch.setattr(batch_restoration, "read_photo", watched_read)
-    monkeypatch.setattr(batch_restoration, "write_photo", watched_write)
+    monkeypatch.setattr(batch, "read_photo", counted_read)
+    monkeypatch.setattr(batch, "write_photo", counted_write)
     events = run(jobs, [copy] * devices, megapixels_per_device=megapixels)
-    assert sum(isinstance(event, Result) for event in events) == 6
-    assert highest <= most * devices
-    assert devices > 1 or highest == most
+    assert len(results(events)) == 6
+    assert maximum <= expected * devices
+    assert devices > 1 or maximum == expected
 
 
 @pytest.mark.parametrize("devices", [2, 3])
-def test_all_devices_work_at_once_on_large_photographs(jobs, devices):
-    """Two photographs of 600 pixels do not fit in the memory of one device; those of several devices do."""
-    barrier = threading.Barrier(devices)
+def test_all_devices_restore_large_photos_at_once(jobs, devices):
+    """The budget of one device does not hold two photos of 600 pixels; those of several devices do."""
+    barrier, arrived = threading.Barrier(devices), []
 
-    def meeting(image, progress):
-        if len(met) < devices:
-            met.append(image)
+    def meet(image, progress):
+        if len(arrived) < devices:
+            arrived.append(image)
             barrier.wait(timeout=10)
         return image
 
-    met = []
-    results = run(jobs, [meeting] * devices, megapixels_per_device=1e-3)
-    assert [result.error for result in results] == [""] * 6
+    events = run(jobs, [meet] * devices, megapixels_per_device=1e-3)
+    assert [result.error for result in events] == [""] * 6
 
 
-def test_two_commands_over_the_same_photographs_both_succeed(jobs, tmp_path):
+def test_two_commands_on_the_same_photos_both_succeed(jobs, tmp_path):
     (tmp_path / "out").mkdir()
-    barrier, found = threading.Barrier(2), []
+    barrier, events = threading.Barrier(2), []
 
-    def follow():
-        def together(image, progress):
+    def restore_all():
+        def in_step(image, progress):
             barrier.wait(timeout=10)
             return image
 
-        record = Record(tmp_path / "out", {})
-        found.append(list(Batch(jobs, [together], PLAIN, record).results(StopRequest())))
+        events.append(run(jobs, [in_step], record=Record(tmp_path / "out", {})))
 
-    threads = [threading.Thread(target=follow) for _ in range(2)]
+    threads = [threading.Thread(target=restore_all) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [[event.error for event in events] for events in found] == [[""] * 6] * 2
+    assert [[result.error for result in results] for results in events] == [[""] * 6] * 2
     assert all(Record(tmp_path / "out", {}).is_done(job) for job in jobs)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *(job.target.name for job in jobs),
@@ -134,24 +137,24 @@ def test_two_commands_over_the_same_photographs_both_succeed(jobs, tmp_path):
     ]
 
 
-class _Broken(Exception):
-    """Stands for a bug in a network or a writer."""
+class _Bug(Exception):
+    """A bug in a network, the reader or the writer."""
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_batch_ends(tmp_path, monkeypatch, seed):
-    """Any number of devices, sizes, and time of a stop or of a bug; no photograph is lost or restored twice."""
+def test_every_batch_terminates(tmp_path, monkeypatch, seed):
+    """With random devices, sizes, and time of a stop request or bug; no photo is lost or restored twice."""
     rng = np.random.default_rng(seed)
-    devices, number = int(rng.integers(1, 5)), int(rng.integers(1, 10))
+    devices, count = int(rng.integers(1, 5)), int(rng.integers(1, 10))
     ending = ["none", "stop", "network", "writer", "reader"][seed % 5]
-    when, calls, lock = int(rng.integers(1, number + 1)), 0, threading.Lock()
-    jobs = [Job(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png", "png") for i in range(number)]
+    when, calls, lock = int(rng.integers(1, count + 1)), 0, threading.Lock()
+    jobs = [Job(tmp_path / f"{i}.png", tmp_path / f"out/{i}.png", "png") for i in range(count)]
     for job in jobs:
         save_noise(job.source, tuple(rng.integers(5, 60, 2).tolist()))
-    budget, pause, request = float(rng.choice([1e-9, 1e-3, 2e-3, 6e-3])), float(rng.uniform(0, 4e-3)), StopRequest()
+    budget, pause, stop = float(rng.choice([1e-9, 1e-3, 2e-3, 6e-3])), float(rng.uniform(0, 4e-3)), StopRequest()
 
-    def at(place, function):
-        """Return a function that also ends the batch when it is called for the `when`th time."""
+    def ending_in(step, function):
+        """Return the function, or one whose `when`th call ends the batch if this is the step to do so."""
 
         def ending_function(*arguments, **options):
             nonlocal calls
@@ -160,89 +163,95 @@ def test_every_batch_ends(tmp_path, monkeypatch, seed):
             with lock:
                 calls += 1
                 due = calls == when
-            if due and place == "stop":
-                request.received_at = 0.0
+            if due and step == "stop":
+                stop.received_at = 0.0
             elif due:
-                raise _Broken
+                raise _Bug
             return result
 
-        return ending_function if ending == place else function
+        return ending_function if ending == step else function
 
-    monkeypatch.setattr(batch_restoration, "read_photo", at("reader", batch_restoration.read_photo))
-    monkeypatch.setattr(batch_restoration, "write_photo", at("writer", batch_restoration.write_photo))
-    network = at("network", at("stop", copy))
-    ended = []
+    monkeypatch.setattr(batch, "read_photo", ending_in("reader", batch.read_photo))
+    monkeypatch.setattr(batch, "write_photo", ending_in("writer", batch.write_photo))
+    network = ending_in("network", ending_in("stop", copy))
+    outcome = []
 
-    def follow():
+    def restore_all():
         try:
-            ended.append(run(jobs, [network] * devices, request=request, megapixels_per_device=budget))
-        except _Broken as error:
-            ended.append(error)
+            outcome.append(run(jobs, [network] * devices, stop=stop, megapixels_per_device=budget))
+        except _Bug as error:
+            outcome.append(error)
 
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=restore_all, daemon=True)
     thread.start()
     thread.join(20)
-    assert ended, f"hangs: {devices} devices, {ending} at call {when}"
+    assert outcome, f"hangs: {devices} devices, {ending} at call {when}"
     if ending in ("network", "writer", "reader"):
-        assert isinstance(ended[0], _Broken)
+        assert isinstance(outcome[0], _Bug)
         return
-    done = [event.job for event in ended[0] if isinstance(event, Result)]
+    done = [result.job for result in results(outcome[0])]
     assert len(done) == len(set(done))
     assert all(job.target.exists() == (job in done) for job in jobs)
     assert set(done) == set(jobs) if ending == "none" else len(done) >= when
 
 
-def test_a_request_to_stop_ends_after_what_is_under_way(jobs):
-    request, seen = StopRequest(), []
+def test_a_stop_request_finishes_what_is_in_progress(jobs):
+    stop, images = StopRequest(), []
 
-    def stopping(image, progress):
-        seen.append(image)
-        if len(seen) == 2:
-            request.received_at = 0.0
+    def request_stop(image, progress):
+        images.append(image)
+        if len(images) == 2:
+            stop.received_at = 0.0
         return image
 
-    results = [event for event in run(jobs, (stopping,), request=request) if isinstance(event, Result)]
-    assert [result.job for result in results] == jobs[:2]
+    assert [result.job for result in run(jobs, (request_stop,), stop=stop)] == jobs[:2]
     assert [job.target.exists() for job in jobs] == [True, True, False, False, False, False]
 
 
-def test_a_mistake_of_ours_is_raised_and_not_listed(jobs):
-    def wrong(image, progress):
+def test_a_caller_that_stops_iterating_stops_the_batch(jobs):
+    events = restore_photos(jobs, [copy], PLAIN, stop=StopRequest())
+    next(events)
+    events.close()
+    assert 1 <= sum(job.target.exists() for job in jobs) < 6
+
+
+def test_a_bug_is_raised(jobs):
+    def fail(image, progress):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run(jobs, (wrong,))
+        run(jobs, (fail,))
 
 
-def test_memory_that_does_not_suffice_fails_one_photograph(jobs):
-    def short(image, progress):
+def test_running_out_of_memory_fails_one_photo(jobs):
+    first = batch.read_photo(jobs[0].source).pixels[0, 0].tolist()
+
+    def exhaust_memory(image, progress):
         if image[0, 0].tolist() == first:
             raise MemoryError
         return image
 
-    first = batch_restoration.read_photo(jobs[0].source).pixels[0, 0].tolist()
-    results = [event for event in run(jobs, (short,)) if isinstance(event, Result)]
-    assert [result.error for result in results if result.error] == [
-        f"{jobs[0].source}: there is not enough memory for it"
-    ]
-    assert sum(not result.error for result in results) == 5
+    errors = [result.error for result in run(jobs, (exhaust_memory,))]
+    assert sorted(errors) == [*[""] * 5, f"{jobs[0].source}: not enough memory"]
 
 
-def test_alpha_is_resized_and_set_beside_itself_like_the_pixels(tmp_path):
+def test_alpha_is_resized_and_repeated_like_the_pixels(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
     Image.fromarray(values, "RGBA").save(tmp_path / "a.png")
-    treatment = Treatment(resize=16, side_by_side=True, quality=95, max_megapixels=1.0)
-    run([Job(tmp_path / "a.png", tmp_path / "b.png", "png")], treatment=treatment)
+    processing = Processing(resize=16, side_by_side=True, quality=95, max_megapixels=1.0)
+    run([Job(tmp_path / "a.png", tmp_path / "b.png", "png")], processing=processing)
     alpha = np.asarray(Image.fromarray(values[..., 3]).resize((16, 16), Image.Resampling.BICUBIC))
     with Image.open(tmp_path / "b.png") as image:
-        found = np.asarray(image)
-    assert found.shape == (16, 32, 4)
-    np.testing.assert_allclose(found[..., 3].astype(int), np.hstack([alpha, alpha]), atol=1)
+        result = np.asarray(image)
+    assert result.shape == (16, 32, 4)
+    np.testing.assert_allclose(result[..., 3].astype(int), np.hstack([alpha, alpha]), atol=1)
 
 
-def test_resize_of_16_bits():
+def test_16_bit_images_are_resized_at_full_depth():
     values = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), np.uint16)
-    found = resize_bicubic(values, 16)
-    assert found.dtype == np.uint16
+    resized = resize_bicubic(values, 16)
+    assert resized.dtype == np.uint16
     coarse = Image.fromarray((values // 257).astype(np.uint8)).resize((16, 16), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(found / 257, np.asarray(coarse), atol=4)  # it is rounded twice, and down before
+    np.testing.assert_allclose(
+        resized / 257, np.asarray(coarse), atol=4
+    )  # 8-bit values are truncated, then rounded twice

@@ -1,4 +1,4 @@
-"""Which photographs files, folders and patterns stand for, and what is passed over, aloud."""
+"""Files, folders and patterns resolve to photos; what is skipped is reported."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from jaxdeblur.restoration.resume_record import RECORD
 
 
 def find(tmp_path, *names, output="out"):
-    """Return names of files below tmp_path, and that of the base."""
-    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output, RECORD)
+    """Return the files and the base, relative to tmp_path."""
+    inputs = find_inputs([str(tmp_path / name) for name in names], tmp_path / output)
     base = inputs.base.relative_to(tmp_path).as_posix()
     return [path.relative_to(tmp_path).as_posix() for path in inputs.files], base
 
@@ -27,12 +27,12 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_all_photographs_below_it(tree, capsys):
+def test_a_folder_means_all_photos_below_it(tree, capsys):
     assert find(tree, "a") == (["a/1.png", "a/2.JPG", "a/b/1.tiff"], "a")
-    assert "passed over 1 file(s) that are no photographs by their suffix (.txt)" in capsys.readouterr().err
+    assert "skipped 1 file(s) without a photo's suffix (.txt)" in capsys.readouterr().err
 
 
-def test_several_inputs_keep_their_places_below_what_they_share(tree):
+def test_several_inputs_are_relative_to_their_common_folder(tree):
     assert find(tree, "a/b", "c") == (["a/b/1.tiff", "c/1.png"], ".")
     assert find(tree, "a/1.png", "a/b/1.tiff") == (["a/1.png", "a/b/1.tiff"], "a")
     assert find(tree, "a/1.png", "a/2.JPG") == (["a/1.png", "a/2.JPG"], "a")
@@ -42,7 +42,7 @@ def test_each_file_counts_once(tree):
     assert find(tree, "c", "c/1.png", "c/*.png") == (["c/1.png"], "c")
 
 
-def test_patterns_keep_places_below_their_fixed_part(tree):
+def test_patterns_are_relative_to_their_fixed_part(tree):
     assert find(tree, "*/1.png") == (["a/1.png", "c/1.png"], ".")
     assert find(tree, "a/**/1.*") == (["a/1.png", "a/b/1.tiff"], "a")
     assert find(tree, "a/b/*.tif*") == (["a/b/1.tiff"], "a/b")
@@ -53,23 +53,25 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
     assert find(tmp_path, "[1].png") == (["[1].png"], ".")
 
 
-def test_relative_names_are_below_the_working_folder(tree, monkeypatch):
+def test_relative_names_are_relative_to_the_working_folder(tree, monkeypatch):
     monkeypatch.chdir(tree / "a")
-    inputs = find_inputs(["b", "../c/1.png"], Path("out"), RECORD)
+    inputs = find_inputs(["b", "../c/1.png"], Path("out"))
     assert inputs.files == [tree / "a/b/1.tiff", tree / "c/1.png"]
     assert inputs.base == tree
 
 
-def test_what_stands_for_nothing_is_refused_all_at_once(tree):
-    with pytest.raises(InputError, match=r"(?s)gone\.png: there is no such file.*x\*: matches no file"):
+def test_missing_inputs_are_reported_together(tree):
+    with pytest.raises(InputError, match=r"(?s)gone\.png: no such file.*x\*: matches no file") as error:
         find(tree, "a/1.png", "gone.png", "x*")
+    assert error.value.code == "input-missing"
     (tree / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no photographs; expected files with the suffixes \.png, \.jpg"):
+    with pytest.raises(InputError) as error:
         find(tree, "empty")
+    assert error.value.code == "no-photographs"
 
 
 def restored(folder, *names):
-    """Make results as an earlier command leaves them."""
+    """Create results of an earlier command."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -77,8 +79,8 @@ def restored(folder, *names):
     (folder / RECORD).write_text("".join(json.dumps({"result": name}) + "\n" for name in names))
 
 
-# How a user or a shell names all photographs in the folder `a`; all of these give the same photographs.
-NAMINGS = {
+# Ways in which a user or a shell can name all photos in the folder `a`.
+INPUTS = {
     "folder": ("a",),
     "pattern": ("a/**/*.*",),
     "pattern of suffixes": ("a/**/*.[pJt][niP]*",),
@@ -87,29 +89,29 @@ NAMINGS = {
 }
 
 
-@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("output", ["a/out", "a/third", "elsewhere"])
-def test_results_are_never_taken_for_photographs(tree, capsys, naming, output):
-    """Those of this command's first run, and those of another --output."""
+def test_results_are_never_inputs(tree, capsys, inputs, output):
+    """Results of an earlier run of this command, and of another --output."""
     (tree / "a/notes.txt").unlink()
-    expected = find(tree, *[name for name in NAMINGS[naming] if "earlier" not in name and "out" not in name])
+    expected = find(tree, *[name for name in INPUTS[inputs] if "earlier" not in name and "out" not in name])
     assert expected == (["a/1.png", "a/2.JPG", "a/b/1.tiff"], "a")
     restored(tree / "a/out", "1.png", "b/1.png")
     restored(tree / "a/earlier", "1.png")
-    assert find(tree, *NAMINGS[naming], output=output) == expected
-    words = capsys.readouterr().err
-    assert "a/earlier: passed over 1 result(s) of earlier commands" in words
-    assert "a/out: passed over" in words
+    assert find(tree, *INPUTS[inputs], output=output) == expected
+    printed = capsys.readouterr().err
+    assert "a/earlier: skipped 1 result(s) of earlier commands" in printed
+    assert "a/out: skipped" in printed
 
 
-def test_results_next_to_their_photographs_are_told_apart(tree):
-    """As from --input 'a/*.JPG' --output a: a/2.png is the result of a/2.JPG, a/1.png is a photograph."""
+def test_results_next_to_their_photos_are_distinguished(tree):
+    """As from --input 'a/*.JPG' --output a: a/2.png is the result of a/2.JPG, a/1.png is a photo."""
     restored(tree / "a", "2.png")
     for names in (("a",), ("a/**/*.[pJt][niP]*",), ("a/1.png", "a/2.JPG", "a/2.png", "a/b/1.tiff")):
         assert find(tree, *names, output="a")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"]
 
 
-def test_results_alone_are_no_photographs_and_move_no_base(tree):
+def test_results_alone_are_not_photos_and_do_not_change_the_base(tree):
     restored(tree / "a/earlier", "1.png")
     for name in ("a/earlier", "a/earlier/*", "a/earlier/1.png"):
         with pytest.raises(InputError, match="copy them elsewhere to restore them") as error:
@@ -118,13 +120,13 @@ def test_results_alone_are_no_photographs_and_move_no_base(tree):
         assert find(tree, "a/b", name) == (["a/b/1.tiff"], "a/b")
 
 
-def test_a_new_photograph_among_results_is_one(tree):
+def test_a_new_photo_among_results_is_an_input(tree):
     restored(tree / "a/earlier", "1.png")
     (tree / "a/earlier/new.png").touch()
     assert find(tree, "a/earlier") == (["a/earlier/new.png"], "a/earlier")
 
 
-def test_what_lies_in_the_output_is_passed_over_without_a_record(tree):
+def test_the_output_folder_is_skipped_even_without_a_record(tree):
     (tree / "a/out").mkdir()
     (tree / "a/out/1.png").touch()
     for names in (("a",), ("a/**/*.*g",)):
@@ -137,27 +139,27 @@ def test_raw_files_in_a_folder_are_listed(tree, capsys):
     for name in ("a/IMG_1.DNG", "a/b/IMG_2.nef"):
         (tree / name).touch()
     assert find(tree, "a")[0] == ["a/1.png", "a/2.JPG", "a/b/1.tiff"]
-    words = capsys.readouterr().err
-    assert "passed over 2 raw file(s) of cameras" in words
-    assert "a/IMG_1.DNG" in words
-    assert "a/b/IMG_2.nef" in words
+    printed = capsys.readouterr().err
+    assert "skipped 2 camera raw file(s)" in printed
+    assert "a/IMG_1.DNG" in printed
+    assert "a/b/IMG_2.nef" in printed
 
 
 def test_a_name_that_begins_like_a_home_folder_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("~nobody.png").touch()
-    assert find_inputs(["~nobody.png"], tmp_path / "out", RECORD).files == [tmp_path / "~nobody.png"]
+    assert find_inputs(["~nobody.png"], tmp_path / "out").files == [tmp_path / "~nobody.png"]
 
 
-def test_links_are_followed_but_not_in_circles(tree, capsys):
+def test_links_are_followed_but_cycles_are_not(tree, capsys):
     (tree / "c/again").symlink_to(tree / "c")
     (tree / "c/up").symlink_to(tree)
     (tree / "c/b").symlink_to(tree / "a/b")
     (tree / "c/itself").symlink_to("itself")
     assert find(tree, "c")[0] == ["c/1.png", "c/b/1.tiff"]
-    words = capsys.readouterr().err
-    assert "again: passed over, a link that leads back" in words
-    assert "up: passed over, a link that leads back" in words
+    printed = capsys.readouterr().err
+    assert "again: skipped, a link to a folder above" in printed
+    assert "up: skipped, a link to a folder above" in printed
     assert find(tree, "c/up/c") == (["c/up/c/1.png", "c/up/c/b/1.tiff"], "c/up/c")
 
 
@@ -165,7 +167,7 @@ def test_links_are_followed_but_not_in_circles(tree, capsys):
 def test_a_folder_that_cannot_be_read_is_a_problem(tree):
     (tree / "a/b").chmod(0)
     try:
-        inputs = find_inputs([str(tree / "a")], tree / "out", RECORD)
+        inputs = find_inputs([str(tree / "a")], tree / "out")
     finally:
         (tree / "a/b").chmod(0o755)
     assert inputs.problems == [f"{tree}/a/b: cannot be read (Permission denied)"]

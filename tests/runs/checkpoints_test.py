@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what comes back, and a disk that is full."""
+"""Checkpoints: which are kept, what is restored, and failed writes."""
 
 import errno
 import shutil
@@ -11,34 +11,17 @@ import optax
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.runs.checkpoint_files import SCORE_FILE, explain_failed_write, set_damaged_aside
+from jaxdeblur.runs.checkpoint_files import SCORE_FILE, explain_failed_write, quarantine_corrupt
 from jaxdeblur.runs.checkpoints import Checkpoints
-from jaxdeblur.runs.checksums import find_damage
-from jaxdeblur.runs.train_state import TrainState
+from jaxdeblur.runs.checksums import find_corruption
 from jaxdeblur.runtime.sharding import abstract, create_mesh
 from jaxdeblur.training.optimizer import Encoder, create_optimizer
-
-
-def make_state(step, size=3):
-    params = {"layer": {"kernel": jnp.arange(float(size)) + step}}
-    state = TrainState.create(
-        apply_fn=None, params=params, tx=optax.adam(0.1), batch_stats={"layer": jnp.ones(2) * step}
-    )
-    return state.replace(step=jnp.asarray(step))
-
-
-def saved(folder, scores, *, keep_latest=2):
-    checkpoints = Checkpoints(folder, keep_latest=keep_latest)
-    for step, psnr in scores.items():
-        checkpoints.save(make_state(step), {"stage": 0, "losses": [0.5, step]})
-        if psnr is not None:
-            checkpoints.record_validation(step, psnr)
-    checkpoints.wait()
-    return checkpoints
+from tests.helpers.checkpoints import make_state, save_states
+from tests.helpers.configs import named
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
-    checkpoints = saved(tmp_path, {1: 20.0, 2: 27.0, 3: 25.0, 4: 26.0, 5: None})
+    checkpoints = save_states(tmp_path, {1: 20.0, 2: 27.0, 3: 25.0, 4: 26.0, 5: None})
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == [2, 4, 5]
     assert (checkpoints.latest_step, checkpoints.best_step) == (5, 2)
     reopened = Checkpoints(tmp_path, keep_latest=2)
@@ -47,11 +30,11 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 
 def test_there_is_no_best_before_a_validation(tmp_path):
     assert Checkpoints(tmp_path, keep_latest=1).latest_step is None
-    assert saved(tmp_path, {1: None}).best_step is None
+    assert save_states(tmp_path, {1: None}).best_step is None
 
 
-def test_everything_comes_back(tmp_path):
-    saved(tmp_path, {3: 20.0, 4: None})
+def test_state_and_progress_are_restored(tmp_path):
+    save_states(tmp_path, {3: 20.0, 4: None})
     checkpoints, mesh = Checkpoints(tmp_path, keep_latest=2), create_mesh()
     state = checkpoints.restore(4, abstract(lambda: make_state(0), mesh))
     expected = make_state(4)
@@ -63,9 +46,9 @@ def test_everything_comes_back(tmp_path):
     np.testing.assert_array_equal(weights["batch_stats"]["layer"], [3, 3])
 
 
-def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_path):
-    """With an optimizer in two parts, whose state is a tree of its own kind."""
-    adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
+def test_readers_get_the_ema_and_training_resumes_from_the_raw_parameters(tmp_path):
+    """With an optimizer that treats the encoder separately, whose state has a structure of its own."""
+    adam = named(name="adam", b1=0.9, b2=0.999, eps=1e-8)
     tx = create_optimizer(adam, optax.constant_schedule(0.1), 1.0, Encoder("layer", 0, 0.5))
 
     def make(offset):
@@ -86,25 +69,26 @@ def test_an_average_is_what_readers_see_and_training_goes_on_from_its_own(tmp_pa
     np.testing.assert_array_equal(weights["params"]["rest"], [8, 8])
 
 
-def test_a_step_that_is_saved_already_stays(tmp_path):
-    checkpoints = saved(tmp_path, {3: 20.0})
+def test_a_saved_step_is_not_overwritten(tmp_path):
+    checkpoints = save_states(tmp_path, {3: 20.0})
     checkpoints.save(make_state(3), {"stage": 9, "losses": []})
     checkpoints.wait()
     assert checkpoints.progress(3)["stage"] == 0
 
 
-def test_a_full_disk_is_said_and_earlier_checkpoints_stay(small_disk):
+def test_a_checkpoint_that_does_not_fit_is_refused_and_earlier_ones_stay(small_disk):
     checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
-    with pytest.raises(InputError, match=r"takes 24 MB, but only . MB are free.*Earlier checkpoints are untouched"):
+    with pytest.raises(InputError, match=r"takes 24 MB, but the disk has only . MB free") as error:
         checkpoints.save(make_state(2, size=2_000_000), {"stage": 0, "losses": []})
+    assert error.value.code == "disk-full"
     state = Checkpoints(small_disk, keep_latest=2).restore(1, abstract(lambda: make_state(0, 20_000), create_mesh()))
     np.testing.assert_array_equal(state.params["layer"]["kernel"], make_state(1, 20_000).params["layer"]["kernel"])
 
 
-def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
-    """The look at the free space passes, as when another program takes it meanwhile; then the writes fail."""
+def test_a_disk_that_fills_up_during_a_save_is_reported(small_disk, monkeypatch):
+    """The check of the free space passes, as if another program took the space just afterwards."""
     checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1, size=20_000), {"stage": 0, "losses": []})
     checkpoints.wait()
@@ -112,14 +96,15 @@ def test_a_disk_that_fills_up_while_saving_is_said(small_disk, monkeypatch):
     state = make_state(2, size=2_000_000)
     noise = jnp.asarray(np.random.default_rng(0).normal(size=2_000_000).astype(np.float32))
     state = state.replace(params={"layer": {"kernel": noise}})
-    with pytest.raises(InputError, match="the disk is full, the checkpoint was not saved"):  # noqa: PT012
+    with pytest.raises(InputError) as error:  # noqa: PT012
         checkpoints.save(state, {"stage": 0, "losses": []})
         checkpoints.wait()
+    assert error.value.code == "disk-full"
     again = Checkpoints(small_disk, keep_latest=2)
     assert again.latest_step == 1
 
 
-def test_a_folder_that_cannot_be_written_is_not_called_a_full_disk(small_disk):
+def test_a_read_only_disk_is_not_reported_as_full(small_disk):
     checkpoints = Checkpoints(small_disk, keep_latest=2)
     checkpoints.save(make_state(1), {"stage": 0, "losses": []})
     checkpoints.wait()
@@ -139,31 +124,31 @@ def test_a_folder_that_cannot_be_written_is_not_called_a_full_disk(small_disk):
         (ValueError("Error writing x: [OS error 5: EIO Input/output error]"), "checkpoint-write"),
     ],
 )
-def test_a_failed_write_is_explained_by_what_the_system_says(tmp_path, error, code):
+def test_a_failed_write_is_explained_by_its_errno(tmp_path, error, code):
     outer = RuntimeError("saving failed")
-    outer.__cause__, error.__context__ = error, outer  # in a circle, as orbax chains them
+    outer.__cause__, error.__context__ = error, outer  # a cycle, as orbax chains them
     assert explain_failed_write(tmp_path, outer).code == code
 
 
-def test_another_error_is_not_taken_for_one_of_the_disk(tmp_path):
+def test_an_error_without_errno_is_not_explained(tmp_path):
     error = ValueError("Error writing: a mistake in the program")
     assert explain_failed_write(tmp_path, error) is error
 
 
-def test_a_score_is_added_to_a_checkpoint_that_stays_good(tmp_path, monkeypatch):
-    """Also when the process is killed between the score and the list of files that names it."""
-    checkpoints = saved(tmp_path, {1: 20.0, 2: None})
-    monkeypatch.setattr("jaxdeblur.runs.checkpoint_files.add_to_manifest", lambda folder, name: None)
+def test_a_checkpoint_stays_intact_while_its_score_is_added(tmp_path, monkeypatch):
+    """Even if the process is killed between writing the score and its checksum."""
+    checkpoints = save_states(tmp_path, {1: 20.0, 2: None})
+    monkeypatch.setattr("jaxdeblur.runs.checkpoint_files.add_checksum", lambda folder, name: None)
     checkpoints.record_validation(2, 21.5)
-    assert find_damage(tmp_path / "1") == ""
-    assert find_damage(tmp_path / "2", optional=SCORE_FILE) == ""
-    set_damaged_aside(tmp_path)
+    assert find_corruption(tmp_path / "1") == ""
+    assert find_corruption(tmp_path / "2", optional=SCORE_FILE) == ""
+    quarantine_corrupt(tmp_path)
     again = Checkpoints(tmp_path, keep_latest=2, read_only=True)
     assert (again.latest_step, again.best_step, again.validation_psnr(2)) == (2, 2, 21.5)
 
 
-def test_what_need_not_be_kept_goes_once_the_newest_is_scored(tmp_path):
-    checkpoints = saved(tmp_path, {1: 25.0, 2: 20.0}, keep_latest=1)
+def test_a_superseded_best_checkpoint_is_deleted_once_the_newest_is_scored(tmp_path):
+    checkpoints = save_states(tmp_path, {1: 25.0, 2: 20.0}, keep_latest=1)
     assert checkpoints.steps == [1, 2]
     checkpoints.save(make_state(3), {"stage": 0, "losses": []})
     checkpoints.wait()
@@ -172,8 +157,8 @@ def test_what_need_not_be_kept_goes_once_the_newest_is_scored(tmp_path):
     assert checkpoints.steps == [3]
 
 
-def test_a_reader_leaves_a_checkpoint_that_is_being_written(tmp_path):
-    saved(tmp_path, {1: 20.0})
+def test_a_reader_does_not_touch_a_checkpoint_being_written(tmp_path):
+    save_states(tmp_path, {1: 20.0})
     unfinished = tmp_path / "2.orbax-checkpoint-tmp"
     unfinished.mkdir()
     reader = Checkpoints(tmp_path, keep_latest=1, read_only=True)
@@ -181,8 +166,8 @@ def test_a_reader_leaves_a_checkpoint_that_is_being_written(tmp_path):
     assert unfinished.is_dir()
 
 
-def test_a_checkpoint_that_training_removed_is_not_called_damaged(tmp_path):
-    saved(tmp_path, {1: 20.0, 2: 21.0})
+def test_a_checkpoint_removed_by_training_is_not_reported_as_corrupt(tmp_path):
+    save_states(tmp_path, {1: 20.0, 2: 21.0})
     reader = Checkpoints(tmp_path, keep_latest=1, read_only=True)
     shutil.rmtree(tmp_path / "2")
     with pytest.raises(InputError) as found:

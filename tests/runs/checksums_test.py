@@ -1,4 +1,4 @@
-"""Damage to a checkpoint is found, named and got round; never restored, never a reason to start anew."""
+"""Corrupt checkpoints are detected, named and quarantined; they are never restored, and a run never starts over."""
 
 import shutil
 
@@ -6,12 +6,12 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.workflows import evaluate_run
-from jaxdeblur.runs.checkpoint_files import set_damaged_aside
+from jaxdeblur.runs.checkpoint_files import quarantine_corrupt
 from jaxdeblur.runs.checkpoints import Checkpoints
-from jaxdeblur.runs.checksums import find_damage
+from jaxdeblur.runs.checksums import find_corruption
 from jaxdeblur.runtime.sharding import abstract, create_mesh
-from tests.runs.checkpoints_test import make_state, saved
-from tests.training.loop_test import log_without_clock, start
+from tests.helpers.checkpoints import make_state, save_states
+from tests.helpers.runs import log_without_clock, start
 
 
 def largest_file(folder):
@@ -29,7 +29,7 @@ def flip_a_bit(folder):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x10
     path.write_bytes(content)
-    return rf"optimizer/.*{path.name} has other content than was written"
+    return rf"optimizer/.*{path.name} has a different SHA-256"
 
 
 def delete_half(folder):
@@ -38,100 +38,102 @@ def delete_half(folder):
     return r"metrics/.* is missing"
 
 
-def delete_the_manifest(folder):
+def delete_the_checksums(folder):
     (folder / "sha256.json").unlink()
     return r"sha256.json is missing"
 
 
-def cut_the_manifest(folder):
+def truncate_the_checksums(folder):
     path = folder / "sha256.json"
     path.write_text(path.read_text()[:100])
     return r"sha256.json: is not valid JSON"
 
 
-def empty_the_manifest(folder):
+def empty_the_checksums(folder):
     (folder / "sha256.json").write_text("{}")
-    return r" does not belong to it"
+    return r" is not part of the checkpoint"
 
 
-DAMAGES = [truncate, flip_a_bit, delete_half, delete_the_manifest, cut_the_manifest, empty_the_manifest]
+CORRUPTIONS = [truncate, flip_a_bit, delete_half, delete_the_checksums, truncate_the_checksums, empty_the_checksums]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_named(tmp_path, damage):
+@pytest.mark.parametrize("corrupt", CORRUPTIONS)
+def test_the_corrupt_file_is_named(tmp_path, corrupt):
     folder = tmp_path / "run" / "checkpoints"
-    checkpoints = saved(folder, {1: 20.0, 2: 21.0})
-    assert [find_damage(folder / name) for name in "12"] == ["", ""]
-    words = damage(folder / "2")
-    with pytest.raises(InputError, match=rf"checkpoints/2: this checkpoint is damaged: .*{words}"):
+    checkpoints = save_states(folder, {1: 20.0, 2: 21.0})
+    assert [find_corruption(folder / name) for name in "12"] == ["", ""]
+    message = corrupt(folder / "2")
+    with pytest.raises(InputError, match=rf"checkpoints/2: this checkpoint is corrupt: .*{message}") as error:
         checkpoints.restore_weights(2, abstract(lambda: make_state(0).variables, create_mesh()))
+    assert error.value.code == "checkpoint-corrupt"
 
 
-def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_used(tmp_path, capsys):
+def test_a_corrupt_checkpoint_is_quarantined_and_the_previous_one_used(tmp_path, capsys):
     folder = tmp_path / "run" / "checkpoints"
-    saved(folder, {1: 20.0, 2: 21.0, 3: None}, keep_latest=3)
+    save_states(folder, {1: 20.0, 2: 21.0, 3: None}, keep_latest=3)
     flip_a_bit(folder / "3")
-    set_damaged_aside(folder)
-    said = capsys.readouterr().err
-    assert "checkpoints/3: optimizer/" in said
-    assert f"moved to {tmp_path / 'run' / 'damaged_checkpoints' / '3'}, and an older one is used" in said
-    assert Checkpoints(folder, keep_latest=3).latest_step == 2
-    saved(folder, {3: None}, keep_latest=3)
+    quarantine_corrupt(folder)
+    warning = capsys.readouterr().err
+    assert "checkpoints/3: optimizer/" in warning
+    assert f"moved to {tmp_path / 'run' / 'damaged_checkpoints' / '3'}; using an older one" in warning
+    assert Checkpoints(folder, keep_latest=3, read_only=True).latest_step == 2
+    save_states(folder, {3: None}, keep_latest=3)
     truncate(folder / "3")
-    set_damaged_aside(folder)
+    quarantine_corrupt(folder)
     assert sorted(path.name for path in (tmp_path / "run" / "damaged_checkpoints").iterdir()) == ["3", "3.1"]
-    assert "damaged" in capsys.readouterr().err
-    set_damaged_aside(folder)
+    assert "corrupt" in capsys.readouterr().err
+    quarantine_corrupt(folder)
     assert capsys.readouterr().err == ""
 
 
-def test_with_no_good_one_left_nothing_is_touched(tmp_path):
+def test_nothing_is_moved_if_all_checkpoints_are_corrupt(tmp_path):
     folder = tmp_path / "run" / "checkpoints"
-    saved(folder, {1: 20.0, 2: 21.0})
+    save_states(folder, {1: 20.0, 2: 21.0})
     truncate(folder / "1")
-    delete_the_manifest(folder / "2")
-    with pytest.raises(InputError, match=r"(?s)All checkpoints.*/2: sha256.*/1: weights/.*another --workdir"):
-        set_damaged_aside(folder)
+    delete_the_checksums(folder / "2")
+    with pytest.raises(InputError, match=r"(?s)All checkpoints.*/2: sha256.*/1: weights/.*another --workdir") as error:
+        quarantine_corrupt(folder)
+    assert error.value.code == "all-checkpoints-corrupt"
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
 
 
-def test_a_checkpoint_gets_its_name_after_its_manifest(tmp_path, monkeypatch):
-    """Killed at any moment, it has both or neither."""
+def test_a_checkpoint_gets_its_name_after_its_checksums(tmp_path, monkeypatch):
+    """If the process is killed in between, it has neither."""
 
     def die(folder):
         raise KeyError(f"killed while hashing {folder.name}")
 
-    checkpoints = saved(tmp_path, {1: 20.0})
-    monkeypatch.setattr("jaxdeblur.runs.checkpoints.write_manifest", die)
+    checkpoints = save_states(tmp_path, {1: 20.0})
+    monkeypatch.setattr("jaxdeblur.runs.checkpoints.write_checksums", die)
     with pytest.raises(Exception, match=r"killed while hashing 2\.orbax"):  # noqa: PT012
         checkpoints.save(make_state(2), {"stage": 0, "losses": []})
         checkpoints.wait()
     assert [path.name for path in tmp_path.iterdir() if path.name.isdigit()] == ["1"]
 
 
-def test_a_run_goes_on_from_the_checkpoint_before(tiny_config, tmp_path):
-    """And ends bitwise as if nothing was; with a damaged best one, scoring it is refused."""
+def test_a_run_resumes_from_the_newest_intact_checkpoint(tiny_config, tmp_path):
+    """And ends bit-exactly as if uninterrupted; a corrupt best checkpoint is not evaluated."""
     _, whole, _ = start(tiny_config, tmp_path / "whole")
     start(tiny_config, tmp_path / "run", 8)
     folder = tmp_path / "run" / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["3", "6", "8"] or len([*folder.iterdir()]) == 2
+    steps = sorted(int(path.name) for path in folder.iterdir())
+    assert steps == [3, 6, 8]  # the best one and the newest two
     flip_a_bit(folder / "8")
     flip_a_bit(folder / "6")
-    if not (folder / "3").exists():
-        pytest.fail("the tiny run keeps its first checkpoint as the best one")
     finished, weights, run = start(tiny_config, tmp_path / "run")
     assert (finished, weights) == (True, whole)
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
     best = folder / str(run.checkpoints.best_step)
     truncate(best)
-    with pytest.raises(InputError, match=rf"{best}: this checkpoint is damaged: weights/"):
+    with pytest.raises(InputError, match=rf"{best}: this checkpoint is corrupt: weights/"):
         evaluate_run(tiny_config, tmp_path / "run", "best")
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tiny_config, tmp_path):
+def test_a_run_whose_checkpoints_are_all_corrupt_does_not_start_over(tiny_config, tmp_path):
     start(tiny_config, tmp_path / "run", 4)
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         truncate(path)
     for _ in range(2):
-        with pytest.raises(InputError, match="All checkpoints of this run are damaged"):
+        with pytest.raises(InputError) as error:
             start(tiny_config, tmp_path / "run")
+        assert error.value.code == "all-checkpoints-corrupt"

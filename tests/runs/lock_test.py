@@ -1,4 +1,4 @@
-"""A run belongs to one process: a second one is refused, and a killed one leaves nothing behind."""
+"""One process owns a run: a second one is refused, and a killed one leaves no lock behind."""
 
 import errno
 import fcntl
@@ -37,24 +37,25 @@ def test_a_second_owner_is_refused_until_the_first_is_killed(tmp_path):
 
 def test_a_released_lock_can_be_taken_again(tmp_path):
     lock = RunLock(tmp_path)
-    with pytest.raises(InputError, match="in use"):
+    with pytest.raises(InputError) as error:
         RunLock(tmp_path)
+    assert error.value.code == "run-locked"
     lock.release()
     lock.release()
     RunLock(tmp_path).release()
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, capsys):
     def flock(descriptor, operation):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     RunLock(tmp_path).release()
-    assert "this file system has no locks" in capsys.readouterr().err
+    assert "does not support locks" in capsys.readouterr().err
 
 
-def test_who_waits_for_the_lock_loses_nothing(tmp_path):
-    """Many append to one list, reading it and writing it anew, as scorings of the test split are noted."""
+def test_waiting_for_the_lock_loses_no_update(tmp_path):
+    """Threads read, extend and rewrite one list, as the history of test evaluations is written."""
     path = tmp_path / "list.json"
     write_json(path, [])
 

@@ -1,4 +1,4 @@
-"""The log survives stops and crashes without missing or doubled lines."""
+"""The log survives stops and crashes without missing or duplicate lines."""
 
 import json
 import subprocess
@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.record_writer import masked_crc32c
 
+from jaxdeblur.errors import InputError
 from jaxdeblur.runs.metric_log import NUM_BINS, Histogram, MetricLog, read_metrics
+from tests.helpers.tensorboard import read_events
 
 
 def write(folder, steps, *, resume_step=0):
@@ -19,7 +19,7 @@ def write(folder, steps, *, resume_step=0):
     log.close()
 
 
-def test_lines_hold_what_readers_rely_on(tmp_path):
+def test_fields_of_a_line(tmp_path):
     write(tmp_path, [1, 2])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [{key: line[key] for key in ("step", "stage", "epoch", "train/loss")} for line in lines] == [
@@ -29,14 +29,14 @@ def test_lines_hold_what_readers_rely_on(tmp_path):
     assert 0 <= lines[0]["wall_s"] <= lines[1]["wall_s"]
 
 
-def test_steps_taken_again_are_not_doubled(tmp_path):
+def test_repeated_steps_are_not_duplicated(tmp_path):
     write(tmp_path, [1, 2, 3, 4])
     write(tmp_path, [3, 4, 5], resume_step=2)
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4, 5]
 
 
-def test_a_validation_that_is_made_again_is_not_doubled(tmp_path):
-    """The run was killed after the line was written, and before the score was recorded with the checkpoint."""
+def test_a_repeated_validation_is_not_duplicated(tmp_path):
+    """The run was killed between writing the line and storing the score with the checkpoint."""
     log = MetricLog(tmp_path, resume_step=0)
     for step in (3, 6):
         log.scalars(step, 0, step / 3, {"train/loss": 0.1})
@@ -47,7 +47,7 @@ def test_a_validation_that_is_made_again_is_not_doubled(tmp_path):
     assert kept == [(3, False), (3, True), (6, False)]
 
 
-def test_time_goes_on_where_it_stopped(tmp_path):
+def test_wall_time_continues_after_a_restart(tmp_path):
     write(tmp_path, [1])
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({**read_metrics(path)[0], "wall_s": 500.0}) + "\n")
@@ -55,7 +55,7 @@ def test_time_goes_on_where_it_stopped(tmp_path):
     assert 500 <= read_metrics(path)[1]["wall_s"] < 560
 
 
-def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
+def test_a_truncated_last_line_is_dropped(tmp_path):
     write(tmp_path, [1, 2])
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[:-5])
@@ -64,21 +64,14 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
     assert [line["step"] for line in read_metrics(path)] == [1, 2]
 
 
-def read_events(folder):
-    """Return TensorBoard's events, read by the format's definition: length, checksum, message, checksum."""
-    for path in sorted(folder.glob("events.*")):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            length = int.from_bytes(content[place : place + 8], "little")
-            message = content[place + 12 : place + 12 + length]
-            assert int.from_bytes(content[place + 12 + length : place + 16 + length], "little") == masked_crc32c(
-                message
-            )
-            yield Event.FromString(message)
-            place += 16 + length
+def test_a_corrupt_line_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nno JSON\n{"step": 2}\n')
+    with pytest.raises(InputError) as error:
+        read_metrics(tmp_path / "metrics.jsonl")
+    assert error.value.code == "metrics-corrupt"
 
 
-def test_tensorboard_holds_scalars_images_and_histograms(tmp_path):
+def test_tensorboard_has_scalars_images_and_histograms(tmp_path):
     log = MetricLog(tmp_path, resume_step=0)
     counts = np.zeros(NUM_BINS, np.int32)
     counts[[0, -1]] = 3, 1
@@ -96,7 +89,7 @@ def test_tensorboard_holds_scalars_images_and_histograms(tmp_path):
     assert list(histogram.bucket_limit) == pytest.approx(np.linspace(-1.4, 1.5, NUM_BINS))
 
 
-def test_pytorch_is_not_loaded_where_it_is_installed(tmp_path):
+def test_pytorch_is_not_imported_if_installed(tmp_path):
     (tmp_path / "torch.py").write_text("Tensor = object")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import jaxdeblur.runs.metric_log; "
@@ -105,14 +98,14 @@ def test_pytorch_is_not_loaded_where_it_is_installed(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_another_thread_may_import_pytorch_meanwhile(tmp_path):
+def test_another_thread_may_import_pytorch_at_the_same_time(tmp_path):
     (tmp_path / "torch.py").write_text("Tensor = object")
     code = f"""
 import importlib, sys, threading
 sys.path.insert(0, {str(tmp_path)!r})
 import jaxdeblur.runs.metric_log as log
 found = []
-with log._hiding_pytorch():
+with log._block_torch():
     thread = threading.Thread(target=lambda: found.append(importlib.import_module("torch").Tensor))
     thread.start()
     thread.join()
@@ -120,7 +113,7 @@ with log._hiding_pytorch():
     try:
         import torch
     except ImportError:
-        found.append("hidden")
-sys.exit(found != [object, "hidden"])
+        found.append("blocked")
+sys.exit(found != [object, "blocked"])
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Compiled programs: what they compute is counted, and where they are kept is the user's choice."""
+"""Compiled programs: FLOP counts, CPU options and the compilation cache."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from jaxdeblur.training.profiling import PEAK_FLOPS, StepTrace, memory_in_use, p
 from tests.helpers.images import save_noise
 
 
-def test_a_compiled_program_is_the_function_and_knows_its_operations():
+def test_a_compiled_program_computes_the_function_and_counts_its_flops():
     program = compile_program(
         jax.jit(jnp.matmul), jax.ShapeDtypeStruct((8, 16), jnp.float32), jnp.ones((16, 4)), use_ynnpack_matmul=False
     )
@@ -28,8 +28,8 @@ def test_a_compiled_program_is_the_function_and_knows_its_operations():
     assert program.compile_seconds > 0
 
 
-def test_the_flops_of_a_loop_are_those_of_all_its_rounds():
-    """Three products of 8x16 and 16x16 matrices; XLA alone counts one."""
+def test_the_flops_of_a_loop_include_all_iterations():
+    """Three products of 8x16 and 16x16 matrices, of which XLA counts one."""
     looped = jax.jit(lambda x, w: jax.lax.scan(lambda total, part: (total + part @ w, None), x[0], x)[0])
     at_once = jax.jit(lambda x, w: (x @ w).sum(0))
     arguments = jax.ShapeDtypeStruct((3, 8, 16), jnp.float32), jax.ShapeDtypeStruct((16, 16), jnp.float32)
@@ -37,9 +37,9 @@ def test_the_flops_of_a_loop_are_those_of_all_its_rounds():
     assert program.flops == pytest.approx(3 * 2 * 8 * 16 * 16, rel=0.1)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="it is the order on CPUs that is chosen")
-def test_programs_hold_few_arrays_at_a_time():
-    """Each of the eight can be summed up before the next begins: two arrays at a time, not nine."""
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the schedule is an option of CPUs")
+def test_the_schedule_keeps_few_arrays_alive():
+    """Each of the eight can be reduced before the next is computed: two live arrays instead of nine."""
 
     def total(x):
         parts = [jnp.sin(x @ (x + i)) for i in range(8)]
@@ -49,9 +49,9 @@ def test_programs_hold_few_arrays_at_a_time():
     assert program.call.memory_analysis().temp_size_in_bytes < 4 * 256 * 256 * 4
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="they are options of CPUs")
-def test_an_option_that_jaxlib_lacks_is_named_and_left_out(monkeypatch, capsys):
-    monkeypatch.setattr(compilation, "_CPU_ORDER", {"xla_cpu_no_such_option": "1"})
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="tests options of CPUs")
+def test_an_unsupported_option_is_named_and_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(compilation, "_CPU_SCHEDULER", {"xla_cpu_no_such_option": "1"})
     compilation._cpu_options.cache_clear()
     try:
         program = compile_program(jax.jit(jnp.sin), jax.ShapeDtypeStruct((4,), jnp.float32), use_ynnpack_matmul=False)
@@ -68,7 +68,7 @@ def restored_cache():
     jax.config.update("jax_compilation_cache_dir", before)
 
 
-def test_programs_are_kept_where_the_user_says(tmp_path, monkeypatch, restored_cache):
+def test_the_cache_folder_is_configurable(tmp_path, monkeypatch, restored_cache):
     assert use_compilation_cache(str(tmp_path / "mine")) == tmp_path / "mine"
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
@@ -99,7 +99,7 @@ jax.jit(lambda x: x + 1)(1.0)
 
 
 @pytest.mark.parametrize("home", ["unknown", "/proc/none"])
-def test_without_a_home_folder_nothing_is_kept_and_that_is_said_once(tmp_path, home):
+def test_without_a_home_folder_nothing_is_cached_and_the_user_is_told_once(tmp_path, home):
     save_noise(tmp_path / "a.png")
     environment = {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= {} if home == "unknown" else {"HOME": home}
@@ -110,7 +110,7 @@ def test_without_a_home_folder_nothing_is_kept_and_that_is_said_once(tmp_path, h
     assert "cannot be kept" not in done.stderr
 
 
-def test_programs_used_longest_ago_go_when_the_cache_is_full(tmp_path, monkeypatch, restored_cache):
+def test_the_least_recently_used_programs_are_removed_from_a_full_cache(tmp_path, monkeypatch, restored_cache):
     folder = tmp_path / "jaxdeblur" / "programs"
     folder.mkdir(parents=True)
     for day, name in enumerate(("a-cache", "b-cache", "c-cache", "notes.txt")):
@@ -122,7 +122,7 @@ def test_programs_used_longest_ago_go_when_the_cache_is_full(tmp_path, monkeypat
     use_compilation_cache("")
     assert sorted(path.name for path in folder.iterdir()) == ["b-cache", "c-cache", "notes.txt"]
     monkeypatch.setattr(compilation, "MAX_CACHE_BYTES", 0)
-    use_compilation_cache(str(folder))  # a folder of the user's choice is left as it is
+    use_compilation_cache(str(folder))  # a folder of the user's choice is not trimmed
     assert len(list(folder.iterdir())) == 3
 
 

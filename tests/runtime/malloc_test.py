@@ -1,4 +1,4 @@
-"""Freed memory, counted by the pages that the system hands out."""
+"""Reuse of freed memory, measured by page faults and resident memory."""
 
 import platform
 import subprocess
@@ -21,10 +21,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's memory that is kept")
-def test_a_second_array_takes_the_pages_of_the_first():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tunes glibc")
+def test_a_second_array_reuses_the_pages_of_the_first():
     def pages(mode):
-        # Huge pages, which NumPy asks for, would make one page of 512.
+        # With huge pages, which NumPy requests, one page fault would cover 512 pages.
         environment = {"NUMPY_MADVISE_HUGEPAGE": "0", "PATH": ""}
         command = [sys.executable, "-c", FILL, mode]
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
@@ -50,16 +50,16 @@ print(before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's memory that is given back")
-def test_what_is_free_can_be_given_back():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tunes glibc")
+def test_free_memory_can_be_returned_to_the_system():
     command = [sys.executable, "-c", RETURN]
     returned = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert returned > 60_000  # KiB; the array had 65,536
 
 
 @pytest.mark.parametrize(("largest", "kept"), [(2**31, 2**30), (2**25, 2**25), (0, None)])
-def test_older_glibc_that_refuses_a_threshold_is_given_a_lower_one_or_left_alone(largest, kept):
-    """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h; mallopt(3) returns 0 for what it refuses."""
+def test_a_threshold_rejected_by_older_glibc_is_lowered_or_left_unset(largest, kept):
+    """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h; mallopt(3) returns 0 for a rejected value."""
     accepted = {}
 
     def mallopt(parameter, value):
@@ -68,5 +68,5 @@ def test_older_glibc_that_refuses_a_threshold_is_given_a_lower_one_or_left_alone
         accepted[parameter] = value
         return 1
 
-    malloc._keep(mallopt)
+    malloc._set_thresholds(mallopt)
     assert accepted == ({-3: kept, -1: -1} if kept else {})

@@ -1,4 +1,4 @@
-"""The benchmark of networks: ratios of steps that took turns, and contestants that answer."""
+"""The benchmark of networks: ratios of alternating steps, and contestants in subprocesses."""
 
 from functools import partial
 
@@ -21,8 +21,8 @@ def row(peer, seconds, gib, **facts):
     }
 
 
-def test_ratios_are_the_better_peers_of_the_same_rounds():
-    """By hand: eager is better than compiled; round by round 2/1, 6/2 and 2/4, of which 2.00 is the middle one."""
+def test_ratios_are_to_the_faster_peer_in_the_same_rounds():
+    """By hand: eager is faster than compiled; the rounds' ratios are 2/1, 6/2 and 2/4, their median 2.00."""
     rows = [
         row("jaxdeblur", [1.0, 2.0, 4.0], 1, flops=50e9),
         row("PyTorch eager", [2.0, 6.0, 2.0], 4),
@@ -42,22 +42,23 @@ def test_ratios_are_the_better_peers_of_the_same_rounds():
     assert eager["PyTorch's / ours"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["train", "restore"])
-def test_a_contestant_takes_steps_in_a_process_of_its_own(task, monkeypatch, tmp_path):
+def test_a_contestant_takes_steps_in_its_own_process(task, monkeypatch, tmp_path):
     monkeypatch.setitem(benchmark_networks.SIZES, task, [(2, 32, 32)])
-    (found,) = benchmark_networks.run(task, ["transformnet"], 2, ["jaxdeblur"])
-    assert len(found["step_s"]) == 2
-    assert 0 < np.median(found["step_s"]) < found["compile_s"] < found["first_s"]
-    assert 2**27 < found["peak_bytes"] < 2**33
-    assert 2**27 < found.get("peak_step_bytes", found["peak_bytes"]) <= found["peak_bytes"]
-    # The residual blocks alone: 2x8x8 pixels, 10 convolutions, forward and two gradients; less for borders.
+    (result,) = benchmark_networks.run(task, ["transformnet"], 2, ["jaxdeblur"])
+    assert len(result["step_s"]) == 2
+    assert 0 < np.median(result["step_s"]) < result["compile_s"] < result["first_s"]
+    assert 2**27 < result["peak_bytes"] < 2**33
+    assert 2**27 < result.get("peak_step_bytes", result["peak_bytes"]) <= result["peak_bytes"]
+    # The residual blocks: 2x8x8 pixels, 10 convolutions, forward and two gradients; less for borders.
     blocks = (3 if task == "train" else 1) * 10 * 2 * (2 * 8 * 8) * 9 * 128 * 128
-    assert 0.8 * blocks < found["flops"] < 2 * blocks
+    assert 0.8 * blocks < result["flops"] < 2 * blocks
 
 
 @pytest.mark.slow
 def test_second_start_uses_the_compilation_cache(tmp_path):
-    """A program that was compiled again would be a new entry; XLA's key covers the program and its options."""
+    """A recompiled program would be a new entry; XLA's key covers the program and its options."""
     start = partial(benchmark_networks.Contestant, "jaxdeblur", "train", "transformnet", (2, 32, 32), str(tmp_path))
     start().end()
     entries = sorted(path.name for path in tmp_path.glob("*-cache"))
@@ -67,21 +68,22 @@ def test_second_start_uses_the_compilation_cache(tmp_path):
 
 
 def test_start_table_shows_the_median_ratio():
-    """By hand: 8 s, 4 s and 6 s to half of each."""
+    """By hand: 8 s, 4 s and 6 s, to half of each."""
     ours = {"network": "transformnet", "task": "train", "size": [2, 32, 32], "peer": "jaxdeblur", "first_s": 5.0}
     theirs = [ours | {"peer": name, "second_s": [8.0, 4.0, 6.0]} for name in ("PyTorch eager", "PyTorch compile")]
     rows = [ours | {"second_s": [4.0, 2.0, 3.0]}, *theirs]
     assert benchmark_networks.show_starts(rows).splitlines()[2].endswith("| 2.00 |")
 
 
+@pytest.mark.slow
 def test_growth_is_shown_per_megapixel_and_over_time(monkeypatch):
-    """By hand: 0.5 s and 1/4 GiB for a quarter of a megapixel; and an own process whose steps tell their memory."""
+    """By hand: 0.5 s and 1/4 GiB for a quarter of a megapixel; and a subprocess that reports memory after each step."""
     monkeypatch.setattr(benchmark_networks, "SIZES", {"train": ()})
     monkeypatch.setattr(benchmark_networks, "GROWTH", [(1, 64, 64)])
     monkeypatch.setattr(benchmark_networks, "LARGEST_PIXELS", {("train", "transformnet"): 3 * 32 * 32})
     monkeypatch.setattr(benchmark_networks, "LONG_SIZE", (2, 32, 32))
     monkeypatch.setattr(benchmark_networks, "LONG_STEPS", (1, 3))
-    (long,) = benchmark_networks.run_growth(["transformnet"], 2)  # the larger one is left out
+    (long,) = benchmark_networks.run_growth(["transformnet"], 2)  # the largest size is skipped
     assert (long["size"], len(long["step_s"])) == ([2, 32, 32], 3)
     assert 2**27 < long.get("resident_bytes", [2**28])[-1] < 2**33
     first = long | {"size": [1, 500, 500], "step_s": [0.5, 0.5], "peak_step_bytes": 2**28}

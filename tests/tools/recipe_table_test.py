@@ -1,4 +1,4 @@
-"""The tables of docs/recipes.md: from runs' own records, and nothing else."""
+"""The tables of docs/recipes.md, from the records of runs."""
 
 import json
 
@@ -15,7 +15,7 @@ def run_tool(*arguments):
 
 
 def make_run(folder, seed, gains):
-    """Write a run's records; `gains` by split, then sequence."""
+    """Write a run's records; `gains` by split and sequence."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"seed": seed, "data": {"batch_size": 8}}))
     facts = {"network": "nafnet", "parameters": 1234, "devices": "1 x cpu (cpu)", "code_version": "0.1.0"}
@@ -38,13 +38,13 @@ def paths(tmp_path):
     return tmp_path / "recipes.json", document
 
 
-def test_a_row_is_the_mean_over_sequences_of_means_over_images_and_seeds(tmp_path, paths):
+def test_a_row_averages_images_then_seeds_then_sequences(tmp_path, paths):
     records, document = paths
     a = make_run(tmp_path / "a", 0, {"validation": {"v": [0.1, 0.3]}, "test": {"s": [0.4], "t": [0.0, 0.2]}})
     b = make_run(tmp_path / "b", 1, {"validation": {"v": [0.3, 0.5]}, "test": {"s": [0.6], "t": [0.2, 0.4]}})
     add = ("--records", records, "add", a, b, "--table", "Data", "--recipe", "windows", "--splits")
     run_tool(*add, "validation", "test")
-    run_tool(*add, "validation", "test")  # the same runs again take the place of themselves
+    run_tool(*add, "validation", "test")  # runs that were added before are replaced
     run_tool("--records", records, "write", "--document", document)
     before, heading, head, _, after = document.read_text().split("\n", 4)
     assert (before, heading) == ("Before.", "<!-- table: Data -->")
@@ -58,13 +58,13 @@ def test_a_row_is_the_mean_over_sequences_of_means_over_images_and_seeds(tmp_pat
     assert after.endswith("<!-- end -->\nAfter.\n")
 
 
-def test_only_the_splits_that_are_asked_for_are_taken(tmp_path, paths):
+def test_only_the_given_splits_are_added(tmp_path, paths):
     run = make_run(tmp_path / "a", 0, {"validation": {"v": [0.1]}, "test": {"s": [9.0]}})
     run_tool("--records", paths[0], "add", run, "--table", "Data", "--recipe", "plain")
     assert "test" not in json.dumps(json.loads(paths[0].read_text())[0]["gains"])
 
 
-def test_a_run_that_has_not_ended_and_a_table_without_a_place_are_refused(tmp_path, paths):
+def test_unfinished_runs_and_tables_without_markers_are_refused(tmp_path, paths):
     records, document = paths
     run = make_run(tmp_path / "a", 0, {})
     add = ("--records", records, "add", run, "--table", "Elsewhere", "--recipe", "plain")
@@ -72,12 +72,12 @@ def test_a_run_that_has_not_ended_and_a_table_without_a_place_are_refused(tmp_pa
         run_tool(*add)
     write_evaluation(run, [image_record("v", "1", 25.0, 25.5)], {}, split="validation")
     run_tool(*add)
-    with pytest.raises(SystemExit, match=r"places for \['Data'\], but the records are of \['Elsewhere'\]"):
+    with pytest.raises(SystemExit, match=r"markers for the tables \['Data'\], but the records have \['Elsewhere'\]"):
         run_tool("--records", records, "write", "--document", document)
     assert "old" in document.read_text()
 
 
-def test_the_document_is_what_its_records_say(tmp_path):
+def test_the_document_matches_its_records(tmp_path):
     copy = tmp_path / "recipes.md"
     copy.write_text((DOCS / "recipes.md").read_text())
     run_tool("write", "--document", copy)

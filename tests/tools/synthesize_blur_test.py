@@ -57,7 +57,7 @@ def made(photos):
 def test_pairs_can_be_trained_on(made):
     """Like GOPRO_Large, with the recipe's fields except data.root."""
     data = runpy.run_path(str(TOOL.parent.parent / "configs" / "transformnet.py"))["get_config"]().data
-    options = DataOptions(made / "made", data.blur, data.splits, data.validation_sequences, data.skip_bad)
+    options = DataOptions(made / "made", data.blur_variant, data.splits, data.validation_sequences, data.skip_invalid)
     sources = open_sources(options, resize=256, resize_filter="bicubic", crop=0)
     splits = {split: source.pairs for split, source in sources.items()}
     assert {split: len(pairs) for split, pairs in splits.items()} == {"train": 6, "validation": 2, "test": 2}

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import types
 from functools import partial
 
 import jax
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType
 
-from jaxdeblur.data import pipeline
 from jaxdeblur.data.paired_folders import open_folder
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.setup import open_run
@@ -20,19 +18,20 @@ from jaxdeblur.experiment.workflows import train_and_evaluate
 from jaxdeblur.files import read_json
 from jaxdeblur.models import build_model
 from jaxdeblur.runs.checkpoints import Checkpoints
-from jaxdeblur.runs.checksums import find_damage
-from jaxdeblur.runs.metric_log import MetricLog, read_metrics
+from jaxdeblur.runs.checksums import find_corruption
+from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated
 from jaxdeblur.training import loop as train_module
-from jaxdeblur.training import run as training_run
-from jaxdeblur.training.loop import needs_validation, restore_or_create, train
+from jaxdeblur.training import run as run_module
+from jaxdeblur.training.loop import restore_or_create
 from jaxdeblur.training.run import ScoredRun
-from jaxdeblur.training.stages import plan_stages
 from jaxdeblur.training.step import make_train_step
-from jaxdeblur.weights.initial import load_network
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.tensors import fingerprint
+from tests.helpers.configs import plan
 from tests.helpers.images import replace_unseen, write_pairs
+from tests.helpers.runs import log_without_clock, start
 
 STAGES = [
     {
@@ -41,7 +40,7 @@ STAGES = [
         "loss": "mse",
         "accumulate": 1,
         "clip_norm": 0.0,
-        "encoder": {"frozen_epochs": 0, "rate": 1.0},
+        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
         "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
         "schedule": {"name": "constant", "learning_rate": 0.01},
     },
@@ -51,47 +50,12 @@ STAGES = [
         "loss": "mae",
         "accumulate": 1,
         "clip_norm": 0.0,
-        "encoder": {"frozen_epochs": 0, "rate": 1.0},
+        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "schedule": {"name": "constant", "learning_rate": 0.5},
     },
 ]
 MODEL = build_model("transformnet", width=4, num_blocks=1)
-
-
-class StopAfter:
-    """Asks to stop after a number of steps; asked once a step."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def __bool__(self):
-        self.left -= 1
-        return self.left <= 0
-
-
-def start(config, workdir, steps=10**9):
-    """Train as `train_and_evaluate` does, for at most `steps` steps; return whether it finished and the weights."""
-    run = open_run(config, workdir)
-    try:
-        state, progress = restore_or_create(run)
-        again = needs_validation(run, progress)
-        run.log = MetricLog(workdir, resume_step=int(state.step), validates_again=again)
-        try:
-            finished = train(run, state, progress, StopAfter(steps))
-        finally:
-            run.log.close()
-    finally:
-        run.release()
-    weights = run.checkpoints.restore_weights(run.checkpoints.latest_step, run.abstract_variables())
-    return finished, fingerprint(jax.device_get(weights)), run
-
-
-def log_without_clock(workdir):
-    return [
-        {key: value for key, value in line.items() if not key.startswith(("wall_s", "train/images_per_s", "speed/"))}
-        for line in read_metrics(workdir / "metrics.jsonl")
-    ]
 
 
 def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, tmp_path):
@@ -119,9 +83,9 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     for sequence in ("scene_m", "scene_n"):
         write_pairs(made, "train", sequence, 2, side=40)
     shutil.copytree(tmp_path / "GOPRO_Large" / "train" / "scene_v", made / "train" / "seen")
-    entry = {"root": str(made), "share": 0.5, "blur": "blur", "resize": 16, "rescale": (1.0, 1.5), "stretch": 1.0}
+    entry = {"root": str(made), "share": 0.5, "resize": 16, "crop_scale": (1.0, 1.5)}
     tiny_config.data.mixture = (entry,)
-    tiny_config.data.rescale = (1.0, 2.0)
+    tiny_config.data.crop_scale = (1.0, 2.0)
     tiny_config.data.permute_channels = True
     tiny_config.data.gain = (0.5, 1.5)
     _, whole, run = start(tiny_config, tmp_path / "whole")
@@ -143,9 +107,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
         open_run(tiny_config, tmp_path / "parts")
     tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
     tiny_config.data.root = str(tmp_path / "neither")
-    with pytest.raises(
-        InputError, match=r"(?s)neither is not a folder.*data.mixture\[0\].root: .*nowhere is not a folder"
-    ):
+    with pytest.raises(InputError, match=r"(?s)neither is no folder.*data.mixture\[0\].root: .*nowhere is no folder"):
         open_run(tiny_config, tmp_path / "parts")
 
 
@@ -160,24 +122,24 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
     log = log_without_clock(tmp_path / "whole")
     assert log_without_clock(tmp_path / "parts") == log
     scores = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
-    best, _, _ = load_network(tmp_path / "whole")
+    best = load_network(tmp_path / "whole").variables
     step = run.checkpoints.best_step
     assert step == max(scores, key=lambda step: (scores[step], step))
-    assert run.validate(best).summary["psnr"] == pytest.approx(scores[step], abs=1e-5)
+    assert run.validate(best).summary.psnr == pytest.approx(scores[step], abs=1e-5)
     stage = run.stages[0 if step <= 6 else 1]
     create = partial(create_train_state, run.model, stage.tx, ema=True)
     state = run.checkpoints.restore(step, abstract(lambda: create(jax.random.key(0)), run.mesh))
     assert fingerprint(jax.device_get(state.variables)) == fingerprint(best)
     assert fingerprint(jax.device_get(state.params)) != fingerprint(best["params"])
     raw = {"params": state.params, "batch_stats": state.batch_stats}
-    assert run.validate(raw).summary["psnr"] != pytest.approx(scores[step], abs=1e-5)
+    assert run.validate(raw).summary.psnr != pytest.approx(scores[step], abs=1e-5)
 
 
 def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
     """Each apart: the weights before any step, and the seed that the batches are drawn with."""
     seen = []
-    make = pipeline.make_train_batches
-    monkeypatch.setattr(training_run, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
+    make = run_module.make_train_batches
+    monkeypatch.setattr(run_module, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)
@@ -187,7 +149,7 @@ def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path
 
 
 def test_stages_follow_one_another():
-    first, second = plan_stages(STAGES, 4)
+    first, second = plan(STAGES, 4)
     assert (first.first_step, first.end_step, second.first_step, second.end_step) == (0, 8, 8, 20)
     assert (first.crop, second.crop) == (32, 0)
     assert second.learning_rate(8) == pytest.approx(0.5)
@@ -205,7 +167,7 @@ def mesh_of(devices):
 
 def train_on(devices, steps, batch, stage):
     """Return the losses, and the parameters and statistics after `steps` of a stage."""
-    mesh, stage = mesh_of(devices), plan_stages(STAGES, 100)[stage]
+    mesh, stage = mesh_of(devices), plan(STAGES, 100)[stage]
     create = jax.jit(lambda key: create_train_state(MODEL, stage.tx, key), out_shardings=replicated(mesh))
     state, step, losses = create(jax.random.key(0)), make_train_step(stage, mesh), []
     for _ in range(steps):
@@ -328,7 +290,7 @@ def test_whatever_validation_does_the_epoch_is_saved_before(tiny_config, tmp_pat
     def run_out_of_memory(run, variables):
         folder = run.checkpoints.folder
         newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-        found.append((newest, find_damage(folder / str(newest))))
+        found.append((newest, find_corruption(folder / str(newest))))
         if len(found) < 3:
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return validate(run, variables)
@@ -355,7 +317,7 @@ def test_a_stop_during_the_last_validation_stops_the_run(tiny_config, tmp_path, 
 
     monkeypatch.setattr(ScoredRun, "validate", interrupted)
     train_and_evaluate(tiny_config, tmp_path / "run")
-    assert "Stopped; all is saved" in capsys.readouterr().err
+    assert "Stopped; everything is saved" in capsys.readouterr().err
     assert not (tmp_path / "run" / "eval").exists()
     monkeypatch.setattr(ScoredRun, "validate", validate)
     train_and_evaluate(tiny_config, tmp_path / "run")
@@ -390,12 +352,12 @@ def test_the_flops_of_all_micro_batches_are_counted(monkeypatch):
     model = build_model("unet", width=4, num_levels=1, num_blocks=1)
     flops = {}
     for count in (1, 4):
-        (stage,) = plan_stages([{**STAGES[0], "accumulate": count}], 100)
-        run = types.SimpleNamespace(model=model, mesh=mesh_of(1))
-        state = abstract(lambda tx=stage.tx: create_train_state(model, tx, jax.random.key(0)), run.mesh)
+        (stage,) = plan([{**STAGES[0], "accumulate": count}], 100)
+        mesh = mesh_of(1)
+        state = abstract(lambda tx=stage.tx: create_train_state(model, tx, jax.random.key(0)), mesh)
         batch = {key: jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8) for key in ("blur", "sharp")}
-        step = make_train_step(stage, run.mesh)
-        train_module.compile_step(run, stage, step, state, batch)
+        step = make_train_step(stage, mesh)
+        train_module.compile_step(model, stage, mesh, state, batch)
         counted = asked["without_loop"] or step
         flops[count] = [function.lower(state, batch).cost_analysis()["flops"] for function in (step, counted)]
     assert flops[4][0] < 0.5 * flops[1][0]  # what XLA says of the loop

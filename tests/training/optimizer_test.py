@@ -5,9 +5,10 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.training.optimizer import Encoder, create_optimizer, create_schedule
+from tests.helpers.configs import named
 
-SGD = {"name": "sgd", "momentum": 0.0}
-CONSTANT = create_schedule({"name": "constant", "learning_rate": 0.1}, 100, 10)
+SGD = named(name="sgd", momentum=0.0)
+CONSTANT = create_schedule(named(name="constant", learning_rate=0.1), 100, 10)
 
 
 def updates(tx, gradients):
@@ -26,12 +27,12 @@ def test_sgd_without_momentum_is_the_gradient_times_the_rate():
 
 def test_sgd_with_momentum_as_pytorch_defines_it():
     """v = momentum v + g; update = -rate v."""
-    tx = create_optimizer({"name": "sgd", "momentum": 0.5}, CONSTANT, 0.0, None)
+    tx = create_optimizer(named(name="sgd", momentum=0.5), CONSTANT, 0.0, None)
     assert updates(tx, [1.0, 1.0]) == pytest.approx([-0.1, -0.15])
 
 
 def test_adam_by_hand():
-    tx = create_optimizer({"name": "adam", "b1": 0.9, "b2": 0.99, "eps": 0.5}, CONSTANT, 0.0, None)
+    tx = create_optimizer(named(name="adam", b1=0.9, b2=0.99, eps=0.5), CONSTANT, 0.0, None)
     first = -0.1 * 2 / (2 + 0.5)
     mean, square = 0.9 * 0.1 * 2 + 0.1 * 1, 0.99 * 0.01 * 4 + 0.01 * 1
     second = -0.1 * (mean / (1 - 0.81)) / ((square / (1 - 0.9801)) ** 0.5 + 0.5)
@@ -39,7 +40,7 @@ def test_adam_by_hand():
 
 
 def rates(schedule, total_steps, steps_per_epoch, steps):
-    found = create_schedule({"learning_rate": 1.0, **schedule}, total_steps, steps_per_epoch)
+    found = create_schedule(named(learning_rate=1.0, **schedule), total_steps, steps_per_epoch)
     return [float(found(step)) for step in steps]
 
 
@@ -82,7 +83,7 @@ def test_the_norm_is_that_of_all_gradients_together():
 
 def test_a_frozen_encoder_keeps_its_optimizer_state():
     """Momentum 0.5, rate 0.25, gradients 1: frozen for a step, then its first step while the rest takes its second."""
-    sgd = {"name": "sgd", "momentum": 0.5}
+    sgd = named(name="sgd", momentum=0.5)
     tx, frozen_tx = (create_optimizer(sgd, CONSTANT, 0.0, Encoder("enc", 1, 0.25), frozen=f) for f in (False, True))
     ones = {"enc": {"kernel": jnp.ones(2)}, "dec": {"kernel": jnp.ones(2)}}
     state = tx.init(ones)

@@ -13,8 +13,8 @@ from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.models.layers import BatchNorm, conv
 from jaxdeblur.runs.train_state import create_train_state, enter_stage, init_variables
 from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated
-from jaxdeblur.training.stages import plan_stages
 from jaxdeblur.training.step import make_train_step
+from tests.helpers.configs import plan
 
 STAGE = {
     "epochs": 1,
@@ -22,7 +22,7 @@ STAGE = {
     "loss": "mse",
     "accumulate": 1,
     "clip_norm": 0.0,
-    "encoder": {"frozen_epochs": 0, "rate": 1.0},
+    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
     "optimizer": {"name": "sgd", "momentum": 0.0},
     "schedule": {"name": "constant", "learning_rate": 0.5},
 }
@@ -57,7 +57,7 @@ UNET = build_model("unet", width=4, num_levels=2, num_blocks=1)
 def take_steps(model, count, stage, *, ema_decay=0.0, **options):
     """Return the losses, states and histograms on the host of steps on one batch over two devices; states from 0 on."""
     mesh = create_mesh()
-    (planned,) = plan_stages([stage], 2, ema_decay=ema_decay, **options)
+    (planned,) = plan([stage], 2, ema_decay=ema_decay, **options)
     create = partial(create_train_state, model, planned.tx, ema=ema_decay > 0)
     state = jax.jit(create, out_shardings=replicated(mesh))(jax.random.key(0))
     batch = jax.device_put(BATCH, batch_sharding(mesh))
@@ -145,7 +145,7 @@ def test_the_average_of_the_parameters_by_numpy(plain):
     ]
     assert max(moved) > 1e-4
     assert plain[1][0].ema_params is None
-    assert enter_stage(states[-1], plan_stages([STAGE], 2)[0].tx).ema_params is states[-1].ema_params
+    assert enter_stage(states[-1], plan([STAGE], 2)[0].tx).ema_params is states[-1].ema_params
 
 
 def test_the_gradients_are_clipped_together(plain):
@@ -166,7 +166,13 @@ def test_the_gradients_are_clipped_together(plain):
 
 def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
     """Frozen in the first of two epochs of two steps: bit for bit, moments too; its BatchNorm follows the images."""
-    stage = {**STAGE, "epochs": 2, "optimizer": ADAM, "encoder": {"frozen_epochs": 1, "rate": 0.5}, "clip_norm": 100.0}
+    stage = {
+        **STAGE,
+        "epochs": 2,
+        "optimizer": ADAM,
+        "encoder": {"frozen_epochs": 1, "lr_multiplier": 0.5},
+        "clip_norm": 100.0,
+    }
     stage["schedule"] = {"name": "step", "learning_rate": 1e-3, "factor": 0.1, "every": 1, "unit": "epochs"}
     _, states, _ = take_steps(EncoderDecoder(), 3, stage, ema_decay=0.5, encoder="backbone")
     start, _, frozen, moved = states
@@ -187,7 +193,7 @@ def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
 
 
 def test_the_encoders_first_step_is_its_rate_times_as_large():
-    model, part = EncoderDecoder(), {**STAGE, "encoder": {"frozen_epochs": 0, "rate": 0.25}}
+    model, part = EncoderDecoder(), {**STAGE, "encoder": {"frozen_epochs": 0, "lr_multiplier": 0.25}}
     (_, (start, apart), _), (_, (_, alike), _) = (take_steps(model, 1, s, encoder="backbone") for s in (part, STAGE))
     steps = jax.tree.map(lambda old, new: new - old, start.params, apart.params)
     whole = jax.tree.map(lambda old, new: new - old, start.params, alike.params)
@@ -208,7 +214,7 @@ def test_the_encoder_is_a_part_of_its_network():
 def test_all_state_is_float32_whatever_the_network_computes_in(network):
     """Parameters, their average, BatchNorm's statistics, Adam's moments, the loss: after a step of the real program."""
     model, mesh = build_model(network, dtype="bfloat16"), create_mesh()
-    (stage,) = plan_stages([{**STAGE, "optimizer": ADAM, "accumulate": 2}], 2, ema_decay=0.9)
+    (stage,) = plan([{**STAGE, "optimizer": ADAM, "accumulate": 2}], 2, ema_decay=0.9)
     state = jax.eval_shape(lambda: create_train_state(model, stage.tx, jax.random.key(0), ema=True))
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.uint8)
     after, loss, _ = jax.eval_shape(make_train_step(stage, mesh), state, {"blur": images, "sharp": images})
@@ -221,7 +227,7 @@ def test_schedules_that_do_not_fit_are_named_with_their_stages():
     cosine = {"name": "cosine", "learning_rate": 1.0, "warmup": 5, "unit": "steps"}
     stages = [{**STAGE, "schedule": cosine}, STAGE, {**STAGE, "epochs": 2, "schedule": {**cosine, "unit": "epochs"}}]
     with pytest.raises(InputError) as error:
-        plan_stages(stages, 4)
+        plan(stages, 4)
     assert "stages[0].schedule.warmup: 5 steps, but its stage has only 4 steps" in str(error.value)
     assert "stages[2].schedule.warmup: 5 epochs are 20 steps, but its stage has only 8 steps" in str(error.value)
     assert "stages[1]" not in str(error.value)

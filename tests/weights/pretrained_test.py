@@ -1,4 +1,4 @@
-"""Shipped networks: what a value of --weights stands for, and that the files in the package are what the list says."""
+"""Shipped networks: how a value of --weights is resolved, and that the files match the catalogue."""
 
 import dataclasses
 import json
@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pack_weights
 import pytest
-from flax import traverse_util
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -17,14 +16,15 @@ import jaxdeblur
 from jaxdeblur import predict
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model, options_of
-from jaxdeblur.weights.initial import network_shapes, read_initial_weights
-from jaxdeblur.weights.load import read_network
+from jaxdeblur.weights.initial import read_initial_weights
+from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.pretrained.catalogue import FOLDER, SHIPPED, Score, ShippedNetwork, find_shipped, resolve_weights
 from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
-from jaxdeblur.weights.tensors import fingerprint, shapes_of
-from tests.restoration.restorer_test import SMALL, smooth_image
+from jaxdeblur.weights.tensors import fingerprint, network_shapes, shapes_of
+from tests.helpers.images import smooth_image
+from tests.helpers.networks import SMALL, constant_variables, normal_variables
 
-MEGABYTES_AT_MOST = 10
+MAX_MEGABYTES = 10
 
 
 def entry(folder: Path, name: str, version: int, **fields) -> ShippedNetwork:
@@ -34,7 +34,7 @@ def entry(folder: Path, name: str, version: int, **fields) -> ShippedNetwork:
 
 @pytest.fixture
 def shipped(tmp_path):
-    """Two names, one in two versions, each with its file."""
+    """Two names, one with two versions, each with its file."""
     networks = (
         entry(tmp_path, "small", 1),
         entry(tmp_path, "small", 2, is_default=True),
@@ -57,16 +57,16 @@ def code_of(call, *arguments, **options):
     return error.value.code, str(error.value)
 
 
-def test_no_weights_are_the_default_network(shipped):
+def test_the_default_is_a_shipped_network(shipped):
     assert resolve_weights(None, shipped=shipped) == shipped[1].file
 
 
 @pytest.mark.parametrize(("value", "index"), [("small", 1), ("small@1", 0), ("small@2", 1), ("large", 2)])
-def test_a_name_is_its_highest_version_unless_it_states_one(shipped, value, index):
+def test_a_name_without_version_is_the_highest_version(shipped, value, index):
     assert resolve_weights(value, shipped=shipped) == shipped[index].file
 
 
-def test_paths_are_taken_as_they_are(shipped, tmp_path, monkeypatch):
+def test_other_values_are_paths(shipped, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
     (tmp_path / "mine.safetensors").touch()
@@ -79,23 +79,23 @@ def test_paths_are_taken_as_they_are(shipped, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["smal", "small@3", "runs/gone", "gone.safetensors", Path("gone")])
-def test_an_unknown_name_lists_those_that_ship(shipped, value):
-    code, words = code_of(resolve_weights, value, shipped=shipped)
+def test_an_unknown_name_lists_the_shipped_networks(shipped, value):
+    code, message = code_of(resolve_weights, value, shipped=shipped)
     assert code == "weights-not-found"
-    assert str(value) in words
+    assert str(value) in message
     for network in shipped:
-        assert network.full_name in words
+        assert network.full_name in message
 
 
 @pytest.mark.parametrize("value", [None, "small", "small@2"])
-def test_a_missing_file_of_a_shipped_network_is_told(shipped, value):
+def test_a_missing_file_of_a_shipped_network_is_reported(shipped, value):
     shipped[1].file.unlink()
-    code, words = code_of(resolve_weights, value, shipped=shipped)
+    code, message = code_of(resolve_weights, value, shipped=shipped)
     assert code == "shipped-weights-missing"
-    assert "small@2" in words
+    assert "small@2" in message
 
 
-def test_the_catalogue_is_sound():
+def test_the_catalogue_is_consistent():
     assert [network.is_default for network in SHIPPED].count(True) == 1
     assert len({network.full_name for network in SHIPPED}) == len(SHIPPED)
     for network in SHIPPED:
@@ -105,35 +105,33 @@ def test_the_catalogue_is_sound():
         assert network.licence
 
 
-def test_files_in_the_package_are_those_of_the_catalogue(shipped_file):
+def test_the_packages_files_are_those_of_the_catalogue(shipped_file):
     assert {path.name for path in FOLDER.glob("*.safetensors")} == {network.file.name for network in SHIPPED}
-    assert sum(network.file.stat().st_size for network in SHIPPED) <= MEGABYTES_AT_MOST * 10**6
+    assert sum(network.file.stat().st_size for network in SHIPPED) <= MAX_MEGABYTES * 10**6
     for network in SHIPPED:
         variables, metadata = read_weights(network.file)
         parameters = sum(math.prod(shape) for name, shape in shapes_of(variables).items() if name.startswith("params/"))
-        found = (metadata["name"], int(metadata["version"]), metadata["network"], parameters)
-        assert found == (network.name, network.version, network.network, network.parameters)
-        assert read_network(network.file).multiple <= 32
+        actual = (metadata["name"], int(metadata["version"]), metadata["network"], parameters)
+        assert actual == (network.name, network.version, network.network, network.parameters)
+        assert load_network(network.file).multiple <= 32
 
 
-def test_a_score_states_the_input_the_result_and_the_gain():
+def test_a_score_shows_input_result_and_gain():
     assert str(Score("5 frames of 1280x720", 22.75, 25.5)) == "5 frames of 1280x720: 22.75 -> 25.50 dB (+2.75)"
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A small NAFNet packed as it would ship, and the weights that it was packed from."""
+    """A small NAFNet packed for shipping, its module and its original weights."""
     folder = tmp_path_factory.mktemp("packed")
     model = build_model("nafnet", **SMALL["nafnet"])
-    rng = np.random.default_rng(0)
-    tensors = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in network_shapes(model).items()}
-    variables = traverse_util.unflatten_dict(tensors, sep="/")
+    variables = normal_variables(network_shapes(model))
     write_weights(folder / "source.safetensors", variables, {"network": "nafnet"})
-    about = {"name": "tiny", "version": 3, "licence": "CC0", "training_data": "noise"}
-    return pack_weights.pack(folder / "source.safetensors", folder / "out", **about), model, variables
+    metadata = {"name": "tiny", "version": 3, "licence": "CC0", "training_data": "noise"}
+    return pack_weights.pack(folder / "source.safetensors", folder / "out", **metadata), model, variables
 
 
-def test_a_packed_file_states_what_it_is(packed):
+def test_a_packed_file_describes_itself(packed):
     path, model, variables = packed
     metadata = read_metadata(path)
     assert path.name == "tiny@3.safetensors"
@@ -153,9 +151,9 @@ def test_a_packed_file_states_what_it_is(packed):
 
 
 def test_the_options_are_read_not_inferred(packed, tmp_path):
-    """With other options the file is refused, although its tensors would tell the true ones."""
+    """With other options the file is refused, although they could be inferred from its tensors."""
     path = packed[0]
-    assert read_network(path).model == build_model("nafnet", **SMALL["nafnet"])
+    assert load_network(path).model == build_model("nafnet", **SMALL["nafnet"])
     metadata = read_metadata(path)
     for options, code in (
         ({"width": 16}, "weights-do-not-fit"),
@@ -163,10 +161,10 @@ def test_the_options_are_read_not_inferred(packed, tmp_path):
         ([8], "weights-bad-options"),
     ):
         save_file(load_file(path), tmp_path / "other.safetensors", {**metadata, "options": json.dumps(options)})
-        assert code_of(read_network, tmp_path / "other.safetensors")[0] == code
+        assert code_of(load_network, tmp_path / "other.safetensors")[0] == code
 
 
-def test_a_damaged_file_and_one_of_a_newer_format_are_refused(packed, tmp_path):
+def test_corrupt_files_and_newer_formats_are_refused(packed, tmp_path):
     path = packed[0]
     tensors, metadata = load_file(path), read_metadata(path)
     save_file(tensors, tmp_path / "newer.safetensors", {**metadata, "format": "2"})
@@ -177,7 +175,7 @@ def test_a_damaged_file_and_one_of_a_newer_format_are_refused(packed, tmp_path):
     assert code_of(read_weights, tmp_path / "damaged.safetensors")[0] == "weights-damaged"
 
 
-def test_a_packed_network_restores_as_its_source_does(packed):
+def test_a_packed_network_restores_like_its_source(packed):
     path, _, variables = packed
     image = smooth_image(48, 64)
     exact = jaxdeblur.Restorer(build_model("nafnet", **SMALL["nafnet"]), variables)(image)
@@ -189,36 +187,35 @@ def test_a_packed_network_restores_as_its_source_does(packed):
     np.testing.assert_array_equal(jaxdeblur.load_restorer(path)(image), restored)
 
 
-def test_weights_beyond_float16_are_not_packed(tmp_path):
+def test_weights_out_of_float16s_range_are_not_packed(tmp_path):
     shapes = network_shapes(build_model("unet", **SMALL["unet"]))
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    tensors["params/down0/kernel"][0, 0, 0, 0] = 70_000.0
-    variables = traverse_util.unflatten_dict(tensors, sep="/")
+    variables = constant_variables(shapes)
+    variables["params"]["down0"]["kernel"][0, 0, 0, 0] = 70_000.0
     write_weights(tmp_path / "large.safetensors", variables, {"network": "unet"})
-    about = {"version": 1, "licence": "CC0", "training_data": "noise"}
+    metadata = {"version": 1, "licence": "CC0", "training_data": "noise"}
     packing = (pack_weights.pack, tmp_path / "large.safetensors", tmp_path / "out")
-    assert code_of(*packing, name="large", **about)[0] == "weights-out-of-range"
+    assert code_of(*packing, name="large", **metadata)[0] == "weights-out-of-range"
     assert not list((tmp_path / "out").iterdir())
-    assert code_of(*packing, name="Large@", **about)[0] == "shipped-name"
+    assert code_of(*packing, name="Large@", **metadata)[0] == "shipped-name"
     (tmp_path / "out" / "large@1.safetensors").write_bytes(b"mine")
-    assert code_of(*packing, name="large", **about)[0] == "output-exists"
+    assert code_of(*packing, name="large", **metadata)[0] == "output-exists"
 
 
-def test_a_run_starts_from_a_name(shipped_file):
+def test_a_run_starts_from_a_shipped_network(shipped_file):
     default = next(network for network in SHIPPED if network.is_default)
-    shapes = network_shapes(read_network(shipped_file).model)
+    shapes = network_shapes(load_network(shipped_file).model)
     initial = read_initial_weights(default.network, {"network": default.full_name, "encoder": ""}, shapes)
     assert shipped_file.name in initial.description
     assert initial.tensors.keys() == shapes.keys()
 
 
-def test_a_start_from_an_unknown_name_is_refused():
-    code, words = code_of(read_initial_weights, "unet", {"network": "nafnet-smal", "encoder": ""}, {})
+def test_a_run_cannot_start_from_an_unknown_name():
+    code, message = code_of(read_initial_weights, "unet", {"network": "nafnet-smal", "encoder": ""}, {})
     assert code == "weights-not-found"
-    assert SHIPPED[0].full_name in words
+    assert SHIPPED[0].full_name in message
 
 
-def test_photographs_are_restored_without_weights(shipped_file, tmp_path):
+def test_photographs_are_restored_with_the_default_network(shipped_file, tmp_path):
     image = smooth_image(64, 96)
     Image.fromarray(image).save(tmp_path / "a.png")
     predict.main(["--input", str(tmp_path / "a.png"), "--output", str(tmp_path / "sharp.png")])
@@ -228,9 +225,9 @@ def test_photographs_are_restored_without_weights(shipped_file, tmp_path):
 
 
 def test_the_public_api_is_what_all_says():
-    assert set(jaxdeblur.__all__) == {"Restorer", "load_restorer", "restore"}
+    assert set(jaxdeblur.__all__) == {"Restorer", "__version__", "load_restorer", "restore"}
     assert dataclasses.is_dataclass(SHIPPED[0])
     for name in jaxdeblur.__all__:
-        assert callable(getattr(jaxdeblur, name))
+        assert getattr(jaxdeblur, name)
     with pytest.raises(AttributeError, match="no attribute 'sharpen'"):
         _ = jaxdeblur.sharpen

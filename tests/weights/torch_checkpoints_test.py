@@ -1,4 +1,4 @@
-"""Which of a checkpoint's tensors are taken, for the forms in which training code saves them. No PyTorch."""
+"""Which of a checkpoint's tensors are selected, for the layouts in which training code saves them. No PyTorch."""
 
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.weights.torch_checkpoints import select_tensors
 from jaxdeblur.weights.torch_names import is_torch_name
 
-# Names of TransformNet; the numbers in the tensors tell groups apart.
+# Names of TransformNet; the numbers in the tensors identify groups.
 NAMES = ("conv1.weight", "conv1.bias", "bn1.running_mean", "res_blocks.0.conv1.weight")
 COUNTER = np.zeros((), np.int64)
 OPTIMIZER = {"state": {0: {"exp_avg": np.ones(3)}}, "param_groups": [{"lr": 0.1}]}
@@ -24,8 +24,8 @@ def select(checkpoint, which=None, name="transformnet"):
     return select_tensors(Path("theirs.pth"), checkpoint, partial(is_torch_name, name), which)
 
 
-def taken(checkpoint, which=None):
-    """Return the number of the group that is taken; it must come whole and under the network's own names."""
+def selected(checkpoint, which=None):
+    """Return the number of the selected group, which must be complete and have the network's own names."""
     tensors = select(checkpoint, which).tensors
     assert sorted(tensors) == sorted(NAMES)
     (number,) = {int(value) for tensor in tensors.values() for value in tensor}
@@ -57,7 +57,7 @@ PREFIXES = (
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_wrappers_and_prefixes_are_removed(wrapper, prefix):
-    assert taken(WRAPPERS[wrapper](network(5, prefix))) == 5
+    assert selected(WRAPPERS[wrapper](network(5, prefix))) == 5
 
 
 PAIRS = {
@@ -95,28 +95,28 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("form", PAIRS)
-def test_ema_weights_are_taken_unless_the_raw_ones_are_asked_for(form):
-    assert [taken(PAIRS[form], which) for which in (None, "ema", "raw")] == [1, 1, 0]
+def test_ema_weights_are_the_default(form):
+    assert [selected(PAIRS[form], which) for which in (None, "ema", "raw")] == [1, 1, 0]
 
 
-def test_an_average_that_stands_alone_is_taken():
+def test_a_single_average_is_selected():
     """`torch.optim.swa_utils.AveragedModel` counts its updates in a tensor."""
-    assert taken({"n_averaged": COUNTER, **network(4, "module.")}) == 4
-    assert taken({"params_ema": network(4)}) == 4
+    assert selected({"n_averaged": COUNTER, **network(4, "module.")}) == 4
+    assert selected({"params_ema": network(4)}) == 4
 
 
-def test_an_average_of_parameters_takes_its_running_statistics_from_the_raw_weights():
+def test_an_average_of_parameters_gets_its_running_statistics_from_the_raw_weights():
     averaged = {name: tensor for name, tensor in network(1).items() if "running" not in name}
     selection = select({"state_dict": network(0), "ema": averaged})
     assert {name: tensor[0] for name, tensor in selection.tensors.items()} == dict.fromkeys(NAMES, 1) | {
         "bn1.running_mean": 0
     }
     assert "running statistics from state_dict" in selection.description
-    del averaged["conv1.bias"]  # a parameter is never filled up
+    del averaged["conv1.bias"]  # parameters are never filled in
     assert "conv1.bias" not in select({"state_dict": network(0), "ema": averaged}).tensors
 
 
-def test_one_line_says_what_was_taken_and_what_was_not():
+def test_one_line_describes_the_selection():
     words = select(PAIRS["timm"]).description
     assert words == (
         "theirs.pth: 4 tensors taken from state_dict_ema, the EMA weights; --which raw takes state_dict.module.*; "
@@ -131,13 +131,13 @@ def test_one_line_says_what_was_taken_and_what_was_not():
 
 
 @pytest.mark.parametrize("prefix", ["", "model.", "module."])
-def test_what_lies_among_the_networks_tensors_stays_and_is_refused_later(prefix):
-    """Only what lies outside the prefix is left out: a layer too many means that it is another network."""
+def test_unknown_tensors_with_the_networks_prefix_are_kept(prefix):
+    """The conversion refuses them later: with an extra layer it is another network."""
     checkpoint = {**network(0, prefix), f"{prefix}extra.weight": np.ones(2), f"{prefix}module.extra": np.ones(2)}
     assert {"extra.weight", "module.extra"} < select(checkpoint).tensors.keys()
 
 
-def test_another_network_is_handed_on_so_that_its_names_can_be_listed():
+def test_another_network_is_selected_so_that_the_conversion_can_list_its_names():
     assert select({"epoch": 3, "state_dict": {"module.a": np.ones(2)}, "step": COUNTER}).tensors.keys() == {"a"}
 
 
@@ -156,17 +156,17 @@ def test_the_two_files_of_lpips_keep_their_names(name):
         ({"params_ema": network(1), "ema": network(1)}, None, "checkpoint-ambiguous"),
         ({"params": network(0)}, "ema", "checkpoint-no-ema"),
         ({"params_ema": network(1)}, "raw", "checkpoint-no-raw"),
-        # torch_ema keeps a list without names; LitEma writes names without dots.
+        # torch_ema saves a list without names; LitEma saves names without dots.
         ({"model": network(0), "ema": {"shadow_params": [np.ones(2)]}}, None, "checkpoint-unreadable-ema"),
         ({**network(0, "model."), "model_ema.conv1weight": np.ones(2)}, None, "checkpoint-unreadable-ema"),
     ],
 )
-def test_what_cannot_be_decided_is_refused(checkpoint, which, code):
+def test_undecidable_checkpoints_are_refused(checkpoint, which, code):
     with pytest.raises(InputError, match=r"^theirs\.pth: ") as error:
         select(checkpoint, which)
     assert error.value.code == code
 
 
-def test_averages_that_cannot_be_read_do_not_hinder_the_raw_weights():
-    assert taken({"model": network(0), "ema": {"shadow_params": [np.ones(2)]}}, "raw") == 0
-    assert taken({"model": network(0), "ema": {"updates": COUNTER, "decay": 0.999}}) == 0
+def test_unreadable_averages_do_not_affect_the_raw_weights():
+    assert selected({"model": network(0), "ema": {"shadow_params": [np.ones(2)]}}, "raw") == 0
+    assert selected({"model": network(0), "ema": {"updates": COUNTER, "decay": 0.999}}) == 0

@@ -1,8 +1,8 @@
-"""Convolutions that XLA's CPU backend runs fast: the plain ones' numbers, to rounding, in another order. NHWC.
+"""Convolutions that use faster algorithms on CPUs: XLA's numbers up to rounding, summed in another order. NHWC.
 
-On other platforms, in half precision, for sizes that are symbols and within `use_fast_convolutions(False)` they are the plain
-ones. What is rewritten, and why, stands in `winograd`, `phases`, `columns` and `convolution_gradients`;
-docs/performance.md has the measurements.
+Other platforms get XLA's own convolutions, as does everything within `use_fast_convolutions(False)` and, but for
+depthwise convolutions, half precision and symbolic sizes. The algorithms are in `winograd`, `polyphase`,
+`column_split`, `depthwise` and `im2col_gradients`; docs/performance.md has the measurements.
 """
 
 from collections.abc import Iterator
@@ -14,17 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeblur.models.borders import clear_outside
-from jaxdeblur.models.cpu import column_split, im2col_gradients, polyphase, winograd
+from jaxdeblur.models.cpu import column_split, depthwise, im2col_gradients, polyphase, winograd
 from jaxdeblur.models.cpu.im2col_gradients import Padding
 
 FAST_DTYPES = (jnp.float32, jnp.float64)
-# Holds while a network is traced, as jax.default_matmul_precision does: an argument would go through every layer.
-_fast_enabled = ContextVar("fast_forms", default=True)
+DIMENSION_NUMBERS = ("NHWC", "HWIO", "NHWC")
+# Set while a network is traced, like jax.default_matmul_precision; otherwise every layer would need an argument.
+_fast_enabled = ContextVar("fast_convolutions", default=True)
 
 
 @contextmanager
 def use_fast_convolutions(enabled: bool) -> Iterator[None]:
-    """Trace convolutions within as the fast forms or, on every platform, as the plain ones."""
+    """Trace convolutions within with or without the faster algorithms for CPUs."""
     token = _fast_enabled.set(enabled)
     try:
         yield
@@ -33,26 +34,30 @@ def use_fast_convolutions(enabled: bool) -> Iterator[None]:
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> jax.Array:
-    """Return the convolution of (B, H, W, in) with a square kernel (k, k, in, out), padded with zeros.
+    """Return the convolution of (B, H, W, in) with a square kernel (k, k, in, out) of the same type, zero-padded.
 
     Args:
         x: images.
-        kernel: of the same type.
-        stride: along both sides.
+        kernel: the kernel.
+        stride: along both axes.
         padding: pixels before and after the rows, and the columns.
     """
     if kernel.shape[0] > 1:
         x = clear_outside(x)
-    known = all(isinstance(side, int) for side in x.shape)
-    if not (_fast_enabled.get() and known and x.dtype in FAST_DTYPES):
+    has_static_shape = all(isinstance(side, int) for side in x.shape)
+    if not (_fast_enabled.get() and has_static_shape and x.dtype in FAST_DTYPES):
         return _plain(x, kernel, stride=stride, padding=padding)
     return _convolve(x, kernel, stride, padding)
 
 
+def convolve_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve each channel of (B, H, W, C) with its own kernel, (3, 3, 1, C) of the same type, zero-padded."""
+    x = clear_outside(x)
+    return _convolve_depthwise(x, kernel) if _fast_enabled.get() else _plain_depthwise(x, kernel)
+
+
 def _plain(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSION_NUMBERS)
 
 
 def _plain_gradients(
@@ -71,14 +76,12 @@ def _save(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding) -> tup
 
 
 def _by_platform(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, *, differentiated: bool) -> jax.Array:
-    options = {"stride": stride, "padding": padding}
-    fast = partial(_fast, **options, differentiated=differentiated)
-    return jax.lax.platform_dependent(x, kernel, cpu=fast, default=partial(_plain, **options))
+    fast = partial(_fast, stride=stride, padding=padding, differentiated=differentiated)
+    return jax.lax.platform_dependent(x, kernel, cpu=fast, default=partial(_plain, stride=stride, padding=padding))
 
 
 def _gradients(stride: int, padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, ...]:
-    options = {"stride": stride, "padding": padding}
-    fast, plain = partial(_fast_gradients, **options), partial(_plain_gradients, **options)
+    fast, plain = (partial(form, stride=stride, padding=padding) for form in (_fast_gradients, _plain_gradients))
     return jax.lax.platform_dependent(*saved, gradient, cpu=fast, default=plain)
 
 
@@ -89,11 +92,11 @@ def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding, dif
     size = kernel.shape[0]
     if size == 1:
         return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
-    if stride == 1 and winograd.pays(x.shape, kernel.shape, differentiated=differentiated):
+    if stride == 1 and winograd.is_faster(x.shape, kernel.shape, differentiated=differentiated):
         return winograd.convolve(x, kernel, padding)
-    if stride == 1 and column_split.pays(kernel.shape):
+    if stride == 1 and column_split.is_faster(kernel.shape):
         return column_split.convolve(x, kernel, padding)
-    if polyphase.pays(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
+    if polyphase.is_faster(x.shape, kernel.shape, padding) and kernel.shape[2] < kernel.shape[3]:
         return polyphase.convolve(x, kernel, stride, _fast_stride_1)
     return _plain(x, kernel, stride=stride, padding=padding)
 
@@ -101,15 +104,15 @@ def _fast(x: jax.Array, kernel: jax.Array, *, stride: int, padding: Padding, dif
 def _fast_gradients(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, *, stride: int, padding: Padding
 ) -> tuple[jax.Array, jax.Array]:
-    # Else what is made of x or of the kernel alone would be made, and kept, during the forward pass already.
+    # Without the barrier, whatever depends on x or the kernel alone would be computed, and kept, in the forward pass.
     x, kernel, gradient = jax.lax.optimization_barrier((x, kernel, gradient))
     size = kernel.shape[0]
     if size == 1:
         return _pointwise_gradients(x, kernel, gradient, stride)
-    if polyphase.pays(x.shape, kernel.shape, padding):
+    if polyphase.is_faster(x.shape, kernel.shape, padding):
         by_phases = partial(polyphase.convolve, stride=stride, convolve=_fast_stride_1)
         return jax.vjp(by_phases, x, kernel)[1](gradient)
-    if stride == 1 and winograd.gradients_pay(x.shape, kernel.shape):
+    if stride == 1 and winograd.gradients_are_faster(x.shape, kernel.shape):
         return winograd.gradients(x, kernel, gradient, padding)
     kernel_gradient = im2col_gradients.kernel_gradient(x, gradient, size, stride, padding)
     if stride == 1 and im2col_gradients.is_small(gradient.shape):
@@ -124,12 +127,12 @@ def _pointwise_gradients(
     kernel_gradient = im2col_gradients.kernel_gradient(x, gradient, 1, stride, ((0, 0), (0, 0)))
     input_gradient = jnp.einsum("bhwd,cd->bhwc", gradient, kernel[0, 0])
     if stride > 1:
-        spread = [
-            (0, full - (part - 1) * stride - 1, stride - 1)
-            for full, part in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
+        dilation = [
+            (0, length - (output_length - 1) * stride - 1, stride - 1)
+            for length, output_length in zip(x.shape[1:3], gradient.shape[1:3], strict=True)
         ]
         zero = jnp.zeros((), gradient.dtype)
-        input_gradient = jax.lax.pad(input_gradient, zero, ((0, 0, 0), *spread, (0, 0, 0)))
+        input_gradient = jax.lax.pad(input_gradient, zero, ((0, 0, 0), *dilation, (0, 0, 0)))
     return input_gradient, kernel_gradient
 
 
@@ -143,7 +146,40 @@ def _save_stride_1(x: jax.Array, kernel: jax.Array, padding: Padding) -> tuple[j
 
 
 def _stride_1_gradients(padding: Padding, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _fast_gradients(*saved, gradient, stride=1, padding=padding)
+    x, kernel = saved
+    return _fast_gradients(x, kernel, gradient, stride=1, padding=padding)
 
 
 _fast_stride_1.defvjp(_save_stride_1, _stride_1_gradients)
+
+
+def _plain_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (1, 1),
+        ((1, 1), (1, 1)),
+        dimension_numbers=DIMENSION_NUMBERS,
+        feature_group_count=x.shape[3],
+    )
+
+
+def _plain_depthwise_gradients(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> tuple[jax.Array, ...]:
+    return jax.vjp(_plain_depthwise, x, kernel)[1](gradient)
+
+
+@jax.custom_vjp
+def _convolve_depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(x, kernel, cpu=depthwise.convolve, default=_plain_depthwise)
+
+
+def _save_depthwise(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
+    return _convolve_depthwise(x, kernel), (x, kernel)
+
+
+def _depthwise_gradients(saved: tuple, gradient: jax.Array) -> tuple[jax.Array, ...]:
+    options = {"cpu": depthwise.gradients, "default": _plain_depthwise_gradients}
+    return jax.lax.platform_dependent(*saved, gradient, **options)
+
+
+_convolve_depthwise.defvjp(_save_depthwise, _depthwise_gradients)

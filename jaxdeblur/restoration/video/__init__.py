@@ -1,1 +1,1 @@
-"""Restoring videos frame by frame."""
+"""Restores videos frame by frame."""

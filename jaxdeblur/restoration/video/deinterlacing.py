@@ -1,11 +1,11 @@
-"""Interlaced frames made progressive by FFmpeg's bwdif filter."""
+"""Deinterlacing with FFmpeg's bwdif filter."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def deinterlace(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yield as many frames, those that are marked interlaced deinterlaced by FFmpeg's bwdif."""
+    """Yield every frame; those marked as interlaced are deinterlaced."""
     graph = None
     for frame in frames:
         if graph is None and frame.interlaced_frame:
@@ -41,5 +41,5 @@ def _pull_all(graph: Any) -> Iterator[Any]:
     while True:
         try:
             yield graph.vpull()
-        except (BlockingIOError, EOFError):  # it needs another frame, or is at its end
+        except (BlockingIOError, EOFError):  # needs another frame, or is at its end
             return

@@ -1,7 +1,7 @@
-"""How restored frames are encoded, and encoding them in segments that are joined without encoding again.
+"""Encodes restored frames in segments that are later joined without re-encoding.
 
-Every segment is encoded by itself with the same settings, so it starts with a keyframe and refers to no other. What an
-encoder yields depends on the frames of its segment alone, not on when the segments before it were encoded.
+Each segment is encoded separately with the same settings, so it starts with a keyframe and refers to no other segment.
+Its packets depend only on its frames, not on when earlier segments were encoded.
 """
 
 import dataclasses
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.restoration.video.colours import BT709, RGB, Colours, apply_tags, from_rgb
-from jaxdeblur.restoration.video.source import Clip, require_pyav
+from jaxdeblur.restoration.video.source import Video, require_pyav
 
 
 @dataclasses.dataclass(frozen=True)
 class ContainerFormat:
-    """What files of one suffix hold.
+    """The muxer and encoders for files of one suffix, by FFmpeg's names.
 
     Attributes:
-        muxer: FFmpeg's name of the format.
-        encoder: FFmpeg's name of the video encoder.
-        audio_encoder: FFmpeg's name of the encoder for sound that the format cannot hold as it is.
+        muxer: of the container.
+        encoder: of video.
+        audio_encoder: of sound that the container cannot hold unchanged.
     """
 
     muxer: str
@@ -40,17 +40,17 @@ CONTAINERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How the frames of a clip are encoded.
+    """How the frames of a video are encoded.
 
     Attributes:
         encoder: FFmpeg's name.
-        quality: constant rate factor (CRF); less is better and larger.
+        quality: constant rate factor (CRF); lower is better and larger.
         size: height and width of the encoded frames.
-        padding: rows below and columns at the right that are encoded in addition to the picture.
+        padding: rows added at the bottom and columns added at the right.
         aspect: width of a pixel over its height.
         pixel_format: FFmpeg's name.
-        colours: the tags.
-        rate: frames per second, on average.
+        colours: colour encoding.
+        rate: average frames per second.
     """
 
     encoder: str
@@ -63,17 +63,17 @@ class Encoding:
     rate: Fraction
 
 
-def plan_encoding(clip: Clip, suffix: str, quality: int) -> tuple[Encoding, list[str]]:
-    """Return how a clip is encoded in a file with the suffix, and notes on what that changes."""
+def plan_encoding(video: Video, suffix: str, quality: int) -> tuple[Encoding, list[str]]:
+    """Return how a video is encoded in a file with the suffix, and notes on what that changes."""
     encoder, notes, padding = CONTAINERS[suffix].encoder, [], (0, 0)
-    (height, width), aspect = clip.size, clip.aspect
+    (height, width), aspect = video.size, video.aspect
     if aspect != 1 and encoder == "libvpx-vp9":  # VP9 has no field for it, and PyAV cannot set WebM's
         width, aspect = max(round(width * aspect), 1), Fraction(1)
         notes.append(
-            f"{suffix} cannot hold its pixel aspect ratio, so it is resized to square pixels, {width}x{height}"
+            f"{suffix} cannot store its pixel aspect ratio, so it is resized to square pixels, {width}x{height}"
         )
-    subsampled = clip.colours.chroma != "444"
-    if subsampled and encoder == "libx264":  # H.264 stores colours for blocks of 2x2 pixels only; VP9 rounds up
+    subsampled = video.colours.chroma != "444"
+    if subsampled and encoder == "libx264":  # H.264 subsamples chroma in blocks of 2x2 pixels; VP9 rounds up
         padding = (height % 2, width % 2)
     if any(padding):
         height, width = height + padding[0], width + padding[1]
@@ -81,20 +81,20 @@ def plan_encoding(clip: Clip, suffix: str, quality: int) -> tuple[Encoding, list
             f"H.264 needs even sides, so its last row or column is repeated once: {width}x{height} pixels. "
             ".webm keeps odd sides"
         )
-    if clip.colours.chroma == "422":
+    if video.colours.chroma == "422":
         notes.append("its colours are stored at half their vertical resolution (4:2:0)")
     if not subsampled and encoder == "libx264":
-        notes.append("its colours stay at full resolution (4:4:4), which most phones and browsers cannot play")
-    colours = clip.colours
+        notes.append("its colours keep full resolution (4:4:4), which most phones and browsers cannot play")
+    colours = video.colours
     if colours.matrix == RGB:
         colours = dataclasses.replace(colours, matrix=BT709, full_range=False)
     pixel_format = "yuv420p" if subsampled else "yuv444p"
     size = (height, width)
-    return Encoding(encoder, quality, size, padding, aspect, pixel_format, colours, clip.rate), notes
+    return Encoding(encoder, quality, size, padding, aspect, pixel_format, colours, video.rate), notes
 
 
 def configure_encoder(context: Any, encoding: Encoding) -> None:
-    """Set up an encoder's context, of a stream or on its own; its unit of time is one frame at the average rate."""
+    """Set up an encoder's context, of a stream or standalone; its time base is one frame at the average rate."""
     from av.codec.context import Flags
 
     context.height, context.width = encoding.size
@@ -108,23 +108,23 @@ def configure_encoder(context: Any, encoding: Encoding) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """Consecutive frames, encoded.
+    """Consecutive encoded frames.
 
     Attributes:
-        times: int64 (N,), of the frames in the order they are shown, in units of the clip's time base.
-        packets: the encoded frames in the order they are decoded.
-        places: int64 (N,), which of `times` is each packet's.
-        keyframes: bool (N,), of each packet.
+        times: int64 (N,), of the frames in display order, in units of the video's time base.
+        packets: encoded frames in decoding order.
+        display_indices: int64 (N,), for each packet the index of its frame in `times`.
+        keyframes: bool (N,), for each packet.
     """
 
     times: np.ndarray
     packets: list[bytes]
-    places: np.ndarray
+    display_indices: np.ndarray
     keyframes: np.ndarray
 
 
 class SegmentEncoder:
-    """Encodes the frames of one segment as they come."""
+    """Encodes the frames of one segment as they arrive."""
 
     def __init__(self, encoding: Encoding):
         av = require_pyav()
@@ -137,36 +137,35 @@ class SegmentEncoder:
     def __len__(self) -> int:
         return len(self._times)
 
-    def add(self, picture: np.ndarray, time: int) -> None:
-        """Encode an RGB picture, uint8 (H, W, 3), that is shown at a time in units of the clip's time base."""
+    def add(self, image: np.ndarray, time: int) -> None:
+        """Encode an RGB frame, uint8 (H, W, 3), whose time is in units of the video's time base."""
         encoding = self._encoding
-        picture = np.pad(picture, ((0, encoding.padding[0]), (0, encoding.padding[1]), (0, 0)), mode="edge")
-        frame = from_rgb(picture, encoding.pixel_format, encoding.colours, encoding.size)
+        image = np.pad(image, ((0, encoding.padding[0]), (0, encoding.padding[1]), (0, 0)), mode="edge")
+        frame = from_rgb(image, encoding.pixel_format, encoding.colours, encoding.size)
         frame.pts, frame.time_base = len(self._times), 1 / encoding.rate
         self._times.append(time)
         self._packets += self._context.encode(frame)
 
     def finish(self) -> Segment:
-        """Return the segment."""
+        """Flush the encoder and return the segment."""
         packets = self._packets + self._context.encode(None)
-        places = [round(packet.pts * packet.time_base * self._encoding.rate) for packet in packets]
-        keyframes = [packet.is_keyframe for packet in packets]
+        display_indices = [round(packet.pts * packet.time_base * self._encoding.rate) for packet in packets]
         return Segment(
             np.array(self._times, np.int64),
             [bytes(packet) for packet in packets],
-            np.array(places, np.int64),
-            np.array(keyframes),
+            np.array(display_indices, np.int64),
+            np.array([packet.is_keyframe for packet in packets]),
         )
 
 
-def decoding_times(times: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return when each packet is decoded: strictly increasing, and never after its frame is shown.
+def decoding_times(times: np.ndarray, display_indices: np.ndarray) -> np.ndarray:
+    """Return each packet's decoding time, int64 (N,): strictly increasing, and never after its frame's display time.
 
     Args:
-        times: int64 (N,), strictly increasing, of frames in the order they are shown.
-        places: int64 (N,), which of `times` is each packet's, in the order of decoding.
+        times: int64 (N,), strictly increasing, of the frames in display order.
+        display_indices: int64 (N,), for each packet, in decoding order, the index of its frame in `times`.
     """
-    delay = int(np.max(np.arange(len(places)) - places, initial=0))
+    delay = int(np.max(np.arange(len(display_indices)) - display_indices, initial=0))
     # Decoding runs `delay` frames ahead of display; before the first frame, the first intervals are repeated.
     before = times[0] - (times[delay] - times[:delay])
     return np.concatenate([before, times[: len(times) - delay]])

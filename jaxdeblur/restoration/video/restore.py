@@ -1,15 +1,14 @@
-"""Restoring a video frame by frame: resumable, with timing, sound and metadata kept.
+"""Restores a video frame by frame: resumable, with timing, sound and metadata preserved.
 
-Frames are restored in segments, each encoded and saved by itself (`video_encoding.py`, `video_progress.py`), so a run
-that is stopped loses at most the segment in progress. At the end the segments are joined with the sound without being
-encoded again, and the file gets its name once it is complete.
+Frames are restored in segments, each encoded and stored separately (`encoding.py`, `segments.py`), so a stopped run
+loses at most the segment in progress. At the end the segments are joined with the sound without re-encoding, and the
+complete file is renamed to the target.
 """
 
 import dataclasses
 import heapq
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.restoration.overlap import read_ahead, write_behind
 from jaxdeblur.restoration.video.audio import AudioTrack, AudioWriter, copy_tags, lost_tags, plan_audio
 from jaxdeblur.restoration.video.encoding import (
     CONTAINERS,
@@ -28,17 +28,18 @@ from jaxdeblur.restoration.video.encoding import (
 )
 from jaxdeblur.restoration.video.segments import SegmentStore, open_progress
 from jaxdeblur.restoration.video.source import (
-    Clip,
+    Video,
     find_video_stream,
-    open_clip,
     open_container,
-    read_pictures,
+    open_video,
+    read_frames,
     require_pyav,
 )
 
-# The frames of a segment: what a stopped run loses at most. Many batch sizes divide it, so that they are filled.
+# A stopped run loses at most this many frames. Divisible by many batch sizes, which fills the batches.
 SEGMENT_FRAMES = 48
 
+# Error codes of sources that can never be restored completely.
 _SOURCE_FAULTS = (
     "video-unreadable",
     "video-size-changes",
@@ -51,43 +52,56 @@ RestoreFrames = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipJob:
-    """A video that is to be restored to a file.
+class VideoJob:
+    """A video and how it is restored.
 
     Attributes:
-        clip: the source.
+        video: the source.
         target: the result.
-        encoding: of its frames.
-        audio: of its sound.
-        notes: what the result does not keep.
+        encoding: of the frames.
+        audio: how each audio stream is written.
+        notes: what the result does not preserve.
     """
 
-    clip: Clip
+    video: Video
     target: Path
     encoding: Encoding
     audio: list[AudioTrack]
     notes: list[str]
 
 
-def plan_clip(source: Path, target: Path, quality: int) -> ClipJob:
+@dataclasses.dataclass(frozen=True)
+class FrameBatch:
+    """Consecutive frames of one segment.
+
+    Attributes:
+        times: N, in units of the video's time base.
+        images: uint8 RGB (N, H, W, 3).
+    """
+
+    times: list[int]
+    images: np.ndarray
+
+
+def plan_restoration(source: Path, target: Path, quality: int) -> VideoJob:
     """Return how a video is restored to a file; nothing is written.
 
     Args:
         source: the video.
-        target: the file to write; its suffix, one of CONTAINERS, decides the format.
-        quality: the encoder's constant rate factor (CRF); less is better and larger.
+        target: the file to write; its suffix, one of `CONTAINERS`, determines the format.
+        quality: the encoder's constant rate factor (CRF); lower is better and larger.
 
     Raises:
-        InputError: see `open_clip` and `plan_audio`.
+        InputError: see `open_video` and `plan_audio`.
     """
-    clip, suffix = open_clip(source), target.suffix.lower()
-    encoding, encoding_notes = plan_encoding(clip, suffix, quality)
-    audio, audio_notes = plan_audio(clip, suffix)
-    return ClipJob(clip, target, encoding, audio, [*clip.notes, *encoding_notes, *audio_notes])
+    video, suffix = open_video(source), target.suffix.lower()
+    encoding, encoding_notes = plan_encoding(video, suffix, quality)
+    audio, audio_notes = plan_audio(video, suffix)
+    return VideoJob(video, target, encoding, audio, [*video.notes, *encoding_notes, *audio_notes])
 
 
-def restore_clip(
-    job: ClipJob,
+def restore_video(
+    job: VideoJob,
     restore: RestoreFrames,
     *,
     settings: Mapping[str, str],
@@ -95,49 +109,50 @@ def restore_clip(
     progress: Callable[[int], None],
     stop: Callable[[], bool],
     overwrite: bool = False,
-    before_naming: Callable[[Path], None] = lambda path: None,
+    before_rename: Callable[[Path], None] = lambda path: None,
 ) -> bool:
-    """Restore a video; return False if a stop was asked for. The same call then resumes it.
+    """Restore a video; return False if it was stopped. The same call then resumes it.
 
     Reading, restoring and encoding overlap; three batches of frames are in memory.
 
     Args:
-        job: what is restored; what turns out to be damaged is added to its notes. A file at its target is replaced.
-        restore: from uint8 (N, H, W, 3) to the same. The last batch of a segment is filled up with copies of its last
-            frame, so that N is always `batch_size`.
-        settings: all that decides what `restore` returns. Segments of an earlier call count if they are the same.
-        batch_size: frames restored at once.
-        progress: is called with how many frames are done; first with how many earlier calls have done.
+        job: the video. Notes on corrupt parts are appended to its notes. A file at its target is overwritten.
+        restore: from uint8 (N, H, W, 3) to the same. N is always `batch_size`: the last batch of a segment is padded
+            with copies of its last frame.
+        settings: everything that determines what `restore` returns. Segments of an earlier call are reused if they are
+            equal.
+        batch_size: frames per batch.
+        progress: called with the number of frames done, the first time with those of earlier calls.
         stop: whether to stop.
         overwrite: discard segments of an earlier call with other settings.
-        before_naming: is called with the complete file before it takes its place.
+        before_rename: called with the complete file before it is renamed to the target.
 
     Raises:
-        InputError: the video is damaged ("video-unreadable"); FFmpeg cannot write the result ("video-write"); or see
-            `open_progress`.
-        OSError: the result or its segments cannot be written. What is done is kept.
+        InputError: the video is corrupt ("video-unreadable"), FFmpeg cannot write the result ("video-write"); see also
+            `open_progress` and `read_frames`.
+        OSError: the result or its segments cannot be written. Finished segments are kept.
     """
     encoding = {name: str(value) for name, value in dataclasses.asdict(job.encoding).items()}
     settings = {**settings, **encoding, "segment_frames": str(SEGMENT_FRAMES)}
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    with open_progress(job.clip.path, job.target, settings, overwrite=overwrite) as store:
+    with open_progress(job.video.path, job.target, settings, overwrite=overwrite) as store:
         try:
             if not _restore_segments(job, store, restore, batch_size=batch_size, progress=progress, stop=stop):
                 return False
-            unfinished = store.folder / f"result{job.target.suffix.lower()}"
-            _join_segments(job, store, unfinished)
+            complete = store.folder / f"result{job.target.suffix.lower()}"
+            _join_segments(job, store, complete)
         except InputError as error:
-            if error.code in _SOURCE_FAULTS:  # it can never be completed
+            if error.code in _SOURCE_FAULTS:
                 store.remove()
             raise
-        before_naming(unfinished)
-        os.replace(unfinished, job.target)
+        before_rename(complete)
+        os.replace(complete, job.target)
         store.remove()
     return True
 
 
 def _restore_segments(
-    job: ClipJob,
+    job: VideoJob,
     store: SegmentStore,
     restore: RestoreFrames,
     *,
@@ -145,56 +160,52 @@ def _restore_segments(
     progress: Callable[[int], None],
     stop: Callable[[], bool],
 ) -> bool:
-    """Restore the segments that are missing; return False if a stop was asked for."""
+    """Restore the missing segments; return False if stopped."""
     counts = store.frame_counts()
     done = sum(counts)
     progress(done)
     writer = _SegmentWriter(store, len(counts), job.encoding)
-    batches = _batches(read_pictures(job.clip, job.notes, skip=done), batch_size)
-    with closing(batches), ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
-        behind: Future = writing.submit(lambda: None)
-        ahead = reading.submit(next, batches, None)
-        while (batch := ahead.result()) and not stop():
-            ahead = reading.submit(next, batches, None)
-            times, pictures = batch
-            missing = batch_size - len(times)
-            restored = restore(np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)]))[: len(times)]
-            behind.result()
-            behind = writing.submit(writer.write, times, restored)
-            done += len(times)
+    with (
+        closing(read_frames(job.video, job.notes, skip=done)) as frames,
+        read_ahead(_batches(frames, batch_size)) as batches,
+        write_behind(writer.write) as write,
+    ):
+        for batch in batches:
+            if stop():
+                return False
+            padding = np.repeat(batch.images[-1:], batch_size - len(batch.times), axis=0)
+            restored = restore(np.concatenate([batch.images, padding]))[: len(batch.times)]
+            write(FrameBatch(batch.times, restored))
+            done += len(batch.times)
             progress(done)
-        behind.result()
-        if batch:
-            return False
     writer.finish()
     return True
 
 
-def _batches(
-    pictures: Iterator[tuple[int, np.ndarray]], batch_size: int
-) -> Generator[tuple[list[int], np.ndarray], None, None]:
-    """Yield (times, pictures (N, H, W, 3)) of up to `batch_size` frames, none of them across segments."""
-    times, batch = [], []
-    for count, (time, picture) in enumerate(pictures, start=1):
+def _batches(frames: Iterator[tuple[int, np.ndarray]], batch_size: int) -> Iterator[FrameBatch]:
+    """Yield batches of up to `batch_size` frames, none of which spans two segments."""
+    times: list[int] = []
+    images: list[np.ndarray] = []
+    for count, (time, image) in enumerate(frames, start=1):
         times.append(time)
-        batch.append(picture)
-        if len(batch) == batch_size or count % SEGMENT_FRAMES == 0:
-            yield times, np.stack(batch)
-            times, batch = [], []
-    if batch:
-        yield times, np.stack(batch)
+        images.append(image)
+        if len(images) == batch_size or count % SEGMENT_FRAMES == 0:
+            yield FrameBatch(times, np.stack(images))
+            times, images = [], []
+    if images:
+        yield FrameBatch(times, np.stack(images))
 
 
 class _SegmentWriter:
-    """Encodes frames and puts each segment on disk when it is complete."""
+    """Encodes frames and stores each complete segment."""
 
     def __init__(self, store: SegmentStore, number: int, encoding: Encoding):
         self._store, self._number, self._encoding = store, number, encoding
         self._encoder = SegmentEncoder(encoding)
 
-    def write(self, times: list[int], pictures: np.ndarray) -> None:
-        for time, picture in zip(times, pictures, strict=True):
-            self._encoder.add(picture, time)
+    def write(self, batch: FrameBatch) -> None:
+        for time, image in zip(batch.times, batch.images, strict=True):
+            self._encoder.add(image, time)
         if len(self._encoder) == SEGMENT_FRAMES:
             self.finish()
 
@@ -204,22 +215,22 @@ class _SegmentWriter:
             self._number, self._encoder = self._number + 1, SegmentEncoder(self._encoding)
 
 
-def _join_segments(job: ClipJob, store: SegmentStore, path: Path) -> None:
-    """Write the segments and the sound of the source to a file."""
+def _join_segments(job: VideoJob, store: SegmentStore, path: Path) -> None:
+    """Write the segments and the source's sound to a file."""
     av = require_pyav()
     muxer = CONTAINERS[path.suffix].muxer
     try:
-        with open_container(job.clip.path) as source, av.open(str(path), "w", format=muxer) as output:
+        with open_container(job.video.path) as source, av.open(str(path), "w", format=muxer) as output:
             output.metadata.update(source.metadata)
             if source.chapters():
                 output.set_chapters(source.chapters())
-            video = output.add_stream(job.encoding.encoder, rate=job.encoding.rate)
-            configure_encoder(video.codec_context, job.encoding)
-            video.time_base = job.clip.time_base
-            copy_tags(find_video_stream(source, job.clip.path), video)
-            audio = AudioWriter(job.clip.path, source, output, job.audio)
+            stream = output.add_stream(job.encoding.encoder, rate=job.encoding.rate)
+            configure_encoder(stream.codec_context, job.encoding)
+            stream.time_base = job.video.time_base
+            copy_tags(find_video_stream(source, job.video.path), stream)
+            audio = AudioWriter(job.video.path, source, output, job.audio)
             packets = heapq.merge(
-                _video_packets(job.clip, store, video),
+                _video_packets(job.video, store, stream),
                 audio.packets(),
                 key=lambda packet: packet.dts * packet.time_base,
             )
@@ -231,26 +242,26 @@ def _join_segments(job: ClipJob, store: SegmentStore, path: Path) -> None:
         raise InputError(
             f"{job.target}: FFmpeg cannot write it ({error}). Choose another suffix.", code="video-write"
         ) from error
-    job.notes.extend(lost_tags(job.clip.path, path))
-    if audio.num_damaged:
-        job.notes.append(f"{audio.num_damaged} damaged packets of sound were left out")
+    job.notes.extend(lost_tags(job.video.path, path))
+    if audio.num_corrupt:
+        job.notes.append(f"{audio.num_corrupt} corrupt packets of sound were dropped")
 
 
-def _video_packets(clip: Clip, store: SegmentStore, stream: Any) -> Iterator[Any]:
-    """Yield the packets of all segments with the times of their frames."""
+def _video_packets(video: Video, store: SegmentStore, stream: Any) -> Iterator[Any]:
+    """Yield the packets of all segments with their times and durations."""
     av = require_pyav()
-    timings = [store.timing(number) for number in range(len(store.frame_counts()))]
+    timings = [store.load_timing(number) for number in range(len(store.frame_counts()))]
     starts = np.cumsum([0, *(len(times) for times, _ in timings)])
     times = np.concatenate([times for times, _ in timings])
-    places = np.concatenate([start + places for start, (_, places) in zip(starts, timings, strict=False)])
-    decoded = decoding_times(times, places)
-    durations = np.diff(times, append=times[-1] + max(round(1 / (clip.rate * clip.time_base)), 1))
+    indices = np.concatenate([start + indices for start, (_, indices) in zip(starts, timings, strict=False)])
+    decoded = decoding_times(times, indices)
+    durations = np.diff(times, append=times[-1] + video.frame_duration)
     for number, start in enumerate(starts[:-1]):
         segment = store.load(number)
         for i, data in enumerate(segment.packets, start=start):
-            place = places[i]
+            frame = indices[i]
             packet = av.Packet(data)
-            packet.stream, packet.time_base = stream, clip.time_base
-            packet.pts, packet.dts = int(times[place]), int(decoded[i])
-            packet.duration, packet.is_keyframe = int(durations[place]), bool(segment.keyframes[i - start])
+            packet.stream, packet.time_base = stream, video.time_base
+            packet.pts, packet.dts = int(times[frame]), int(decoded[i])
+            packet.duration, packet.is_keyframe = int(durations[frame]), bool(segment.keyframes[i - start])
             yield packet

@@ -1,8 +1,8 @@
-"""Segments of a video that is being restored, kept next to where the result goes until it is complete.
+"""Finished segments of a video in progress, stored next to the result until it is complete.
 
-They lie in a hidden folder whose name follows from the result's. `job.json` in it says what was restored and how, so
-that segments of another source, other weights or other settings are never joined to new ones. Each segment is one
-`.safetensors` file, which gets its name only once it is on disk.
+They are in a hidden folder named after the result. Its `job.json` states the source and the settings, so segments of
+another source, other weights or other settings are never mixed. Each segment is one `.safetensors` file, written
+atomically.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,25 +20,22 @@ from safetensors.numpy import save
 
 from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import atomic_write, read_json, write_json
-from jaxdeblur.restoration.resume_record import Stamp, stamp_of
+from jaxdeblur.restoration.resume_record import Fingerprint
 from jaxdeblur.restoration.video.encoding import Segment
 
 _JOB = "job.json"
+_DISPLAY_INDICES = "places"  # the tensor's name in the file
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentStore:
-    """The folder of a result's segments.
-
-    Attributes:
-        folder: it exists.
-    """
+    """The existing folder of a result's segments."""
 
     folder: Path
 
     def frame_counts(self) -> list[int]:
-        """Return how many frames each segment holds, up to the first that is missing or damaged."""
-        counts = []
+        """Return the number of frames of each segment, up to the first that is missing or corrupt."""
+        counts: list[int] = []
         while True:
             try:
                 with safe_open(self._path(len(counts)), framework="numpy") as file:
@@ -48,14 +44,14 @@ class SegmentStore:
                 return counts
 
     def save(self, number: int, segment: Segment) -> None:
-        """Write a segment in one piece.
+        """Write a segment atomically.
 
         Raises:
             OSError: it cannot be written.
         """
         arrays = {
             "times": segment.times,
-            "places": segment.places,
+            _DISPLAY_INDICES: segment.display_indices,
             "keyframes": segment.keyframes,
             "sizes": np.array([len(packet) for packet in segment.packets], np.int64),
             "packets": np.frombuffer(b"".join(segment.packets), np.uint8),
@@ -63,10 +59,10 @@ class SegmentStore:
         with atomic_write(self._path(number)) as temporary:
             temporary.write_bytes(save(arrays))
 
-    def timing(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return `times` and `places` of a segment."""
+    def load_timing(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `times` and `display_indices` of a segment."""
         with safe_open(self._path(number), framework="numpy") as file:
-            return file.get_tensor("times"), file.get_tensor("places")
+            return file.get_tensor("times"), file.get_tensor(_DISPLAY_INDICES)
 
     def load(self, number: int) -> Segment:
         """Return a segment."""
@@ -75,7 +71,7 @@ class SegmentStore:
         ends = np.cumsum(arrays["sizes"]).tolist()
         data = arrays["packets"].tobytes()
         packets = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return Segment(arrays["times"], packets, arrays["places"], arrays["keyframes"])
+        return Segment(arrays["times"], packets, arrays[_DISPLAY_INDICES], arrays["keyframes"])
 
     def remove(self) -> None:
         """Remove the folder."""
@@ -86,26 +82,26 @@ class SegmentStore:
 
 
 def progress_folder(target: Path) -> Path:
-    """Return where the segments of a result are kept; its name is short however long the result's is."""
+    """Return the folder of a result's segments; its name is short even if the result's is long."""
     return target.with_name(f".restoring-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}")
 
 
 @contextmanager
 def open_progress(
-    source: Path, target: Path, settings: Mapping[str, Any], *, overwrite: bool
+    source: Path, target: Path, settings: Mapping[str, str], *, overwrite: bool
 ) -> Iterator[SegmentStore]:
     """Open the segments of a result, locked against other processes; a crash releases the lock.
 
-    On exit the folder stays, unless it was removed or holds no segment.
+    On exit the folder is kept unless it contains no segment.
 
     Args:
-        source: the video that is restored.
-        target: the result's path.
-        settings: all that decides what a segment holds besides the source; values that JSON keeps.
+        source: the video.
+        target: the result.
+        settings: everything besides the source that determines a segment's content.
         overwrite: discard segments of another source or other settings.
 
     Raises:
-        InputError: another process is restoring to the same path ("video-busy"), or there are segments of another
+        InputError: another process is restoring to the same target ("video-busy"), or there are segments of another
             source or other settings ("video-progress-differs").
         OSError: the folder cannot be written.
     """
@@ -127,39 +123,38 @@ def open_progress(
                 shutil.rmtree(folder)
 
 
-def _prepare(folder: Path, source: Path, target: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-    """Note in the folder what is restored and how; refuse or discard segments of something else."""
+def _prepare(folder: Path, source: Path, target: Path, settings: Mapping[str, str], overwrite: bool) -> None:
+    """Write the folder's `job.json`; refuse or discard segments of another job."""
     differences = _differences(folder, source, settings)
     if differences and not overwrite:
         raise InputError(
             list_problems(
-                f"--output {target}: an earlier command got part of the way ({folder}), but differs:",
+                f"--output {target}: a partial result of an earlier command ({folder}) differs:",
                 differences,
-                "Run that command again to resume it, or add --overwrite to discard what it restored.",
+                "Run that command again to resume it, or add --overwrite to discard its result.",
             ),
             code="video-progress-differs",
         )
     if differences or not (folder / _JOB).exists():
         for path in folder.glob("*.safetensors"):
             path.unlink()
-        write_json(folder / _JOB, {"settings": dict(settings), "source": dataclasses.astuple(stamp_of(source))})
+        write_json(folder / _JOB, {"settings": dict(settings), "source": dataclasses.astuple(Fingerprint.of(source))})
 
 
-def _differences(folder: Path, source: Path, settings: Mapping[str, Any]) -> list[str]:
-    """Return in what the job of a folder differs from the one that is asked for; nothing if the folder has none."""
+def _differences(folder: Path, source: Path, settings: Mapping[str, str]) -> list[str]:
+    """Return how a folder's job differs from the requested one; an empty list if they agree or it has none."""
     if not (folder / _JOB).exists():
         return []
     try:
         job = read_json(folder / _JOB)
-        stamp, found = Stamp(*job["source"]), dict(job["settings"])
+        fingerprint, earlier = Fingerprint(*job["source"]), dict(job["settings"])
     except (InputError, KeyError, TypeError, ValueError):
-        return [f"{folder / _JOB} is damaged"]
-    names = sorted(settings.keys() | found.keys())
+        return [f"{folder / _JOB} is corrupt"]
     differences = [
-        f"{name}: {found.get(name)!r}, now {settings.get(name)!r}"
-        for name in names
-        if found.get(name) != settings.get(name)
+        f"{name}: {earlier.get(name)!r}, now {settings.get(name)!r}"
+        for name in sorted(settings.keys() | earlier.keys())
+        if earlier.get(name) != settings.get(name)
     ]
-    if not stamp.fits(source):
+    if not fingerprint.matches(source):
         differences.append(f"{source}: is another video, or has changed")
     return differences

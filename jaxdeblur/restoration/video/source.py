@@ -1,7 +1,10 @@
-"""Reading a video: its properties, and its frames as upright, progressive RGB. Needs PyAV."""
+"""Reading videos: properties, and frames as upright, progressive RGB. Needs PyAV.
+
+RGB frames are uint8, (H, W, 3).
+"""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,23 +16,23 @@ from jaxdeblur.restoration.video.colours import MATRICES, RGB, Colours, colours_
 from jaxdeblur.restoration.video.deinterlacing import deinterlace
 from jaxdeblur.restoration.video.orientation import Orientation, orientation_of
 
-MAX_STEP_BACK = 0.5  # seconds between two frames; less is a recorder's inaccuracy
+MAX_STEP_BACK = 0.5  # seconds between two frames; smaller steps back are a recorder's inaccuracy
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class Video:
     """A video that can be restored.
 
     Attributes:
-        path: its file.
-        num_frames: as the file states, or by its length; 0 if it states neither.
-        size: height and width of the upright picture, in pixels.
+        path: of the file.
+        num_frames: as stated by the file, or estimated from its duration; 0 if unknown.
+        size: height and width of the upright frames, in pixels.
         orientation: from stored to upright frames.
         aspect: width of an upright pixel over its height.
-        rate: frames per second, on average.
+        rate: average frames per second.
         time_base: unit of the frames' times, in seconds.
-        colours: how the first frame encodes colours.
-        notes: what a result cannot keep of it.
+        colours: colour encoding of the first frame.
+        notes: what a result cannot preserve.
     """
 
     path: Path
@@ -41,6 +44,11 @@ class Clip:
     time_base: Fraction
     colours: Colours
     notes: list[str]
+
+    @property
+    def frame_duration(self) -> int:
+        """Average duration of a frame in units of `time_base`, at least 1."""
+        return max(round(1 / (self.rate * self.time_base)), 1)
 
 
 def require_pyav() -> Any:
@@ -71,19 +79,19 @@ def open_container(path: Path) -> Any:
         raise unreadable(path, error) from error
 
 
-def open_clip(path: Path) -> Clip:
+def open_video(path: Path) -> Video:
     """Return the properties of a video file, from its header and its first frame.
 
     Raises:
-        InputError: it cannot be read ("video-unreadable"), holds no video ("video-no-pictures"), or encodes colours or
-            orientation in a way that is not supported ("video-colour-matrix", "video-orientation").
+        InputError: the file cannot be read ("video-unreadable"), contains no video ("video-no-pictures"), or has an
+            unsupported colour encoding or orientation ("video-colour-matrix", "video-orientation").
     """
     with open_container(path) as container:
         stream = find_video_stream(container, path)
         frame = next(_decoded_frames(container, stream, path), None)
         if frame is None:
             raise InputError(
-                f"{path}: not one frame can be decoded. Replace it with an intact copy.", code="video-unreadable"
+                f"{path}: no frame can be decoded. Replace it with an intact copy.", code="video-unreadable"
             )
         colours, orientation = colours_of(frame), orientation_of(frame, path)
         aspect, size = stream.sample_aspect_ratio or Fraction(1), (frame.height, frame.width)
@@ -94,40 +102,37 @@ def open_clip(path: Path) -> Clip:
             count = round(float(stream.duration * stream.time_base * stream.average_rate))
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         notes = _losses(container, stream, frame)
-        return Clip(path, count, size, orientation, aspect, rate, stream.time_base, colours, notes)
+        return Video(path, count, size, orientation, aspect, rate, stream.time_base, colours, notes)
 
 
-def read_pictures(clip: Clip, notes: list[str], skip: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (time in units of `clip.time_base`, uint8 RGB (H, W, 3)) of each frame, upright and progressive.
-
-    Times increase strictly.
+def read_frames(video: Video, notes: list[str], skip: int = 0) -> Generator[tuple[int, np.ndarray], None, None]:
+    """Yield (time in units of `video.time_base`, upright progressive RGB frame). Times increase strictly.
 
     Args:
-        clip: what is read.
-        notes: at the end, what turned out to be damaged or interlaced is appended.
-        skip: number of frames to leave out at the start; they are decoded all the same, so that the others do not
-            depend on it.
+        video: what is read.
+        notes: at the end, notes on corrupt, interlaced and missing frames are appended.
+        skip: number of frames not to yield at the start; they are decoded all the same, so the others do not depend on
+            it.
 
     Raises:
-        InputError: the file cannot be read to its end ("video-unreadable"), or its frames change their size
-            ("video-size-changes"), their colours to ones that are not supported ("video-colour-matrix"), or their times
-            go back ("video-times").
+        InputError: the file cannot be read to its end ("video-unreadable"), or in the middle its frames change size
+            ("video-size-changes") or to an unsupported colour encoding ("video-colour-matrix"), or times jump back
+            ("video-times").
     """
-    with open_container(clip.path) as container:
-        stream = find_video_stream(container, clip.path)
-        stated, counts = stream.frames, {"all": 0, "damaged": 0, "interlaced": 0}
-        frames = deinterlace(_counted(_decoded_frames(container, stream, clip.path), counts))
-        step = max(round(1 / (clip.rate * clip.time_base)), 1)
+    with open_container(video.path) as container:
+        stream = find_video_stream(container, video.path)
+        stated, counts = stream.frames, {"all": 0, "corrupt": 0, "interlaced": 0}
+        frames = deinterlace(_counted(_decoded_frames(container, stream, video.path), counts))
         time = None
         for number, frame in enumerate(frames):
-            time = _next_time(frame, clip, time, step)
+            time = _next_time(frame, video, time)
             if number >= skip:
-                yield time, np.ascontiguousarray(clip.orientation.apply(to_rgb(frame)))
+                yield time, np.ascontiguousarray(video.orientation.apply(to_rgb(frame)))
     count = counts["all"]
     if counts["interlaced"]:
         notes.append(f"{counts['interlaced']} of its {count} frames are interlaced, and were deinterlaced")
-    if counts["damaged"]:
-        notes.append(f"{counts['damaged']} of its {count} frames are damaged, and were restored as far as decoded")
+    if counts["corrupt"]:
+        notes.append(f"{counts['corrupt']} of its {count} frames are corrupt, and were restored as far as decoded")
     if count < stated:
         notes.append(f"it ends early: {count} of {stated} frames can be read")
 
@@ -140,12 +145,16 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def find_video_stream(container: Any, path: Path) -> Any:
-    """Return the first video stream that is not a cover picture."""
+    """Return the first video stream that is not cover art.
+
+    Raises:
+        InputError: there is none ("video-no-pictures"), or no decoder for it ("video-unreadable").
+    """
     from av.stream import Disposition
 
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
-        raise InputError(f"{path}: holds no video; expected a file with moving pictures.", code="video-no-pictures")
+        raise InputError(f"{path}: has no video stream; expected a video file.", code="video-no-pictures")
     if streams[0].codec_context is None:
         raise InputError(
             f"{path}: its video codec cannot be decoded. Convert it to H.264 first.", code="video-unreadable"
@@ -186,22 +195,22 @@ def _check_frame(frame: Any, size: tuple[int, int], path: Path) -> None:
 def _counted(frames: Iterator[Any], counts: dict[str, int]) -> Iterator[Any]:
     for frame in frames:
         counts["all"] += 1
-        counts["damaged"] += frame.is_corrupt
+        counts["corrupt"] += frame.is_corrupt
         counts["interlaced"] += frame.interlaced_frame
         yield frame
 
 
-def _next_time(frame: Any, clip: Clip, previous: int | None, step: int) -> int:
-    """Return a frame's time in units of `clip.time_base`; one without a usable time follows the frame before it."""
+def _next_time(frame: Any, video: Video, previous: int | None) -> int:
+    """Return a frame's time in units of `video.time_base`; without a usable one, it follows the previous frame."""
     if frame.pts is None:
-        return 0 if previous is None else previous + step
-    time = round(frame.pts * frame.time_base / clip.time_base)
+        return 0 if previous is None else previous + video.frame_duration
+    time = round(frame.pts * frame.time_base / video.time_base)
     if previous is None:
         return time
-    if (previous - time) * clip.time_base > MAX_STEP_BACK:
+    if (previous - time) * video.time_base > MAX_STEP_BACK:
         raise InputError(
-            f"{clip.path}: its times go back from {float(previous * clip.time_base):.2f} to "
-            f"{float(time * clip.time_base):.2f} s, as where two recordings were joined. Repair it first: "
+            f"{video.path}: its times jump back from {float(previous * video.time_base):.2f} to "
+            f"{float(time * video.time_base):.2f} s, as if two recordings had been concatenated. Repair it first: "
             "ffmpeg -i <file> -c copy repaired.mkv",
             code="video-times",
         )
@@ -209,14 +218,14 @@ def _next_time(frame: Any, clip: Clip, previous: int | None, step: int) -> int:
 
 
 def _losses(container: Any, stream: Any, frame: Any) -> list[str]:
-    """Return what of a file the result cannot hold."""
+    """Return notes on what the result cannot preserve."""
     notes = []
-    if max(part.bits for part in frame.format.components) > 8:
+    if max(component.bits for component in frame.format.components) > 8:
         notes.append("its colours of more than 8 bits are read and written at 8 bits")
-    if any(part.is_alpha for part in frame.format.components):
-        notes.append("its transparency is left out")
+    if any(component.is_alpha for component in frame.format.components):
+        notes.append("its transparency is dropped")
     others = {other.type for other in container.streams if other.type not in ("audio", "video")}
     others |= {"second video" for other in container.streams.video if other.index != stream.index}
     if others:
-        notes.append(f"left out: {', '.join(sorted(others))}")
+        notes.append(f"dropped: {', '.join(sorted(others))}")
     return notes

@@ -1,1 +1,1 @@
-"""Trained networks that ship with the package: one `NAME@VERSION.safetensors` each, listed in `catalogue`."""
+"""Trained networks that ship with the package: `NAME@VERSION.safetensors` files, listed in `catalogue`."""

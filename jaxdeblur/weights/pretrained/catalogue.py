@@ -1,6 +1,6 @@
-"""The trained networks that ship with the package, and what a value of `--weights` stands for.
+"""The trained networks that ship with the package, and how a value of `--weights` is resolved.
 
-Nothing here imports JAX: listing the networks is immediate.
+JAX is not imported, so that listing the networks takes no time.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from pathlib import Path
 from jaxdeblur.errors import InputError
 
 FOLDER = Path(__file__).parent
-# Of the option --weights, wherever there is one.
-WEIGHTS_HELP = "a shipped network's name, a run's folder, or a .safetensors; if not given, the default shipped network"
+# Help of the option --weights, wherever there is one.
+WEIGHTS_HELP = "a shipped network's name, a run's folder, or a .safetensors file (default: the default shipped network)"
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score on images that the network has never seen.
+    """A score on images not seen in training.
 
     Attributes:
-        data: the images, with their number and resolution.
+        data: the images: data set, number and resolution.
         identity_psnr: mean PSNR of the blurred input, dB.
-        psnr: mean PSNR of the network's 8-bit result, dB.
+        psnr: mean PSNR of the network's 8-bit output, dB.
     """
 
     data: str
@@ -35,18 +35,18 @@ class Score:
 
 @dataclass(frozen=True)
 class ShippedNetwork:
-    """A trained network that ships.
+    """A trained network that ships with the package.
 
     Attributes:
-        name: as `--weights` takes it, alone for the highest version.
-        version: of the weights, from 1; other weights get another version.
+        name: for `--weights`; without a version, the highest one.
+        version: of the weights, from 1.
         network: a key of `MODELS`.
         file: the `.safetensors`, in this package's folder.
         description: one line.
-        parameters: their number.
-        scores: with data and protocol; () until measured.
+        parameters: number of parameters.
+        scores: on unseen images; empty until measured.
         licence: of the weights, with a note on the training data.
-        is_default: it is used where no weights are given.
+        is_default: used if no weights are given.
     """
 
     name: str
@@ -84,15 +84,15 @@ SHIPPED: tuple[ShippedNetwork, ...] = (
 
 
 def resolve_weights(value: str | Path | None, *, shipped: Sequence[ShippedNetwork] = SHIPPED) -> Path:
-    """Return the run's folder or `.safetensors` that a value of `--weights` stands for.
+    """Return the run's folder or `.safetensors` file that a value of `--weights` refers to.
 
     Args:
-        value: None for the default shipped network; NAME or NAME@VERSION of a shipped one, where a name alone is its
-            highest version; else a path. A `Path` is always a path, and so is a string such as `./NAME`.
-        shipped: the networks that ship.
+        value: None for the default shipped network; NAME (its highest version) or NAME@VERSION of a shipped one;
+            otherwise a path. A `Path` is always a path, as is a string such as `./NAME`.
+        shipped: the catalogue.
 
     Raises:
-        InputError: nothing of that name ships or exists, or the file of a shipped network is missing.
+        InputError: no such network ships and no such path exists, or a shipped network's file is missing.
     """
     if value is None:
         return _installed_file(next(network for network in shipped if network.is_default))
@@ -102,24 +102,23 @@ def resolve_weights(value: str | Path | None, *, shipped: Sequence[ShippedNetwor
     if not path.exists():
         names = ", ".join(network.full_name for network in shipped)
         raise InputError(
-            f"{value}: no network of that name ships, and there is no such run folder or .safetensors file. "
-            f"Shipped: {names}.",
+            f"{value}: there is no shipped network, run folder or .safetensors file of this name. Shipped: {names}.",
             code="weights-not-found",
         )
     return path
 
 
 def find_shipped(name: str, *, shipped: Sequence[ShippedNetwork] = SHIPPED) -> ShippedNetwork | None:
-    """Return the shipped network called NAME or NAME@VERSION, of a name alone the highest version; None if none is."""
-    found = [network for network in shipped if name in (network.name, network.full_name)]
-    return max(found, key=lambda network: network.version, default=None)
+    """Return the shipped network NAME (its highest version) or NAME@VERSION; None if there is none."""
+    versions = [network for network in shipped if name in (network.name, network.full_name)]
+    return max(versions, key=lambda network: network.version, default=None)
 
 
 def _installed_file(network: ShippedNetwork) -> Path:
     if not network.file.is_file():
         raise InputError(
-            f"{network.file}: the weights of {network.full_name} are missing from this installation. Install jaxdeblur "
-            "again, or give --weights a run's folder or a .safetensors file.",
+            f"{network.file}: the weights of {network.full_name} are missing from this installation. Reinstall "
+            "jaxdeblur, or give --weights a run's folder or a .safetensors file.",
             code="shipped-weights-missing",
         )
     return network.file

@@ -1,4 +1,4 @@
-"""`jaxdeblur weights`: the networks that ship, as text."""
+"""`jaxdeblur weights`: lists the networks that ship with the package."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from jaxdeblur.weights.pretrained.catalogue import SHIPPED, ShippedNetwork, find
 
 
 def main(arguments: Sequence[str], *, prog: str) -> None:
-    """List the networks that ship, or print the path of one's file.
+    """List the shipped networks, or print the path of one network's file.
 
     Raises:
-        InputError: no network of the name ships, or its file is missing.
+        InputError: no such network ships, or its file is missing.
     """
     parser = argparse.ArgumentParser(prog=prog, description="List the networks that ship with the package.")
-    parser.add_argument("--path", metavar="NAME", help="print the path of the file of NAME or NAME@VERSION")
+    parser.add_argument("--path", metavar="NAME", help="print the path of this network's file (NAME or NAME@VERSION)")
     options = parser.parse_args(arguments)
     if options.path is None:
         print("\n\n".join(describe(network) for network in SHIPPED))
@@ -22,13 +22,13 @@ def main(arguments: Sequence[str], *, prog: str) -> None:
     if find_shipped(options.path) is None:
         names = ", ".join(network.full_name for network in SHIPPED)
         raise InputError(
-            f"--path: no network called {options.path} ships. Expected one of {names}.", code="not-shipped"
+            f"--path: {options.path} is not a shipped network. Expected one of {names}.", code="not-shipped"
         )
     print(resolve_weights(options.path))
 
 
 def describe(network: ShippedNetwork) -> str:
-    """Return what there is to know of a shipped network, a few lines."""
+    """Return a description of a shipped network, a few lines."""
     size = f"{network.file.stat().st_size / 1e6:.1f} MB" if network.file.is_file() else "its file is missing"
     lines = [
         f"{network.full_name}{' (default)' if network.is_default else ''}: {network.description}",

@@ -1,4 +1,4 @@
-"""Sound of videos: copied where the container holds it, re-encoded or refused where not; languages, titles, flags."""
+"""Sound is copied if the container supports it, else re-encoded or refused; languages, titles and flags are kept."""
 
 import shutil
 import subprocess
@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video.restore import plan_clip, restore_clip
-from tests.restoration.video.restore_test import gray, read_clip, restore
+from jaxdeblur.restoration.video.restore import plan_restoration, restore_video
+from tests.helpers.videos import av, gray, read_video, restore
 
-av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 RATE = 48000
-HOW = {"settings": {}, "batch_size": 25, "progress": lambda done: None, "stop": lambda: False}
+OPTIONS = {"settings": {}, "batch_size": 25, "progress": lambda done: None, "stop": lambda: False}
 
 
 def write_sound(path, *codecs, layout="stereo", tracks=None, start=0, video_start=0):
-    """Write a second of gray video with a second of a 440 Hz tone in each stream of sound.
+    """Write one second of gray video with a 440 Hz tone in each audio stream.
 
-    `tracks` are metadata and disposition of each; the sound starts at sample `start`, the video at frame `video_start`.
+    Args:
+        path: of the file.
+        codecs: of each audio stream.
+        layout: of channels.
+        tracks: metadata and disposition of each audio stream.
+        start: first sample's time, in samples.
+        video_start: first frame's time, in frames.
     """
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg4", rate=25)
@@ -51,7 +56,7 @@ def write_sound(path, *codecs, layout="stereo", tracks=None, start=0, video_star
 
 
 def read_sound(path, number=0):
-    """Return codec, packets, samples of the first channel, and the frames' times."""
+    """Return the codec, packets, samples of the first channel, and times of the frames in seconds."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[number]
         packets = [bytes(packet) for packet in container.demux(stream) if packet.dts is not None]
@@ -66,7 +71,7 @@ def read_sound(path, number=0):
 
 
 def pitch_of(samples):
-    """Return the strongest frequency, in Hz, of the middle half second."""
+    """Return the dominant frequency, in Hz, of the middle half second."""
     middle = samples[RATE // 4 : RATE // 4 + RATE // 2]
     return 2 * int(np.abs(np.fft.rfft(middle * np.hanning(len(middle)))).argmax())
 
@@ -84,14 +89,14 @@ def pitch_of(samples):
         ("flac", ".mkv", ".mp4", "flac"),
     ],
 )
-def test_sound_is_copied_where_the_container_holds_it(tmp_path, codec, source, target, expected):
+def test_sound_is_copied_if_the_container_supports_it(tmp_path, codec, source, target, expected):
     path = write_sound(tmp_path / f"in{source}", codec)
-    job = plan_clip(path, tmp_path / f"out{target}", 16)
+    job = plan_restoration(path, tmp_path / f"out{target}", 16)
     assert not [note for note in job.notes if "audio" in note]
     assert restore(path, tmp_path / f"out{target}")[0]
     before, after = read_sound(path), read_sound(tmp_path / f"out{target}")
     assert after[0] == before[0] == expected
-    if source != ".ts":  # whose packets have headers of their own
+    if source != ".ts":  # whose packets have additional headers
         assert b"".join(after[1]) == b"".join(before[1])
     assert len(after[2]) == pytest.approx(len(before[2]), abs=2100)
     assert pitch_of(after[2]) == 440
@@ -109,10 +114,10 @@ def test_sound_is_copied_where_the_container_holds_it(tmp_path, codec, source, t
         ("ac3", "5.1(side)", ".mkv", ".webm", "opus"),
     ],
 )
-def test_sound_is_reencoded_where_the_container_cannot_hold_it(tmp_path, codec, layout, source, target, expected):
+def test_sound_is_reencoded_if_the_container_does_not_support_it(tmp_path, codec, layout, source, target, expected):
     path = write_sound(tmp_path / f"in{source}", codec, layout=layout)
-    job = plan_clip(path, tmp_path / f"out{target}", 16)
-    assert [note for note in job.notes if f"does not fit {target} and is re-encoded as" in note]
+    job = plan_restoration(path, tmp_path / f"out{target}", 16)
+    assert [note for note in job.notes if f"{target} does not support audio stream 1" in note]
     assert restore(path, tmp_path / f"out{target}")[0]
     name, _, samples, times = read_sound(tmp_path / f"out{target}")
     assert name == expected
@@ -131,7 +136,7 @@ def test_sound_that_starts_late_stays_late(tmp_path, target):
     assert read_sound(tmp_path / f"out{target}")[3][0] == pytest.approx(0.5, abs=0.02)
 
 
-# FFmpeg writes no more of them: WebM has no flag of commentary.
+# These are all that FFmpeg writes: WebM, for example, has no commentary flag.
 @pytest.mark.parametrize(
     ("source", "target", "kept"),
     [
@@ -143,7 +148,7 @@ def test_sound_that_starts_late_stays_late(tmp_path, target):
         (".mkv", ".m4v", ("default",)),
     ],
 )
-def test_language_title_and_flags_of_each_stream_are_kept(tmp_path, source, target, kept):
+def test_language_title_and_flags_are_kept_per_stream(tmp_path, source, target, kept):
     flags = ("original", "default", "comment", "dub")
     if source == ".mp4":
         flags = ("default", "comment", "dub")
@@ -152,11 +157,11 @@ def test_language_title_and_flags_of_each_stream_are_kept(tmp_path, source, targ
         for language, flag in zip(("fra", "eng", "deu", "ita"), flags, strict=False)
     ]
     path = write_sound(tmp_path / f"in{source}", *["aac"] * len(flags), tracks=tracks)
-    assert found_tracks(path) == [(tags["language"], tags["title"], flag.name) for tags, flag in tracks]
-    job = plan_clip(path, tmp_path / f"out{target}", 16)
-    assert restore_clip(job, lambda frames: frames, **HOW)
+    assert read_tracks(path) == [(tags["language"], tags["title"], flag.name) for tags, flag in tracks]
+    job = plan_restoration(path, tmp_path / f"out{target}", 16)
+    assert restore_video(job, lambda frames: frames, **OPTIONS)
     language = {"deu": "ger"} if target == ".mov" else {}  # QuickTime's code
-    assert found_tracks(tmp_path / f"out{target}") == [
+    assert read_tracks(tmp_path / f"out{target}") == [
         (
             language.get(tags["language"], tags["language"]),
             None if target == ".m4v" else tags["title"],
@@ -165,13 +170,13 @@ def test_language_title_and_flags_of_each_stream_are_kept(tmp_path, source, targ
         for tags, flag in tracks
     ]
     lost = [[tags["title"]] * (target == ".m4v") + [flag.name] * (flag.name not in kept) for tags, flag in tracks]
-    notes = {int(note.split()[6][:-1]): note for note in job.notes if "cannot hold of audio stream" in note}
+    notes = {number: note for number in range(1, 5) for note in job.notes if f"of audio stream {number}:" in note}
     assert notes.keys() == {number for number, items in enumerate(lost, start=1) if items}
     assert all(item in notes[number] for number, items in enumerate(lost, start=1) for item in items)
 
 
-def found_tracks(path):
-    """Return language, title and flag of each stream of sound."""
+def read_tracks(path):
+    """Return the language, title and flag of each audio stream."""
     with av.open(str(path)) as container:
         return [
             (
@@ -184,7 +189,7 @@ def found_tracks(path):
 
 
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs the ffprobe command")
-def test_the_ffprobe_command_finds_languages_and_flags(tmp_path):
+def test_ffprobe_reads_languages_and_flags(tmp_path):
     flags = av.stream.Disposition
     tracks = [({"language": "fra"}, flags.default), ({"language": "deu"}, flags.comment)]
     path = write_sound(tmp_path / "in.mkv", "aac", "aac", tracks=tracks)
@@ -201,24 +206,24 @@ def test_sound_that_cannot_be_decoded_is_refused(tmp_path):
     (tmp_path / "in.mkv").write_bytes(data.replace(b"A_AAC", b"A_XYZ"))
     for suffix in (".mp4", ".webm", ".mkv"):
         with pytest.raises(InputError) as error:
-            plan_clip(tmp_path / "in.mkv", tmp_path / f"out{suffix}", 16)
+            plan_restoration(tmp_path / "in.mkv", tmp_path / f"out{suffix}", 16)
         assert error.value.code == "video-audio-codec"
 
 
-def test_sound_that_changes_its_layout_is_copied_or_refused(tmp_path):
-    """As in broadcasts: two MPEG-TS files one after the other."""
+def test_sound_that_changes_layout_is_copied_or_refused(tmp_path):
+    """Two concatenated MPEG-TS files, as in broadcasts."""
     first = write_sound(tmp_path / "a.ts", "aac", layout="stereo")
     second = write_sound(tmp_path / "b.ts", "aac", layout="mono", start=RATE, video_start=25)
     (tmp_path / "in.ts").write_bytes(first.read_bytes() + second.read_bytes())
     assert restore(tmp_path / "in.ts", tmp_path / "out.mkv", batch_size=25)[0]
-    assert [len(part) for part in read_clip(tmp_path / "out.mkv")[:2]] == [50, 50]
+    assert [len(part) for part in read_video(tmp_path / "out.mkv")[:2]] == [50, 50]
     with pytest.raises(InputError) as error:
         restore(tmp_path / "in.ts", tmp_path / "out.webm", batch_size=25)
     assert error.value.code == "video-audio-changes"
 
 
-def test_times_that_start_again_are_refused(tmp_path):
-    """Two recordings that were joined without adapting their times."""
+def test_times_that_restart_are_refused(tmp_path):
+    """Recordings that were concatenated without adapting their times."""
     data = write_sound(tmp_path / "a.ts", "aac").read_bytes()
     (tmp_path / "in.ts").write_bytes(3 * data)
     with pytest.raises(InputError) as error:
@@ -226,14 +231,14 @@ def test_times_that_start_again_are_refused(tmp_path):
     assert error.value.code == "video-times"
 
 
-def test_damaged_sound_is_left_out_and_reported(tmp_path):
+def test_corrupt_sound_is_dropped_and_reported(tmp_path):
     path = write_sound(tmp_path / "in.mkv", "flac")
     packet = read_sound(path)[1][5]
     data = path.read_bytes()
     path.write_bytes(data.replace(packet, b"\xff" * len(packet)))
-    job = plan_clip(path, tmp_path / "out.webm", 16)
-    assert restore_clip(job, lambda frames: frames, **HOW)
-    assert any("damaged packets of sound" in note for note in job.notes)
+    job = plan_restoration(path, tmp_path / "out.webm", 16)
+    assert restore_video(job, lambda frames: frames, **OPTIONS)
+    assert any("corrupt packets of sound" in note for note in job.notes)
     samples, times = read_sound(tmp_path / "out.webm")[2:]
     assert pitch_of(samples) == pytest.approx(440, abs=4)
     assert times[-1] > 0.9  # the rest keeps its time

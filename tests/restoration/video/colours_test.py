@@ -1,6 +1,7 @@
-"""Colours of videos: grey steps and a red survive, whatever pixel format, matrix, range and container encode them.
+"""Colours survive in any pixel format, matrix, range and container: gray levels and a red.
 
-Sources are encoded, and results decoded, by the equations of the standards, written here, and by the ffmpeg command.
+Oracles: the equations of the standards, written out below, encode sources and decode results; so does the command
+`ffmpeg`.
 """
 
 import shutil
@@ -12,36 +13,34 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.video import colours as video_colours
-from jaxdeblur.restoration.video.restore import plan_clip
-from tests.restoration.video.restore_test import restore
+from jaxdeblur.restoration.video.restore import plan_restoration
+from tests.helpers.videos import av, restore
 
-av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
-
-GREYS = (0, 16, 64, 128, 192, 235, 255)
-PATCHES = [*((value,) * 3 for value in GREYS), (200, 30, 40)]
-# Shares of red and blue in luma: ITU-R BT.709-6, BT.601-7, BT.2020-2, by FFmpeg's number of the matrix.
+GRAYS = (0, 16, 64, 128, 192, 235, 255)
+PATCHES = [*((value,) * 3 for value in GRAYS), (200, 30, 40)]
+# Weights of red and blue in luma (ITU-R BT.709-6, BT.601-7, BT.2020-2), by FFmpeg's AVColorSpace.
 LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 LIMITED, FULL = 1, 2
 LOSSLESS = {
     "libx264": {"crf": "0"},
     "libx264rgb": {"crf": "0"},
     "libvpx-vp9": {"lossless": "1"},
-    "mjpeg": {"qmin": "1", "qscale": "1"},  # as good as it can
+    "mjpeg": {"qmin": "1", "qscale": "1"},  # its best
 }
 
 
-def picture():
-    """Return patches of 16x32 pixels in a row, uint8 (32, 128, 3)."""
+def make_patches():
+    """Return a row of patches of 32x16 pixels, uint8 (32, 128, 3)."""
     return np.array([PATCHES], np.uint8).repeat(32, axis=0).repeat(16, axis=1)
 
 
-def centres(image):
-    """Return the mean colour of each patch's middle, away from the blur of subsampled colours, (8, 3)."""
+def patch_means(image):
+    """Return the mean colour of each patch's centre, unaffected by chroma subsampling, (8, 3)."""
     return image.reshape(32, 8, 16, 3)[8:24, :, 4:12].mean(axis=(0, 2))
 
 
 def to_yuv(rgb, matrix, full, bits):
-    """Return Y, Cb and Cr of RGB, float (3, H, W), in steps of the given number of bits."""
+    """Return Y, Cb and Cr of RGB, float (3, H, W), at a bit depth."""
     red, blue = LUMA[matrix]
     r, g, b = np.moveaxis(rgb / 255.0, -1, 0)
     y = red * r + (1 - red - blue) * g + blue * b
@@ -53,7 +52,7 @@ def to_yuv(rgb, matrix, full, bits):
 
 
 def to_rgb(yuv, matrix, full):
-    """Return RGB, float (H, W, 3) in 0..255, of 8-bit Y, Cb and Cr, float (3, H, W)."""
+    """Return RGB, float (H, W, 3) in [0, 255], from 8-bit Y, Cb and Cr, float (3, H, W)."""
     red, blue = LUMA[matrix]
     y, cb, cr = (yuv - [[[0]], [[128]], [[128]]]) / 255 if full else (yuv - [[[16]], [[128]], [[128]]]) / 219
     cb, cr = (cb, cr) if full else (cb * 219 / 224, cr * 219 / 224)
@@ -62,12 +61,12 @@ def to_rgb(yuv, matrix, full):
 
 
 def make_frame(pixel_format, matrix, full):
-    """Return the picture as a frame of RGB or of a planar YUV format."""
+    """Return the patches as a frame in RGB or a planar YUV format."""
     if pixel_format == "rgb24":
-        return av.VideoFrame.from_ndarray(picture(), format="rgb24")
+        return av.VideoFrame.from_ndarray(make_patches(), format="rgb24")
     frame = av.VideoFrame(128, 32, pixel_format)
     bits = frame.format.components[0].bits
-    for plane, values in zip(frame.planes, to_yuv(picture(), matrix, full, bits), strict=False):
+    for plane, values in zip(frame.planes, to_yuv(make_patches(), matrix, full, bits), strict=False):
         values = np.rint(values[:: 32 // plane.height, :: 128 // plane.width])
         lines = np.zeros((plane.height, plane.line_size // (1 + (bits > 8))), np.uint16 if bits > 8 else np.uint8)
         lines[:, : plane.width] = np.clip(values, 0, 2**bits - 1)
@@ -91,7 +90,7 @@ def write_source(path, encoder, pixel_format, matrix, full):
 
 
 def decode(path):
-    """Return the first frame as RGB by the standards' equations, and its matrix and range."""
+    """Return the first frame as RGB by the standards' equations, its matrix, and whether it has full range."""
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
     planes = []
@@ -120,25 +119,25 @@ SOURCES += [(".mov", "mjpeg", pixel_format, 5, True) for pixel_format in ("yuvj4
 SOURCES += [(".mkv", "libx264rgb", "rgb24", 1, True)]
 
 
-def check(found, source):
+def check(image, source):
     expected = np.array(PATCHES, float)
     if source[2] == "gray":
         red, blue = LUMA[source[3]]
         expected[-1] = expected[-1] @ [red, 1 - red - blue, blue]
-    assert np.abs(centres(found) - expected)[:-1].max() <= 2
-    assert np.abs(centres(found) - expected)[-1].max() <= 3
+    assert np.abs(patch_means(image) - expected)[:-1].max() <= 2
+    assert np.abs(patch_means(image) - expected)[-1].max() <= 3
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: "-".join(map(str, source[1:])))
 def test_colours_survive(tmp_path, source):
     suffix, encoder, pixel_format, matrix, full = source
     path = write_source(tmp_path / f"in{suffix}", encoder, pixel_format, matrix, full)
-    seen = []
-    assert restore(path, tmp_path / "out.mp4", lambda frames: seen.append(frames) or frames, batch_size=2)[0]
-    check(seen[0][0], source)  # what the network is given
-    found, own_matrix, own_full = decode(tmp_path / "out.mp4")
-    check(found, source)
-    assert (own_matrix, own_full) == (matrix, full and pixel_format != "rgb24")
+    inputs = []
+    assert restore(path, tmp_path / "out.mp4", lambda frames: inputs.append(frames) or frames, batch_size=2)[0]
+    check(inputs[0][0], source)  # the network's input
+    result, result_matrix, result_full = decode(tmp_path / "out.mp4")
+    check(result, source)
+    assert (result_matrix, result_full) == (matrix, full and pixel_format != "rgb24")
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -147,9 +146,9 @@ def test_colours_survive_in_every_container(tmp_path, suffix, full):
     source = (".mp4", "libx264", "yuv420p", 9, full)
     path = write_source(tmp_path / "in.mp4", *source[1:])
     assert restore(path, tmp_path / f"out{suffix}", batch_size=2)[0]
-    found, matrix, own_full = decode(tmp_path / f"out{suffix}")
-    check(found, source)
-    assert (matrix, own_full) == (9, full)
+    result, matrix, result_full = decode(tmp_path / f"out{suffix}")
+    check(result, source)
+    assert (matrix, result_full) == (9, full)
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs the ffmpeg command")
@@ -165,7 +164,7 @@ def test_colours_survive_in_every_container(tmp_path, suffix, full):
     ],
     ids=lambda source: "-".join(map(str, source[1:])),
 )
-def test_the_ffmpeg_command_decodes_the_same_colours(tmp_path, source, target):
+def test_ffmpeg_decodes_the_same_colours(tmp_path, source, target):
     path = write_source(tmp_path / f"in{source[0]}", *source[1:])
     assert restore(path, tmp_path / f"out{target}", batch_size=2)[0]
     command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / f"out{target}"), "-frames:v", "1"]
@@ -174,7 +173,7 @@ def test_the_ffmpeg_command_decodes_the_same_colours(tmp_path, source, target):
     check(np.frombuffer(data, np.uint8).reshape(32, 128, 3), source)
 
 
-def test_a_matrix_that_cannot_be_converted_is_refused(tmp_path):
+def test_an_unsupported_matrix_is_refused(tmp_path):
     path = tmp_path / "in.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25)
@@ -183,12 +182,12 @@ def test_a_matrix_that_cannot_be_converted_is_refused(tmp_path):
         output.mux(stream.encode(make_frame("yuv444p", 1, False)))
         output.mux(stream.encode(None))
     with pytest.raises(InputError) as error:
-        plan_clip(path, tmp_path / "out.mp4", 16)
+        plan_restoration(path, tmp_path / "out.mp4", 16)
     assert error.value.code == "video-colour-matrix"
 
 
 def test_reserved_tags_count_as_unspecified():
-    """As some hardware decoders set them."""
+    """Some hardware decoders set them."""
     frame = make_frame("yuv444p", 6, False)
     frame.colorspace, frame.color_primaries, frame.color_trc = 3, 3, 0
     colours = video_colours.colours_of(frame)
@@ -198,6 +197,6 @@ def test_reserved_tags_count_as_unspecified():
 
 def test_ten_bits_and_transparency_are_reported(tmp_path):
     path = write_source(tmp_path / "in.mkv", "libx264", "yuv420p10le", 1, False)
-    assert any("more than 8 bits" in note for note in plan_clip(path, tmp_path / "out.mkv", 16).notes)
+    assert any("more than 8 bits" in note for note in plan_restoration(path, tmp_path / "out.mkv", 16).notes)
     path = write_source(tmp_path / "alpha.mkv", "ffv1", "yuva420p", 1, False)
-    assert any("transparency" in note for note in plan_clip(path, tmp_path / "out.mkv", 16).notes)
+    assert any("transparency" in note for note in plan_restoration(path, tmp_path / "out.mkv", 16).notes)
