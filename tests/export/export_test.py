@@ -193,7 +193,7 @@ def test_the_command_writes_the_file_or_reports_the_error(weights, tmp_path):
 def test_other_weights_are_refused(damage, weights, tmp_path):
     tensors = traverse_util.flatten_dict(read_weights(weights["transformnet"])[0], sep="/")
     metadata, wrong = {"network": "transformnet"}, tmp_path / "wrong.safetensors"
-    message = ""
+    message = "wrong.safetensors: "
     if damage == "another network":
         metadata, code = {"network": "lpips_alex"}, "weights-restore-nothing"
     elif damage == "other tensors":
