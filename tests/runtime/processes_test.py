@@ -75,7 +75,7 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     (first, first_output), (second, second_output) = finish(processes)
     assert (first, second) == (0, 0), first_output + second_output
     assert "Run the same command again to resume." in first_output
-    print(first_output)
+    assert "CpuDevice(id=0), CpuDevice(" in first_output  # one device of each process
     assert [line for line in second_output.splitlines() if "Gloo" not in line] == [
         "Stopping after this step; once more to stop at once."
     ]
