@@ -107,7 +107,7 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
     evaluator, weights, lock = processes.run_on_all(lambda: open_weights(config, workdir, path))
     folder = workdir / "eval"
     try:
-        evaluate_network(evaluator, folder, weights, history=folder / "test_history.json", again=True)
+        evaluate_network(evaluator, folder, weights, history=folder / "test_history.json", overwrite=True)
         report_run(workdir)
     finally:
         if lock:
