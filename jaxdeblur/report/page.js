@@ -13,7 +13,7 @@ for (const slider of document.querySelectorAll(".slider")) {
     const share = range.value / range.max;
     // The centre of the handle stays half its width away from both ends.
     slider.querySelector(".frame").style.setProperty("--at", `calc(${share} * (100% - var(--thumb)) + var(--thumb) / 2)`);
-    range.setAttribute("aria-valuetext", `left image covers ${range.value}% of the width`);
+    range.setAttribute("aria-valuetext", `${range.value}% of the width shows the left image`);
   };
   slider.addEventListener("change", show);
   range.addEventListener("input", move);
