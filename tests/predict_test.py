@@ -225,20 +225,21 @@ def test_a_single_file_is_written_to_a_file_name(tmp_path, identity):
     assert "b.webp: exists, and is not a result of this command" in message
 
 
+# Command-line options that are wrong: the error's code, and what its message must name.
 MISTAKES = {
-    ("--output", "b.png"): "is for one input file",
-    ("--output", "file"): "is a file; expected a folder",
-    ("--output", "b.heic"): ".heic cannot be written",
-    ("--input", "gone*"): "matches no file",
-    ("--tile", "100"): "expected 0 or a multiple of 32",
-    ("--tile", "64"): "--overlap: 160, expected 0 to --tile - 32",
-    ("--quality", "101"): "expected 1 to 100",
-    ("--max_megapixels", "0"): "expected more than 0",
-    ("--weights", "gone"): "no such run folder or .safetensors file",
-    ("--weights", "file"): "cannot be read as safetensors",
-    ("--weights", "."): "no folder of a run",
-    ("--weights", "other.safetensors"): "holds lpips_alex, which restores no images",
-    ("--weights", "foreign.safetensors"): "its tensors are no unet's",
+    ("--output", "b.png"): ("output-for-one-file", "--output"),
+    ("--output", "file"): ("output-is-file", "--output"),
+    ("--output", "b.heic"): ("output-format", ".heic"),
+    ("--input", "gone*"): ("input-missing", "gone*"),
+    ("--tile", "100"): ("restore-options", "--tile: 100, expected 0 or a multiple of 32"),
+    ("--tile", "64"): ("restore-options", "--overlap: 160, expected 0 to --tile - 32"),
+    ("--quality", "101"): ("restore-options", "--quality: 101, expected 1 to 100"),
+    ("--max_megapixels", "0"): ("restore-options", "--max_megapixels: 0.0, expected more than 0"),
+    ("--weights", "gone"): ("weights-not-found", "gone"),
+    ("--weights", "file"): ("weights-unreadable", "file"),
+    ("--weights", "."): ("not-a-run", "config.json"),
+    ("--weights", "other.safetensors"): ("weights-restore-nothing", "lpips_alex"),
+    ("--weights", "foreign.safetensors"): ("weights-do-not-fit", "foreign.safetensors"),
 }
 
 
@@ -251,9 +252,11 @@ def test_mistakes_exit_with_a_message_and_write_nothing(tmp_path, identity, monk
     write_weights(tmp_path / "other.safetensors", tensors, {"network": "lpips_alex"})
     write_weights(tmp_path / "foreign.safetensors", tensors, {"network": "unet"})
     before = files_below(tmp_path)
-    message = run(identity, "--input", "in", "--output", "out", *change, expected=1)
-    assert message.startswith("error: ")
-    assert MISTAKES[change] in message
+    with pytest.raises(SystemExit, match=r"^error: ") as end:
+        predict.main(["--weights", str(identity), "--input", "in", "--output", "out", *change])
+    code, named = MISTAKES[change]
+    assert end.value.__context__.code == code
+    assert named in end.value.code
     assert files_below(tmp_path) == before
     assert not (tmp_path / "out").exists()
 

@@ -17,10 +17,12 @@ from jaxdeblur.restoration.jobs import Job
 from jaxdeblur.restoration.options import NetworkOptions
 from jaxdeblur.restoration.photo_plan import PhotoPlan
 from jaxdeblur.restoration.progress_display import ProgressDisplay
-from jaxdeblur.restoration.restorer import Restorer, load_model
+from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.resume_record import Record, check_targets
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
+from jaxdeblur.weights.load import load_network
+from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
 
 
@@ -53,9 +55,9 @@ def run_photos(plan: PhotoPlan, options: PhotoOptions) -> int:
     """
     keep_freed_memory()
     use_compilation_cache("")
-    model, variables = load_model(options.network.weights, dtype=options.network.dtype)
+    network = load_network(resolve_weights(options.network.weights), dtype=options.network.dtype)
     # Everything that determines a result's content, except its format, which is in its name.
-    settings = {"version": __version__, "weights": fingerprint(variables), **options.network.result_settings}
+    settings = {"version": __version__, "weights": fingerprint(network.variables), **options.network.result_settings}
     processing = options.processing
     settings |= {name: getattr(processing, name) for name in ("quality", "side_by_side", "resize")}
     record = Record(plan.output, settings)
@@ -65,14 +67,13 @@ def run_photos(plan: PhotoPlan, options: PhotoOptions) -> int:
     if num_done:
         say(f"{num_done} of {len(plan.jobs)} are done already.")
     _create_folders([plan.output] if plan.keeps_record else sorted({job.target.parent for job in pending}))
-    network = options.network
     restorers = [
         Restorer(
-            model,
-            variables,
-            tile=network.tile,
-            overlap=network.overlap,
-            self_ensemble=network.self_ensemble,
+            network.model,
+            network.variables,
+            tile=options.network.tile,
+            overlap=options.network.overlap,
+            self_ensemble=options.network.self_ensemble,
             device=device,
         )
         for device in jax.local_devices()[: len(pending)]

@@ -106,33 +106,19 @@ class Restorer:
         return from_float(total / 8.0, images.dtype)
 
 
-def load_model(weights: str | Path | None = None, *, dtype: str = "float32") -> tuple[nn.Module, Any]:
-    """Return a trained network and its variables, for `Restorer`.
+def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:
+    """Return a `Restorer` for trained weights.
 
     Args:
         weights: a shipped network's name, a run's folder or a `.safetensors`; None for the default shipped network.
         dtype: of the network's computations.
-
-    Raises:
-        InputError: the weights are missing, corrupt, or not those of an image-restoring network.
-    """
-    network = load_network(resolve_weights(weights), dtype=dtype)
-    return network.model, network.variables
-
-
-def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", **options: Any) -> Restorer:
-    """Return a `Restorer`.
-
-    Args:
-        weights: see `load_model`.
-        dtype: see `load_model`.
         **options: keyword arguments of `Restorer`.
 
     Raises:
-        InputError: see `load_model`.
+        InputError: the weights are missing, corrupt, or not those of an image-restoring network; or see `Restorer`.
     """
-    model, variables = load_model(weights, dtype=dtype)
-    return Restorer(model, variables, **options)
+    network = load_network(resolve_weights(weights), dtype=dtype)
+    return Restorer(network.model, network.variables, **options)
 
 
 def restore(image: np.ndarray | Image.Image, weights: str | Path | None = None) -> np.ndarray | Image.Image:
@@ -189,11 +175,11 @@ def _cached_restorer(path: Path) -> Restorer:
     files = _file_states(path)
     if _last and (_last.path, _last.files) == (path, files):
         return _last.restorer
-    model, variables = load_model(path)
-    weights = fingerprint(variables)
+    network = load_network(path, dtype="float32")
+    weights = fingerprint(network.variables)
     # A run in progress writes new checkpoints, but its best one may be the same.
     is_same = _last is not None and (_last.path, _last.fingerprint) == (path, weights)
-    restorer = _last.restorer if _last and is_same else Restorer(model, variables)
+    restorer = _last.restorer if _last and is_same else Restorer(network.model, network.variables)
     _last = _CachedRestorer(path, files, weights, restorer)
     return restorer
 

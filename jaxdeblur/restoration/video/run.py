@@ -10,13 +10,15 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.restoration.jobs import Job
 from jaxdeblur.restoration.options import NetworkOptions
 from jaxdeblur.restoration.progress_display import ProgressDisplay
-from jaxdeblur.restoration.restorer import Restorer, load_model
+from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.resume_record import Fingerprint, Record, check_targets
 from jaxdeblur.restoration.video.plan import VideoPlan
 from jaxdeblur.restoration.video.restore import VideoJob, plan_restoration, restore_video
 from jaxdeblur.restoration.video.source import require_pyav
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
+from jaxdeblur.weights.load import load_network
+from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
 
 
@@ -53,14 +55,17 @@ def run_videos(plan: VideoPlan, options: VideoOptions) -> int:
     videos, problems = _plan_restorations(plan, options.quality)
     keep_freed_memory()
     use_compilation_cache("")
-    network = options.network
-    model, variables = load_model(network.weights, dtype=network.dtype)
+    network = load_network(resolve_weights(options.network.weights), dtype=options.network.dtype)
     restorer = Restorer(
-        model, variables, tile=network.tile, overlap=network.overlap, self_ensemble=network.self_ensemble
+        network.model,
+        network.variables,
+        tile=options.network.tile,
+        overlap=options.network.overlap,
+        self_ensemble=options.network.self_ensemble,
     )
     # Everything that determines how a frame is restored.
-    settings = {"version": __version__, "weights": fingerprint(variables)}
-    settings |= {name: str(value) for name, value in network.result_settings.items()}
+    settings = {"version": __version__, "weights": fingerprint(network.variables)}
+    settings |= {name: str(value) for name, value in options.network.result_settings.items()}
     run = _Run(plan, options, restorer, settings)
     if run.record and plan.folder:
         check_targets(plan.jobs, run.record, overwrite=options.overwrite)
