@@ -4,9 +4,14 @@ Images are RGB, (H, W, 3) or (N, H, W, 3): uint8, uint16, or float in [0, 1]. Tw
 `upper_byte` truncates, the exact inverse of v * 257 that costs no arithmetic; `round_to_uint8` rounds to nearest.
 """
 
+from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 
 from jaxdeblur.errors import InputError
+
+if TYPE_CHECKING:
+    import jax
 
 # Tolerated excess over [0, 1], such as from a conversion to float16 and back.
 RANGE_TOLERANCE = 2e-3
@@ -45,8 +50,12 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def to_float(image: np.ndarray) -> np.ndarray:
-    """Convert an image to float32 in [0, 1]."""
+@overload
+def to_float(image: np.ndarray) -> np.ndarray: ...
+@overload
+def to_float(image: "jax.Array") -> "jax.Array": ...
+def to_float(image: Any) -> Any:
+    """Convert an image to float32 in [0, 1]. JAX arrays and tracers work too."""
     if image.dtype in (np.uint8, np.uint16):
         return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
     return image.astype(np.float32)

@@ -4,11 +4,10 @@ Images are RGB, NHWC, uint8 or float32 in [0, 1]. Predictions are float32, appro
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position
@@ -20,7 +19,7 @@ def make_forward(model: nn.Module) -> Callable[[Any, jax.Array], jax.Array]:
     """Return the jitted function from (variables, images (B, H, W, 3)) to predictions (B, H, W, 3)."""
 
     def forward(variables: Any, images: jax.Array) -> jax.Array:
-        predictions: Any = model.apply(variables, _to_float(images), train=False)
+        predictions: Any = model.apply(variables, to_float(images), train=False)
         return predictions
 
     return jax.jit(forward)
@@ -39,11 +38,7 @@ def make_tile_forward(model: nn.Module) -> Callable[[Any, jax.Array, TilePositio
         options: dict[str, Any] = {"position": position} if takes_position else {}
         height, width = tiles.shape[1:3]
         with image_within(position.height - position.top, position.width - position.left, (height, width)):
-            predictions: Any = model.apply(variables, _to_float(tiles), train=False, **options)
+            predictions: Any = model.apply(variables, to_float(tiles), train=False, **options)
         return predictions
 
     return jax.jit(forward)
-
-
-def _to_float(images: jax.Array) -> jax.Array:
-    return cast(jax.Array, to_float(cast(np.ndarray, images)))  # works for tracers too

@@ -1,10 +1,9 @@
 """The device mesh, and the shardings of batches and states."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
@@ -31,6 +30,6 @@ def abstract(create: Callable[[], Any], mesh: jax.sharding.Mesh) -> Any:
     )
 
 
-def to_devices(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
+def to_devices(batch: Mapping[str, Any], sharding: NamedSharding) -> dict[str, jax.Array]:
     """Return the global batch on the devices; each process passes its own part."""
     return {key: jax.make_array_from_process_local_data(sharding, part) for key, part in batch.items()}

@@ -11,9 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdeblur.console import ProgressBar, StopRequest
+from jaxdeblur.data.pair_source import ImagePair
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import prefers_ynnpack_matmul
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
@@ -29,7 +29,7 @@ from jaxdeblur.training.step import make_train_step
 from jaxdeblur.training.tensor_histograms import Counts
 from jaxdeblur.weights.initial import fill
 
-Batch = dict[str, np.ndarray]
+Batch = ImagePair
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_highlights_leave_brighter_streaks():
 
 
 def test_streaks_saturate():
-    """Four white columns of 4 times the light over 5 instants: 0.8 (stored as 230.4) at the ends, 1.6 or more inside."""
+    """Four white columns of 4 times the light, 5 instants: 0.8 (stored as 230.4) at the ends, 1.6 or more inside."""
     photo = np.zeros((60, 80, 3), np.uint8)
     photo[:, 40:44] = 255
     pair = synthetic.make_pair(photo, slide(5), Exposure(STILL, RegionRules(), Sensor(4.0), ("blur_gamma",)))
