@@ -72,15 +72,15 @@ def test_large_photos_are_downsized_for_display(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "codes"),
+    ("name", "content", "code"),
     [
-        ("notes.txt", b"not an image", {"image-damaged", "image-corrupt"}),
-        ("truncated.png", None, {"image-unreadable", "image-damaged", "image-corrupt"}),
-        ("large.png", None, {"image-too-large"}),
-        ("empty.jpg", b"", {"image-damaged", "image-corrupt"}),
+        ("notes.txt", b"not an image", "image-corrupt"),
+        ("truncated.png", None, "image-unreadable"),
+        ("large.png", None, "image-too-large"),
+        ("empty.jpg", b"", "image-corrupt"),
     ],
 )
-def test_refusals_name_the_upload_without_its_folder(name, content, codes, tmp_path):
+def test_refusals_name_the_upload_without_its_folder(name, content, code, tmp_path):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -91,7 +91,7 @@ def test_refusals_name_the_upload_without_its_folder(name, content, codes, tmp_p
         Image.new("RGB", (1100, 1000)).save(path)
     with pytest.raises(InputError) as error:
         restore(path, tmp_path / "results")
-    assert error.value.code in codes
+    assert error.value.code == code
     assert str(error.value).startswith(f"{name}: ")
     assert str(tmp_path) not in str(error.value)
     assert not list((tmp_path / "results").iterdir())
