@@ -99,7 +99,7 @@ def test_processes_that_differ_are_refused(tiny_gopro, tmp_path):
         launch(tiny_gopro, tmp_path / "c", differ=["--config.data.root=/nowhere"]),
     ]
     for processes, message in zip(
-        runs, ("seed: 0 in process 0, 5 in process 1", "data_sha256.train: ", "/nowhere is no folder"), strict=True
+        runs, ("seed: 0 in process 0, 5 in process 1", "data_sha256.train: ", "/nowhere is not a folder"), strict=True
     ):
         for status, output in finish(processes):
             assert_clear_error(subprocess.CompletedProcess([], status, "", output), "error: ", message)

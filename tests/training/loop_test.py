@@ -107,7 +107,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
         open_run(tiny_config, tmp_path / "parts")
     tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
     tiny_config.data.root = str(tmp_path / "neither")
-    with pytest.raises(InputError, match=r"(?s)neither is no folder.*data.mixture\[0\].root: .*nowhere is no folder"):
+    with pytest.raises(InputError, match=r"(?s)neither is not a f.*data.mixture\[0\].root: .*nowhere is not a folder"):
         open_run(tiny_config, tmp_path / "parts")
 
 
