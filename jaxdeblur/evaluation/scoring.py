@@ -6,7 +6,7 @@ are (H, W, 3) RGB; metrics are those of `metrics.py`.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxdeblur.data.pair_source import NamedPair
 from jaxdeblur.evaluation import confidence, metrics
 from jaxdeblur.files import write_json
 from jaxdeblur.images.arrays import to_uint8
@@ -80,7 +81,7 @@ class Evaluation:
 def evaluate(
     predict: Predict,
     variables: Any,
-    pairs: Iterable[Mapping[str, Any]],
+    pairs: Iterable[NamedPair],
     options: ScoringOptions,
     *,
     sample_indices: Collection[int] = (),
@@ -90,7 +91,7 @@ def evaluate(
     Args:
         predict: the network.
         variables: the network's weights.
-        pairs: `blur` and `sharp` uint8 (H, W, 3), `sequence`, `frame`; sizes may differ.
+        pairs: images of different pairs may differ in size.
         options: how to score.
         sample_indices: positions in `pairs` of the images to keep as samples.
     """
@@ -158,9 +159,9 @@ def write_evaluation(path: Path, protocol: ProtocolRecord, result: Evaluation, s
     write_json(path, to_json(record))
 
 
-def _batch_by_size(pairs: Iterable[Mapping[str, Any]], batch_size: int) -> Iterator[list[Mapping[str, Any]]]:
+def _batch_by_size(pairs: Iterable[NamedPair], batch_size: int) -> Iterator[list[NamedPair]]:
     """Yield consecutive pairs of one image size, at most `batch_size` at a time."""
-    batch: list[Mapping[str, Any]] = []
+    batch: list[NamedPair] = []
     for pair in pairs:
         if batch and (len(batch) == batch_size or pair["blur"].shape != batch[0]["blur"].shape):
             yield batch
@@ -170,7 +171,7 @@ def _batch_by_size(pairs: Iterable[Mapping[str, Any]], batch_size: int) -> Itera
         yield batch
 
 
-def _make_sample(pair: Mapping[str, Any], prediction: np.ndarray) -> Sample:
+def _make_sample(pair: NamedPair, prediction: np.ndarray) -> Sample:
     return Sample(
         sequence=pair["sequence"],
         frame=pair["frame"],
@@ -181,7 +182,7 @@ def _make_sample(pair: Mapping[str, Any], prediction: np.ndarray) -> Sample:
     )
 
 
-def _score_image(pair: Mapping[str, Any], prediction: np.ndarray, options: ScoringOptions) -> ImageRecord:
+def _score_image(pair: NamedPair, prediction: np.ndarray, options: ScoringOptions) -> ImageRecord:
     measure = functools.partial(metrics.image_metrics, similarity=options.similarity, lpips=options.lpips)
     return ImageRecord(
         sequence=pair["sequence"],

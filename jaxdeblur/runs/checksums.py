@@ -3,12 +3,10 @@
 `sha256.json` maps each file, relative to the checkpoint's folder, to its size in bytes and its SHA-256.
 """
 
-import hashlib
-import os
 from pathlib import Path
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.files import read_json, sync_to_disk, write_json
+from jaxdeblur.files import TEMPORARY_SUFFIX, file_sha256, read_json, sync_to_disk, write_json
 
 CHECKSUM_FILE = "sha256.json"
 # Files that orbax adds or changes when it renames a checkpoint to its final name; nothing is restored from them.
@@ -21,15 +19,17 @@ def write_checksums(folder: Path) -> None:
     Call it when nothing writes to `folder` any more and before the checkpoint gets its final name: a checkpoint with
     its final name then always has its checksums, whenever the process is killed.
     """
-    files = {name: _size_and_sha256(folder / name, sync=True) for name in _list_files(folder)}
-    write_json(folder / CHECKSUM_FILE, files)
+    names = _list_files(folder)
+    for name in names:
+        sync_to_disk(folder / name)
+    write_json(folder / CHECKSUM_FILE, {name: _size_and_sha256(folder / name) for name in names})
     for path in (path for path in folder.rglob("*") if path.is_dir()):
         sync_to_disk(path)
 
 
 def add_checksum(folder: Path, name: str) -> None:
-    """Record a file that was added to a complete checkpoint."""
-    files = {**read_json(folder / CHECKSUM_FILE), name: _size_and_sha256(folder / name, sync=True)}
+    """Record a file that was added to a complete checkpoint, after it has been flushed to disk."""
+    files = {**read_json(folder / CHECKSUM_FILE), name: _size_and_sha256(folder / name)}
     write_json(folder / CHECKSUM_FILE, dict(sorted(files.items())))
 
 
@@ -51,7 +51,7 @@ def find_corruption(folder: Path, *, optional: str = "") -> str:
                 return f"{name} is missing"
             if path.stat().st_size != size:
                 return f"{name} has {path.stat().st_size} bytes, expected {size}"
-            if _size_and_sha256(path)[1] != sha256:
+            if file_sha256(path) != sha256:
                 return f"{name} has a different SHA-256 than when it was written"
     except (InputError, OSError) as error:
         return str(error)
@@ -62,14 +62,10 @@ def find_corruption(folder: Path, *, optional: str = "") -> str:
 
 
 def _list_files(folder: Path) -> list[str]:
-    # A killed `write_json` leaves a .tmp file.
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".tmp"]
+    # A killed `write_json` leaves a temporary file.
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != TEMPORARY_SUFFIX]
     return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) not in _UNLISTED)
 
 
-def _size_and_sha256(path: Path, *, sync: bool = False) -> tuple[int, str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if sync:
-            os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size, digest
+def _size_and_sha256(path: Path) -> tuple[int, str]:
+    return path.stat().st_size, file_sha256(path)
