@@ -8,7 +8,8 @@ from jaxdeblur.config.value_checks import Check, boolean, integers, number, one_
 from jaxdeblur.models import MODELS
 from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
-from jaxdeblur.training.optimizer import OPTIMIZERS, SCHEDULES, Unit
+from jaxdeblur.training.learning_rate import SCHEDULES, Unit
+from jaxdeblur.training.optimizer import OPTIMIZERS
 
 TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {"model": MODELS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 

@@ -16,7 +16,7 @@ from jaxdeblur.data.mixture import MixtureOptions
 from jaxdeblur.data.sources import DataOptions
 from jaxdeblur.evaluation.evaluator import EvaluationOptions
 from jaxdeblur.models import build_model
-from jaxdeblur.training.stages import EncoderOptions, NamedOptions, StageOptions
+from jaxdeblur.training.options import EncoderOptions, NamedOptions, StageOptions
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
 from jaxdeblur.evaluation.metrics import Metric
 from jaxdeblur.evaluation.scoring import Evaluation, ScoringOptions
-from jaxdeblur.files import read_json, write_json
+from jaxdeblur.evaluation.test_history import log_test_use
+from jaxdeblur.files import read_json
 from jaxdeblur.restoration.predictor import Predictor
 from jaxdeblur.runs.environment import code_version
 from jaxdeblur.runs.folder import SCORED_SPLITS
-from jaxdeblur.runs.lock import wait_for_lock
-from jaxdeblur.runs.records import HistoryEntry, ProtocolRecord, SpeedRecord, to_json
+from jaxdeblur.runs.records import ProtocolRecord, SpeedRecord
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.weights.tensors import fingerprint
@@ -134,7 +134,7 @@ class Evaluator:
     def with_extremes(self, protocol: Protocol, split: str, variables: Any, result: Evaluation) -> Evaluation:
         """Return the evaluation with the images of best, median and worst gain among its samples.
 
-        Predicts these images again. Call it in the primary process only.
+        Recomputes the predictions of these images. Call it in the primary process only.
         """
         extremes = scoring.find_extremes(result.images)
         source = protocol.sources[split].select(lambda *name: name in extremes.values())
@@ -148,9 +148,11 @@ class Evaluator:
         samples = {sample.name: sample for sample in result.samples}
         for sample in predicted.samples:
             kinds = tuple(kind for kind, name in extremes.items() if name == sample.name)
-            known = samples.get(sample.name)
+            existing = samples.get(sample.name)
             samples[sample.name] = (
-                dataclasses.replace(known, why=known.why + kinds) if known else dataclasses.replace(sample, why=kinds)
+                dataclasses.replace(existing, why=existing.why + kinds)
+                if existing
+                else dataclasses.replace(sample, why=kinds)
             )
         return dataclasses.replace(result, samples=list(samples.values()))
 
@@ -206,10 +208,10 @@ def open_evaluator(
     """
     sizes = [0 if name == "full" else int(name) for name in options.protocols]
     missing = [size for size in dict.fromkeys(sizes) if size not in opened]
-    newly = raise_together(
+    opened_now = raise_together(
         *(partial(open_scored_sources, data, resize=size, resize_filter=resize_filter) for size in missing)
     )
-    sources = {**opened, **dict(zip(missing, newly, strict=True))}
+    sources = {**opened, **dict(zip(missing, opened_now, strict=True))}
     protocols = tuple(
         Protocol(
             InputOptions(size, resize_filter, flip_and_rotate=False),
@@ -232,15 +234,14 @@ def open_evaluator(
     )
 
 
-def evaluate_network(evaluator: Evaluator, folder: Path, weights: Weights, *, history: Path, overwrite: bool) -> None:
+def evaluate_network(evaluator: Evaluator, folder: Path, weights: Weights, *, overwrite: bool) -> None:
     """Score weights on all splits by all protocols and write the records.
 
     Args:
         evaluator: what to score on.
-        folder: where the records are written.
+        folder: for the records and the history of the test split.
         weights: to evaluate.
-        history: JSON file that logs each scoring of the test split, a list of `HistoryEntry`.
-        overwrite: score again even if the record has these weights already.
+        overwrite: rescore weights that a record in `folder` already has.
     """
     sha256 = fingerprint(jax.device_get(weights.variables))
     for protocol in evaluator.protocols:
@@ -252,7 +253,7 @@ def evaluate_network(evaluator: Evaluator, folder: Path, weights: Weights, *, hi
             images = f"the {len(protocol.sources[split])} {split} images"
             say(f"Scoring {weights.origin} on {images}, protocol {protocol.name}.")
             if split == "test":
-                processes.on_primary(partial(_log_test_use, history, record))
+                processes.on_primary(partial(log_test_use, folder, record))
             result = evaluator.score(protocol, split, weights.variables)
             speed = SpeedRecord(**evaluator.predict.speed)
             if processes.is_primary():
@@ -262,17 +263,3 @@ def evaluate_network(evaluator: Evaluator, folder: Path, weights: Weights, *, hi
 
 def _is_scored(path: Path, weights_sha256: str) -> bool:
     return path.exists() and read_json(path).get("protocol", {}).get("weights_sha256") == weights_sha256
-
-
-def _log_test_use(history: Path, record: ProtocolRecord) -> None:
-    """Log a use of the test split, before its scores are known: choosing by them makes it a validation split."""
-    entry = HistoryEntry(
-        date=record.date,
-        resolution=record.resolution,
-        checkpoint_step=record.checkpoint_step,
-        weights_sha256=record.weights_sha256,
-    )
-    history.parent.mkdir(parents=True, exist_ok=True)
-    with wait_for_lock(history.parent):  # training may end and score while --mode evaluate does
-        entries = read_json(history) if history.exists() else []
-        write_json(history, [*entries, to_json(entry)])

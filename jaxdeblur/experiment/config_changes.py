@@ -7,7 +7,7 @@ from typing import Any
 from jaxdeblur.config.run_config import parse_stage
 from jaxdeblur.config.tree import Tree, flatten
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.training.optimizer import create_schedule
+from jaxdeblur.training.learning_rate import create_schedule
 
 # They do not change what is learned. The data folder may move; its training pairs may not change (`data_sha256` in
 # run.json).

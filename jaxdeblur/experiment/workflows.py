@@ -79,7 +79,7 @@ def evaluate_run(config: ConfigDict, workdir: Path, checkpoints: str) -> None:
         config: the run's, from its config.json; the data folder, `evaluation` and similar fields may differ.
         workdir: the run's folder.
         checkpoints: `best`, the one with the highest validation PSNR during training; `all`, to score every checkpoint
-            on validation and choose the best; or a step. Only the chosen one is scored on test.
+            on validation and choose the best; or a step. Only the selected one is scored on test.
 
     Raises:
         InputError: the user can fix what is wrong, for example that there is no checkpoint.
@@ -107,7 +107,7 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
     evaluator, weights, lock = processes.run_on_all(lambda: open_weights(config, workdir, path))
     folder = workdir / "eval"
     try:
-        evaluate_network(evaluator, folder, weights, history=folder / "test_history.json", overwrite=True)
+        evaluate_network(evaluator, folder, weights, overwrite=True)
         report_run(workdir)
     finally:
         if lock:
@@ -153,7 +153,7 @@ def evaluate_best(run: ScoredRun, workdir: Path, *, overwrite: bool) -> None:
     """Score the checkpoint that was best on validation during training; see `evaluate_checkpoint`.
 
     Raises:
-        InputError: the run has no validated checkpoint, or the best is damaged.
+        InputError: the run has no validated checkpoint, or the best is corrupt.
     """
     best = run.checkpoints.restore_best(run.abstract_variables())
     if best is None:
@@ -167,7 +167,7 @@ def evaluate_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any
     """Score a checkpoint on all splits and write `eval/`; scores of the same weights are kept unless `overwrite`."""
     weights = Weights(variables, f"run {workdir.absolute().name}, step {step}", step)
     folder = workdir / "eval"
-    evaluate_network(run.evaluator, folder, weights, history=folder / "test_history.json", overwrite=overwrite)
+    evaluate_network(run.evaluator, folder, weights, overwrite=overwrite)
 
 
 def evaluate_all_checkpoints(run: ScoredRun, workdir: Path) -> int:
@@ -210,7 +210,7 @@ def restore(run: ScoredRun, workdir: Path, step: int) -> Any:
         InputError: there is no such checkpoint, or it is corrupt.
     """
     if step not in run.checkpoints.steps:
-        kept = ", ".join(map(str, run.checkpoints.steps)) or "none"
-        message = f"--checkpoints: {step}, but {workdir} has the checkpoints of steps {kept}."
+        available = ", ".join(map(str, run.checkpoints.steps)) or "none"
+        message = f"--checkpoints: {step}, but {workdir} has the checkpoints of steps {available}."
         raise InputError(message, code="no-checkpoint")
     return run.checkpoints.restore_weights(step, run.abstract_variables())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.evaluation.test_history import TEST_HISTORY
 from jaxdeblur.files import read_json
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runs.records import (
@@ -75,7 +76,7 @@ class Run:
         training: the checked part of `config`; None if the weights were not trained here.
         log: lines of `metrics.jsonl`; empty if the weights were not trained here.
         evaluations: the test split first.
-        test_history: of the test split.
+        test_history: every evaluation on the test split.
         checkpoints: validation scores of all checkpoints, if they were evaluated.
     """
 
@@ -133,7 +134,7 @@ def _read_run(folder: Path, name: str) -> Run:
         training=training,
         log=_read_log(folder / "metrics.jsonl") if facts.trained else [],
         evaluations=evaluations,
-        test_history=_read_history(folder / "eval" / "test_history.json") if tested else [],
+        test_history=_read_history(folder / "eval" / TEST_HISTORY) if tested else [],
         checkpoints=_read_checkpoints(folder / "eval" / "checkpoints.json"),
     )
 

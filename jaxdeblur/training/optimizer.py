@@ -1,27 +1,14 @@
-"""Learning-rate schedules and optimizers by name, gradient clipping and the encoder's learning rate.
-
-Learning rates are per step; schedules count steps from the start of their stage.
-"""
+"""Optimizers by name, gradient clipping, and the encoder's learning-rate multiplier and freezing."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdeblur.errors import InputError
-
-Unit = Literal["steps", "epochs"]
-
-
-@dataclasses.dataclass(frozen=True)
-class NamedOptions:
-    """The name of an optimizer or schedule, and its options."""
-
-    name: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+from jaxdeblur.training.options import NamedOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,37 +30,6 @@ class Encoder:
         return {name: "encoder" if name == self.name else "rest" for name in params}
 
 
-def _steps(length: int, unit: Unit, steps_per_epoch: int) -> int:
-    return length * steps_per_epoch if unit == "epochs" else length
-
-
-def constant(total_steps: int, steps_per_epoch: int, *, learning_rate: float) -> optax.Schedule:
-    """Return `learning_rate` at every step."""
-    del total_steps, steps_per_epoch
-    return optax.constant_schedule(learning_rate)
-
-
-def cosine(total_steps: int, steps_per_epoch: int, *, learning_rate: float, warmup: int, unit: Unit) -> optax.Schedule:
-    """Return a linear warmup from 0 to `learning_rate`, then a cosine decay to 0 at `total_steps`.
-
-    Raises:
-        InputError: the warmup takes the whole stage or more.
-    """
-    warmup_steps = _steps(warmup, unit, steps_per_epoch)
-    if warmup_steps >= total_steps:
-        words = f"schedule.warmup: {warmup} {unit}" + (f" are {warmup_steps} steps" if unit == "epochs" else "")
-        raise InputError(f"{words}, but its stage has only {total_steps} steps. Lower it.")
-    return optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps, total_steps)
-
-
-def step(
-    total_steps: int, steps_per_epoch: int, *, learning_rate: float, factor: float, every: int, unit: Unit
-) -> optax.Schedule:
-    """Return `learning_rate`, multiplied by `factor` after every `every` steps or epochs."""
-    del total_steps
-    return optax.exponential_decay(learning_rate, _steps(every, unit, steps_per_epoch), factor, staircase=True)
-
-
 def adam(*, b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Return Adam's update without the learning rate (Kingma and Ba 2014, arXiv 1412.6980)."""
     return optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
@@ -84,17 +40,7 @@ def sgd(*, momentum: float) -> optax.GradientTransformation:
     return optax.trace(momentum) if momentum else optax.identity()
 
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"constant": constant, "cosine": cosine, "step": step}
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adam": adam, "sgd": sgd}
-
-
-def create_schedule(schedule: NamedOptions, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """Return the learning rate of a stage of `total_steps`, by step.
-
-    Raises:
-        InputError: the schedule does not fit into the stage.
-    """
-    return SCHEDULES[schedule.name](total_steps, steps_per_epoch, **schedule.options)
 
 
 def create_optimizer(
@@ -119,13 +65,13 @@ def create_optimizer(
     update = OPTIMIZERS[optimizer.name](**optimizer.options)
     if encoder:
         scaled = optax.chain(update, optax.scale(encoder.lr_multiplier))
-        parts = {"encoder": _hold(scaled) if frozen else scaled, "rest": update}
+        parts = {"encoder": _frozen(scaled) if frozen else scaled, "rest": update}
         update = optax.partition(parts, encoder.labels)
     clip = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     return optax.chain(*clip, update, optax.scale_by_learning_rate(schedule))
 
 
-def _hold(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+def _frozen(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
     """Return a transformation with the same state, which it leaves unchanged, and zero updates."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:

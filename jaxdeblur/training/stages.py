@@ -1,4 +1,4 @@
-"""The stages of a run: their options, and where each of them starts and ends."""
+"""The stages of a run: where each starts and ends, and what it trains with."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,41 +8,10 @@ import jax
 import optax
 
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.training.learning_rate import create_schedule
 from jaxdeblur.training.losses import LOSSES
-from jaxdeblur.training.optimizer import Encoder, NamedOptions, create_optimizer, create_schedule
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How a network's encoder is trained: epochs frozen at the stage's start, and its learning-rate multiplier."""
-
-    frozen_epochs: int = 0
-    lr_multiplier: float = 1.0
-
-
-@dataclass(frozen=True)
-class StageOptions:
-    """The options of a stage, as the config has them.
-
-    Attributes:
-        epochs: its length.
-        crop: size in pixels of random crops; 0 for whole frames.
-        loss: a key of `LOSSES`.
-        accumulate: micro-batches per step.
-        clip_norm: largest global norm of the gradients; 0.0: not clipped.
-        encoder: how the encoder is trained.
-        optimizer: a name in `OPTIMIZERS`, with its options.
-        schedule: a name in `SCHEDULES`, with its options.
-    """
-
-    epochs: int
-    crop: int
-    loss: str
-    accumulate: int
-    clip_norm: float
-    encoder: EncoderOptions
-    optimizer: NamedOptions
-    schedule: NamedOptions
+from jaxdeblur.training.optimizer import Encoder, create_optimizer
+from jaxdeblur.training.options import EncoderOptions, StageOptions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxdeblur.config.run_config import parse_stage
-from jaxdeblur.training.optimizer import NamedOptions
+from jaxdeblur.training.options import NamedOptions
 from jaxdeblur.training.stages import Stage, plan_stages
 
 

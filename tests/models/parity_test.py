@@ -19,8 +19,9 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
 from jaxdeblur.runtime.compilation import compile_program
+from jaxdeblur.training.learning_rate import create_schedule
 from jaxdeblur.training.losses import mse
-from jaxdeblur.training.optimizer import create_optimizer, create_schedule
+from jaxdeblur.training.optimizer import create_optimizer
 from jaxdeblur.weights.safetensors import read_weights
 from jaxdeblur.weights.tensors import fingerprint, network_shapes
 from jaxdeblur.weights.torch_files import read_torch_file
