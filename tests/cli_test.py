@@ -52,13 +52,13 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["weights"], ["train", "--help"], ["config"], ["--version"]])
-def test_answers_come_without_heavy_imports(arguments):
+def test_help_and_errors_need_no_heavy_imports(arguments):
     code = (
         "import sys\n"
         "from jaxdeblur.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"found = [name for name in {HEAVY} if name in sys.modules]\n"
-        "assert not found, found\n"
+        f"imported = [name for name in {HEAVY} if name in sys.modules]\n"
+        "assert not imported, imported\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -67,14 +67,14 @@ def test_answers_come_without_heavy_imports(arguments):
 
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in cli.COMMANDS:
-        assert f"\n  {name} " in said
-    assert "130" in said
+        assert f"\n  {name} " in output
+    assert "130" in output
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_explains_itself_under_its_own_name(name, capsys):
+def test_every_command_has_help_under_its_name(name, capsys):
     assert run(name, "--help") == 0
     assert capsys.readouterr().out.startswith(f"usage: jaxdeblur {name} ")
 
@@ -83,12 +83,12 @@ def test_every_command_explains_itself_under_its_own_name(name, capsys):
     "arguments",
     [[], ["sharpen"], ["restore"], ["restore", "a.png", "--sharpen"], ["weights", "all"], ["train"], ["config", "--x"]],
 )
-def test_a_command_line_that_cannot_be_read_ends_with_2(arguments, capsys):
+def test_an_invalid_command_line_exits_with_2(arguments, capsys):
     assert run(*arguments) == 2
     assert "usage: jaxdeblur" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130(monkeypatch, capsys):
+def test_ctrl_c_exits_with_130(monkeypatch, capsys):
     def interrupted(arguments, *, prog):
         raise KeyboardInterrupt
 
@@ -103,14 +103,14 @@ def test_no_command_requires_weights(module):
     assert module.make_parser().parse_args(arguments).weights is None
 
 
-def test_names_of_options_may_have_hyphens():
+def test_option_names_may_have_hyphens():
     given = ["--side-by-side", "a-b.png", "--config.data.batch-size=8-9", "--output", "my-photos", "-q", "--", "--a-b"]
     assert cli.with_underscores(given) == [
         *("--side_by_side", "a-b.png", "--config.data.batch_size=8-9", "--output", "my-photos", "-q", "--", "--a-b")
     ]
 
 
-def test_a_photograph_is_restored_beside_itself(tmp_path, identity):
+def test_a_photo_is_restored_next_to_its_input(tmp_path, identity):
     for name in ("a.png", "sub/b.jpg"):
         save_noise(tmp_path / name)
     arguments = ("restore", tmp_path / "a.png", "--side-by-side", tmp_path / "sub/b.jpg", "--weights", identity)
@@ -122,7 +122,7 @@ def test_a_photograph_is_restored_beside_itself(tmp_path, identity):
         np.testing.assert_array_equal(np.asarray(result)[:, : photograph.width], np.asarray(photograph))
 
 
-def test_no_file_is_replaced_unless_asked_for(tmp_path, identity):
+def test_existing_files_are_not_overwritten_by_default(tmp_path, identity):
     save_noise(tmp_path / "a.png")
     (tmp_path / "a_restored.png").write_bytes(b"mine")
     assert run("restore", tmp_path / "a.png", "--weights", identity) == 1
@@ -132,7 +132,7 @@ def test_no_file_is_replaced_unless_asked_for(tmp_path, identity):
         np.testing.assert_array_equal(np.asarray(result), np.asarray(photograph))
 
 
-def test_two_photographs_of_one_stem_get_two_names(tmp_path, identity):
+def test_photos_with_the_same_stem_get_different_names(tmp_path, identity):
     for name in ("a.jpg", "a.png"):
         save_noise(tmp_path / name)
     assert run("restore", tmp_path / "a.jpg", tmp_path / "a.png", "--weights", identity) == 0
@@ -171,7 +171,7 @@ def test_gopro_is_prepared_by_the_command(gopro_part, tmp_path, capsys):
     assert "already exists" in capsys.readouterr().out
 
 
-def test_one_failure_ends_with_1_and_does_not_stop_the_rest(tmp_path, identity):
+def test_one_failure_exits_with_1_and_the_rest_is_restored(tmp_path, identity):
     save_noise(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no photograph")
     assert run("restore", tmp_path / "b.png", tmp_path / "a.png", "--weights", identity) == 1
@@ -180,11 +180,11 @@ def test_one_failure_ends_with_1_and_does_not_stop_the_rest(tmp_path, identity):
 
 def test_shipped_networks_are_listed(capsys):
     assert run("weights") == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for network in SHIPPED:
-        assert describe(network) in said
-        for words in (network.full_name, f"{network.parameters:,} parameters", network.licence, "default"):
-            assert words in describe(network)
+        assert describe(network) in output
+        for item in (network.full_name, f"{network.parameters:,} parameters", network.licence, "default"):
+            assert item in describe(network)
     assert run("weights", "--path", "nafnet-tiny") == 1
 
 
@@ -205,7 +205,7 @@ def test_recipes_are_found_by_name_and_by_file(tmp_path, monkeypatch):
         assert "nafnet" in str(error.value)
 
 
-def test_a_config_is_printed_as_it_is_set(capsys):
+def test_the_printed_config_is_the_resolved_one(capsys):
     assert run("config", "nafnet", "--variant", "smoke") == 0
     output = capsys.readouterr().out
     lines = [line.partition("  # ")[0] for line in output.splitlines()]
@@ -245,7 +245,7 @@ def test_short_options_become_the_flags_of_main(command, flags, monkeypatch):
     assert seen["argv"] == ["jaxdeblur.main", *expected, "--config.seed=3"]
 
 
-def test_mistakes_in_training_end_with_a_message(tmp_path):
+def test_user_errors_in_training_exit_with_a_message(tmp_path):
     """The whole way into `jaxdeblur.main`: the recipe is loaded, the field is refused."""
     code = "from jaxdeblur.cli import main; main()"
     arguments = ["train", "nafnet", "--variant=smoke", f"--workdir={tmp_path}/run", "--config.data.batch-siz=2"]

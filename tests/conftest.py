@@ -123,9 +123,9 @@ def pytest_terminal_summary(terminalreporter):
         "| --- | ---: | ---: | ---: |",
     ]
     for what in dict.fromkeys(what for what, _ in _MEASURED):
-        rows = {bound: found for (name, bound), found in _MEASURED.items() if name == what}
-        found = {network: value for networks in rows.values() for network, value in networks.items()}
-        values = [f"{found[name]:.0e}" if name in found else "" for name in ("transformnet", "resnetencdec")]
+        rows = {bound: measured for (name, bound), measured in _MEASURED.items() if name == what}
+        worst = {network: value for networks in rows.values() for network, value in networks.items()}
+        values = [f"{worst[name]:.0e}" if name in worst else "" for name in ("transformnet", "resnetencdec")]
         lines.append(f"| {what} | {' | '.join(values)} | {', '.join(rows)} |")
     for line in lines:
         terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""Signal handling in a real process, closed stderr, and the speed meter."""
+"""Signal handling in a real process, and closed stderr."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ import time
 import pytest
 
 from jaxdeblur.console import stop_on_signal
-from jaxdeblur.training.profiling import SpeedMeter
 
 PROGRAM = """
 import sys, time
@@ -70,26 +69,3 @@ def test_handlers_are_restored():
     with stop_on_signal():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_speed_counts_images_since_last_restart(monkeypatch):
-    now = iter([100.0, 102.0, 110.0, 111.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    meter = SpeedMeter(8)
-    meter.count()
-    assert meter.images_per_second == 4
-    meter.restart()
-    meter.count()
-    assert meter.images_per_second == 8
-
-
-def test_data_wait_is_averaged_per_step(monkeypatch):
-    now = iter([0.0, 1.0, 1.5, 2.0, 2.25, 4.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    meter = SpeedMeter(8)
-    for _ in range(2):
-        with meter.waiting():
-            pass
-        meter.count()
-    assert meter.data_wait == 0.375
-    assert meter.steps_per_second == 0.5

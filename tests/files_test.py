@@ -56,10 +56,10 @@ def test_printable_escapes_non_utf8_bytes(name, expected):
     [("a", ".png", 5), ("a" * 251, ".png", 255), ("a" * 252, ".png", 255), ("\u00e4" * 200, ".png", 254)],
 )
 def test_names_are_truncated_between_characters(stem, ending, length):
-    found = shorten_name(stem, ending)
-    assert len(found.encode()) == length
-    assert found.endswith(ending)
-    assert stem.startswith(found.removesuffix(ending))
+    shortened = shorten_name(stem, ending)
+    assert len(shortened.encode()) == length
+    assert shortened.endswith(ending)
+    assert stem.startswith(shortened.removesuffix(ending))
 
 
 def test_workdir_that_is_not_utf8_is_refused(tmp_path, monkeypatch):

@@ -46,23 +46,23 @@ def imports(path: Path) -> Iterator[str]:
 
 def violations(source: str, targets: Iterator[str]) -> list[str]:
     """Return the imports of a package or module `source` that point upwards or to a neighbor that is not listed."""
-    found = []
+    problems = []
     for target in targets:
         name = target.split(".")[1]
         if name not in LEVEL or name == source:
             continue
         if LEVEL[name] > LEVEL[source] or (LEVEL[name] == LEVEL[source] and (source, name) not in NEIGHBORS):
-            found.append(f"{source} -> {target}")
-    return found
+            problems.append(f"{source} -> {target}")
+    return problems
 
 
 def test_imports_point_downwards():
-    found = []
+    problems = []
     for path in PACKAGE.rglob("*.py"):
         source = path.relative_to(PACKAGE).with_suffix("").parts[0]
         if source != "__init__":
-            found += [f"{path.relative_to(ROOT)}: {line}" for line in violations(source, imports(path))]
-    assert found == []
+            problems += [f"{path.relative_to(ROOT)}: {line}" for line in violations(source, imports(path))]
+    assert problems == []
 
 
 def test_every_package_has_a_layer():
@@ -70,7 +70,7 @@ def test_every_package_has_a_layer():
     assert names - {"__init__"} == set(LEVEL)
 
 
-def test_neighbors_are_needed():
+def test_every_listed_neighbor_is_used():
     """A pair that no module uses any more is taken off the list."""
     used = {
         (path.relative_to(PACKAGE).with_suffix("").parts[0], target.split(".")[1])
@@ -80,7 +80,7 @@ def test_neighbors_are_needed():
     assert used >= NEIGHBORS
 
 
-def test_upward_imports_are_found():
+def test_upward_imports_are_reported():
     assert violations("models", iter(["jaxdeblur.training.loop", "jaxdeblur.errors"])) == [
         "models -> jaxdeblur.training.loop"
     ]

@@ -18,9 +18,9 @@ def test_evaluation_reads_the_config_of_the_run(tmp_path, capsys):
     loader = f"--config={Path(main.__file__).parent / 'config' / 'saved_run.py'}:{tmp_path}"
     fields = ["--config.data.root=elsewhere", "--checkpoints", "all"]
     for recipe in ([], ["--config", "configs/gone.py"], ["--config=configs/gone.py:smoke"]):
-        given = ["main.py", "--mode", "evaluate", *recipe, "--workdir", str(tmp_path), *fields]
-        found = use_config_of_run(given)
-        assert found == [
+        arguments = ["main.py", "--mode", "evaluate", *recipe, "--workdir", str(tmp_path), *fields]
+        actual = use_config_of_run(arguments)
+        assert actual == [
             *("main.py", loader, f"--workdir={tmp_path}", "--mode", "evaluate", "--workdir", str(tmp_path)),
             *fields,
         ]
@@ -28,10 +28,10 @@ def test_evaluation_reads_the_config_of_the_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("more", [[], ["--mode=train"], ["--mode=evaluate", "--weights=w.safetensors"]])
-def test_other_commands_keep_their_recipe(tmp_path, more):
+def test_other_modes_keep_their_recipe(tmp_path, more):
     (tmp_path / "config.json").write_text("{}")
-    given = ["main.py", "--config=configs/unet.py", f"--workdir={tmp_path}", *more]
-    assert use_config_of_run(given) == given
+    arguments = ["main.py", "--config=configs/unet.py", f"--workdir={tmp_path}", *more]
+    assert use_config_of_run(arguments) == arguments
 
 
 def test_evaluation_without_a_run_is_refused(tmp_path):
@@ -41,13 +41,13 @@ def test_evaluation_without_a_run_is_refused(tmp_path):
         use_config_of_run(["main.py", "--mode=evaluate", f"--workdir={tmp_path}"])
 
 
-def test_a_run_without_a_folder_is_called_after_its_recipe():
+def test_the_default_workdir_is_named_after_the_recipe():
     assert default_workdir(None, "configs/unet.py:smoke") == Path("runs/unet-smoke")
     assert default_workdir("mine", "configs/unet.py") == Path("mine")
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "message"),
     [
         (InputError("a: wrong"), "error: a: wrong"),
         (OSError(errno.ENOSPC, "full", "/cache/x"), "error: /cache/x: the disk is full"),
@@ -56,8 +56,8 @@ def test_a_run_without_a_folder_is_called_after_its_recipe():
         (MemoryError(), "error: out of memory"),
     ],
 )
-def test_what_the_user_can_fix_is_said_without_a_traceback(error, words):
-    assert explain(error, Path("run")).startswith(words)
+def test_errors_that_users_can_fix_have_a_message(error, message):
+    assert explain(error, Path("run")).startswith(message)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), JaxRuntimeError("INTERNAL: x"), KeyError("x")])

@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_data_that_is_there_outlives_a_rebuilt_environment(tmp_path):
+def test_rebuilding_the_environment_keeps_existing_data(tmp_path):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "data" / "made").mkdir(parents=True)

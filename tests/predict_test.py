@@ -244,7 +244,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("change", MISTAKES)
-def test_mistakes_exit_with_a_message_and_write_nothing(tmp_path, identity, monkeypatch, change):
+def test_user_errors_exit_with_a_message_and_write_nothing(tmp_path, identity, monkeypatch, change):
     monkeypatch.chdir(tmp_path)
     save_noise(tmp_path / "in/a.png")
     (tmp_path / "file").write_text("text")

@@ -1,4 +1,4 @@
-"""Configs: the shipped ones are whole, and every mistake is named, all at once."""
+"""Configs: the shipped recipes are valid, and all problems of a config are reported at once."""
 
 import runpy
 
@@ -32,7 +32,7 @@ TINY_NAFNET = {
 
 
 @pytest.mark.parametrize("path", sorted(recipe_folder().glob("*.py")), ids=lambda path: path.stem)
-def test_shipped_configs_are_whole_in_every_variant(path):
+def test_every_variant_of_every_shipped_recipe_is_valid(path):
     get_config = runpy.run_path(str(path))["get_config"]
     for variant in list_variants(path):
         parse_config(get_config(variant))
@@ -40,7 +40,7 @@ def test_shipped_configs_are_whole_in_every_variant(path):
         get_config("nonsense")
 
 
-def test_defaults_are_the_originals_recipe():
+def test_default_variants_follow_the_original_project():
     """Whole frames squeezed to 256x256, MSE, Adam 1e-3 for 350 epochs; TransformNet then SGD 1e-4 for 200."""
     adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
     for name in ORIGINALS:
@@ -67,7 +67,7 @@ def test_defaults_are_the_originals_recipe():
             assert rest == []
 
 
-def test_every_problem_is_named_at_once(tiny_config):
+def test_all_problems_are_listed_in_one_message(tiny_config):
     config = tiny_config
     config.data.colour = "red"
     config.data.blur_variant = "blurred"
@@ -83,7 +83,7 @@ def test_every_problem_is_named_at_once(tiny_config):
     del config.stages[1].schedule.learning_rate
     with pytest.raises(InputError) as error:
         parse_config(config)
-    for words in (
+    for message in (
         "11 problem(s)",
         "data.colour: unknown field",
         "data.blur_variant: found 'blurred', expected one of blur, blur_gamma",
@@ -97,17 +97,17 @@ def test_every_problem_is_named_at_once(tiny_config):
         "stages[1].optimizer.name: found 'sgdd', expected one of adam, sgd",
         "stages[1].schedule.learning_rate: missing for constant",
     ):
-        assert words in str(error.value)
+        assert message in str(error.value)
 
 
-def test_missing_parts_are_named(tiny_config):
+def test_a_missing_model_and_empty_stages_are_reported(tiny_config):
     del tiny_config.model
     tiny_config.stages = ()
     with pytest.raises(InputError, match=r"(?s)model: missing.*stages: empty"):
         parse_config(tiny_config)
 
 
-def test_options_are_checked_by_their_type(tiny_config):
+def test_model_options_are_checked_by_annotation(tiny_config):
     tiny_config.model = {**TINY_RESNETENCDEC, "stage_sizes": (1, 1.5)}
     with pytest.raises(InputError, match=r"model.stage_sizes: found \[1, 1.5\], expected a tuple of four integers"):
         parse_config(tiny_config)
@@ -126,52 +126,52 @@ def test_recommended_recipes_start_as_the_identity_and_have_no_batchnorm():
         assert bool(config.data.epoch_images) == (name != "unet")
 
 
-def test_the_document_states_the_crops_of_the_recipes_for_photographs():
-    words = (ROOT / "docs" / "recipes.md").read_text()
+def test_docs_state_the_crops_of_the_photographs_variants():
+    message = (ROOT / "docs" / "recipes.md").read_text()
     crops = {}
     for name in ("nafnet", "resnetencdec", "transformnet"):
         config = load_recipe(f"{name}_photographs")
         crops.setdefault(config.stages[0].crop, []).append(name)
     assert crops == {192: ["nafnet"], 128: ["resnetencdec", "transformnet"]}
-    assert "192x192 for NAFNet, 128x128 for the other two" in words
+    assert "192x192 for NAFNet, 128x128 for the other two" in message
 
 
-def test_options_of_networks_are_checked_by_value_and_against_each_other(tiny_config):
+def test_model_options_are_checked_by_value_and_for_consistency(tiny_config):
     config = tiny_config
     with config.ignore_type():
         config.model.residual = 1
     config.model.norm = "group"
-    words = refused(config)
-    assert "model.residual: found 1, expected True or False" in words
-    assert "model.norm: found 'group', expected one of batch, none" in words
+    message = refused(config)
+    assert "model.residual: found 1, expected True or False" in message
+    assert "model.norm: found 'group', expected one of batch, none" in message
     config.model = {**TINY_RESNETENCDEC, "norm": "none"}
     parse_config(config)
     config.init.encoder = "weights/resnet50.safetensors"
     assert "init.encoder: found 'weights/resnet50.safetensors', but model.norm is 'none'" in refused(config)
     config.init.encoder = ""
     config.model = {**TINY_NAFNET, "encoder_blocks": (1, 1, 1), "attention": "local", "half_resolution": "yes"}
-    words = refused(config)
-    assert "model.decoder_blocks: found 2 levels, but model.encoder_blocks has 3" in words
-    assert "model.attention: found 'local', expected one of none, global" in words
-    assert "model.half_resolution: found 'yes', expected True or False" in words
+    message = refused(config)
+    assert "model.decoder_blocks: found 2 levels, but model.encoder_blocks has 3" in message
+    assert "model.attention: found 'local', expected one of none, global" in message
+    assert "model.half_resolution: found 'yes', expected True or False" in message
     config.model = {**TINY_NAFNET, "encoder_blocks": (1,) * 5, "decoder_blocks": (-1, 1)}
-    words = refused(config)
+    message = refused(config)
     assert (
-        "model.encoder_blocks: found [1, 1, 1, 1, 1], expected a tuple of one to four integers of at least 0" in words
+        "model.encoder_blocks: found [1, 1, 1, 1, 1], expected a tuple of one to four integers of at least 0" in message
     )
-    assert "model.decoder_blocks: found [-1, 1], expected a tuple of one to four integers of at least 0" in words
+    assert "model.decoder_blocks: found [-1, 1], expected a tuple of one to four integers of at least 0" in message
     config.model = TINY_NAFNET
     parse_config(config)
 
 
-def test_validation_sequences_may_be_left_out_where_they_are_drawn(tiny_config):
+def test_validation_sequences_are_optional_with_splits_auto(tiny_config):
     tiny_config.data.validation_sequences = ()
     assert "data.validation_sequences: found []" in refused(tiny_config)
     tiny_config.data.splits = "auto"
     parse_config(tiny_config)
 
 
-def test_a_level_may_have_no_blocks(tiny_config):
+def test_a_nafnet_level_may_have_zero_blocks_but_a_resnet_stage_may_not(tiny_config):
     """Only where the number of blocks is given by level; an encoder's stage of ResNet needs its blocks."""
     tiny_config.model = {**TINY_NAFNET, "encoder_blocks": (0, 2), "decoder_blocks": (1, 0)}
     parse_config(tiny_config)
@@ -181,25 +181,25 @@ def test_a_level_may_have_no_blocks(tiny_config):
     )
 
 
-def test_values_that_would_fail_later_are_refused_now(tiny_config):
+def test_out_of_range_values_are_refused(tiny_config):
     tiny_config.data.resize = 2
     tiny_config.data.num_threads = 100_000
     tiny_config.stages[0].optimizer.b1 = 1.0
     tiny_config.stages = (*tiny_config.stages, 3)
     with pytest.raises(InputError) as error:
         parse_config(tiny_config)
-    for words in (
+    for message in (
         "data.resize: found 2, expected an integer of at least 16",
         "data.num_threads: found 100000, expected an integer of at least 1 and below 1025",
         "stages[0].optimizer.b1: found 1.0, expected a number of at least 0 and below 1",
         "stages[2]: found 3, expected a ConfigDict",
     ):
-        assert words in str(error.value)
+        assert message in str(error.value)
     with pytest.raises(InputError, match=r"returns a dict, expected an ml_collections.ConfigDict"):
         parse_config({})
 
 
-def test_batches_that_devices_cannot_share_are_refused_with_all_else(tiny_config):
+def test_batch_sizes_must_be_divisible_by_the_number_of_devices(tiny_config):
     tiny_config.data.batch_size = 6
     tiny_config.stages[1].accumulate = 3
     parse_config(tiny_config, num_devices=2)
@@ -207,25 +207,26 @@ def test_batches_that_devices_cannot_share_are_refused_with_all_else(tiny_config
     tiny_config.seed = -1
     with pytest.raises(InputError) as error:
         parse_config(tiny_config, num_devices=4)
-    for words in (
+    for message in (
         "The config has 4 problem(s)",
         "seed: found -1",
         "data.batch_size: found 6, which the 4 devices cannot share evenly; expected 4 or 8, or fewer devices",
         "data.batch_size / stages[1].accumulate: found 2, which the 4 devices cannot share evenly; expected 4, or",
         "evaluation.batch_size: found 2",
     ):
-        assert words in str(error.value)
+        assert message in str(error.value)
     with pytest.raises(InputError, match=r"has 2 problem"):  # scoring shares no training batch
         parse_config(tiny_config, num_devices=4, training=False)
 
 
 def refused(config):
+    """Return the message with which a config is refused."""
     with pytest.raises(InputError) as error:
         parse_config(config)
     return str(error.value)
 
 
-def test_options_of_training_are_checked_by_type_and_range(tiny_config):
+def test_training_options_are_checked_by_type_and_range(tiny_config):
     config = tiny_config
     with config.ignore_type():
         config.compute.remat = 1
@@ -237,8 +238,8 @@ def test_options_of_training_are_checked_by_type_and_range(tiny_config):
     config.stages[0].encoder.frozen_epochs = -1
     config.stages[0].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": -1, "unit": "hours"}
     config.stages[1].schedule = {"name": "step", "learning_rate": 1.0, "factor": 10.0, "every": 0, "warmup": 3}
-    words = refused(config)
-    assert "15 problem(s)" in words
+    message = refused(config)
+    assert "15 problem(s)" in message
     for line in (
         "compute.dtype: found 'float16', expected one of float32, bfloat16",
         "compute.remat: found 1, expected True or False",
@@ -254,18 +255,18 @@ def test_options_of_training_are_checked_by_type_and_range(tiny_config):
         "stages[1].schedule.unit: missing for step",
         "stages[1].schedule.warmup: unknown for step",
     ):
-        assert line in words
+        assert line in message
 
 
-def test_fields_that_contradict_each_other_are_named(tiny_config):
+def test_contradictory_fields_are_reported(tiny_config):
     config = tiny_config
     config.init.encoder = "weights/resnet50.safetensors"
     config.stages[0].encoder = {"frozen_epochs": 1, "lr_multiplier": 1.0}
     config.stages[1].encoder = {"frozen_epochs": 0, "lr_multiplier": 0.1}
     config.stages[0].accumulate = 3
     config.stages[0].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": 2, "unit": "epochs"}
-    words = refused(config)
-    assert "5 problem(s)" in words
+    message = refused(config)
+    assert "5 problem(s)" in message
     for line in (
         "init.encoder: found 'weights/resnet50.safetensors', but transformnet has no encoder; expected ''",
         "stages[0].encoder.frozen_epochs: found 1, but transformnet has no encoder; expected 0",
@@ -273,17 +274,17 @@ def test_fields_that_contradict_each_other_are_named(tiny_config):
         "stages[0].accumulate: found 3, which does not divide data.batch_size, 2",
         "stages[0].schedule.warmup: found 2 epochs, but the stage has only 2",
     ):
-        assert line in words
+        assert line in message
     config.model = TINY_RESNETENCDEC
     config.stages[0].encoder.frozen_epochs = 3
     config.stages[1].encoder.frozen_epochs = 1
-    words = refused(config)
-    assert "stages[0].encoder.frozen_epochs: found 3, but the stage has only 2 epochs" in words
+    message = refused(config)
+    assert "stages[0].encoder.frozen_epochs: found 3, but the stage has only 2 epochs" in message
     assert (
         "stages[1].encoder.lr_multiplier: found 0.1, but the encoder is frozen throughout the stage; expected 1.0"
-        in words
+        in message
     )
-    assert "no encoder" not in words
+    assert "no encoder" not in message
 
 
 ENTRY = {
@@ -296,7 +297,7 @@ ENTRY = {
 }
 
 
-def test_variety_is_checked_with_all_else(tiny_config):
+def test_augmentation_and_mixture_fields_are_checked(tiny_config):
     config = tiny_config
     config.data.crop_scale = (2.0, 1.0)
     config.data.aspect_jitter = 0.5
@@ -307,8 +308,8 @@ def test_variety_is_checked_with_all_else(tiny_config):
     del broken["root"]
     config.data.mixture = (ENTRY, broken)
     config.seed = -1
-    words = refused(config)
-    assert "10 problem(s)" in words
+    message = refused(config)
+    assert "10 problem(s)" in message
     for line in (
         "data.crop_scale: found [2.0, 1.0], expected a tuple of two numbers above 0, the smallest factor",
         "data.aspect_jitter: found 0.5, expected a number of at least 1",
@@ -321,10 +322,10 @@ def test_variety_is_checked_with_all_else(tiny_config):
         "data.mixture[1].crop_scale: found [1.0], expected a tuple of two numbers",
         "seed: found -1",
     ):
-        assert line in words
+        assert line in message
 
 
-def test_shares_leave_something_to_the_main_source(tiny_config):
+def test_mixture_shares_must_sum_to_less_than_one(tiny_config):
     tiny_config.data.mixture = (ENTRY, {**ENTRY, "share": 0.25}, {**ENTRY, "share": 0.25})
     assert "data.mixture: the shares sum up to 1, expected less than 1: data.root has the rest" in refused(tiny_config)
     tiny_config.data.mixture = tiny_config.data.mixture[:2]
@@ -357,7 +358,7 @@ def test_contradictory_sizes_are_reported(tiny_config):
     parse_config(config)
 
 
-def test_missing_fields_have_their_defaults(tiny_config):
+def test_missing_fields_get_their_defaults(tiny_config):
     """Entries of the mixture inherit the fields of `data`."""
     expected = parse_config(tiny_config)
     tree = to_plain(tiny_config)
@@ -429,7 +430,7 @@ def test_an_old_field_name_is_refused_with_the_new_one(tiny_config):
     assert "stages[0].encoder.rate: unknown field; it is now encoder.lr_multiplier" in message
 
 
-def test_an_encoder_may_be_frozen_and_have_its_rate(tiny_config):
+def test_an_encoder_may_be_frozen_and_have_a_learning_rate_multiplier(tiny_config):
     tiny_config.model = TINY_RESNETENCDEC
     tiny_config.stages[0].encoder = {"frozen_epochs": 1, "lr_multiplier": 0.1}
     tiny_config.stages[1].encoder = {"frozen_epochs": 1, "lr_multiplier": 1.0}

@@ -31,37 +31,37 @@ def metrics_of(psnr):
 def test_correlated_frames_widen_the_interval():
     """The same gains as 30 sequences, or as three sequences of equal frames."""
     gains = [0.1] * 10 + [0.4] * 10 + [0.7] * 10
-    apart = confidence.interval(gains, [str(i) for i in range(30)])
+    separate = confidence.interval(gains, [str(i) for i in range(30)])
     together = confidence.interval(gains, ["a"] * 10 + ["b"] * 10 + ["c"] * 10)
-    assert apart.mean == together.mean == pytest.approx(0.4)
+    assert separate.mean == together.mean == pytest.approx(0.4)
     # By hand: three means 0.1, 0.4, 0.7 have standard error 0.3 / sqrt(3), and t for 2 degrees of freedom is 4.3027.
     assert together.high - 0.4 == pytest.approx(4.3027 * 0.3 / 3**0.5, rel=1e-4)
     assert 0.4 - together.low == pytest.approx(together.high - 0.4)
-    assert 0.25 < apart.low < 0.4 < apart.high < 0.55
+    assert 0.25 < separate.low < 0.4 < separate.high < 0.55
     assert (together.images, together.sequences, together.method) == (30, 3, "student_t")
-    assert (apart.sequences, apart.method, apart.resamples) == (30, "bootstrap_t", 9999)
+    assert (separate.sequences, separate.method, separate.resamples) == (30, "bootstrap_t", 9999)
 
 
 def test_few_sequences_of_one_image_give_students_interval():
     """The textbook interval of a mean."""
     gains = [0.3, 0.1, 0.5, -0.2]
     low, high = scipy.stats.t.interval(0.95, 3, loc=np.mean(gains), scale=scipy.stats.sem(gains))
-    found = confidence.interval(gains, list("abcd"))
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.resamples == 0
+    interval = confidence.interval(gains, list("abcd"))
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert interval.resamples == 0
 
 
 def test_one_sequence_gives_no_interval():
-    found = confidence.interval([0.1, -0.2], ["a", "a"])
-    assert (found.low, found.high, found.method, found.resamples) == (None, None, None, 0)
-    assert found.mean == pytest.approx(-0.05)
+    interval = confidence.interval([0.1, -0.2], ["a", "a"])
+    assert (interval.low, interval.high, interval.method, interval.resamples) == (None, None, None, 0)
+    assert interval.mean == pytest.approx(-0.05)
 
 
 def test_bootstrap_t_agrees_with_all_possible_resamples():
     """Five sequences have 5^5 resamples, which are enumerated here."""
     values = {"a": [0.1, 0.2, 0.3], "b": [0.9], "c": [0.4, 0.5], "d": [-0.1, 0.1, 0.1, 0.2], "e": [0.6, 0.8]}
     pooled = [value for group in values.values() for value in group]
-    found = confidence.interval(pooled, [name for name, group in values.items() for _ in group])
+    interval = confidence.interval(pooled, [name for name, group in values.items() for _ in group])
 
     def mean_and_error(groups):
         images = sum(len(group) for group in groups)
@@ -75,28 +75,28 @@ def test_bootstrap_t_agrees_with_all_possible_resamples():
         own, spread = mean_and_error(groups)
         scores.append((own - mean) / spread if spread > 1e-12 else np.sign(own - mean) * np.inf)
     low, high = np.quantile(scores, [0.025, 0.975], method="nearest")
-    assert found.mean == pytest.approx(mean)
-    assert found.low == pytest.approx(mean - high * error, abs=0.1 * error * high)
-    assert found.high == pytest.approx(mean - low * error, abs=0.1 * error * -low)
+    assert interval.mean == pytest.approx(mean)
+    assert interval.low == pytest.approx(mean - high * error, abs=0.1 * error * high)
+    assert interval.high == pytest.approx(mean - low * error, abs=0.1 * error * -low)
     assert high > 1.2 * -low  # the lengths and values are skewed: ends that were swapped would be seen
 
 
 def test_the_interval_is_deterministic_and_shifts_with_the_values():
     rng = np.random.default_rng(3)
     values, names = rng.normal(0, 1, 60), [str(i % 8) for i in range(60)]
-    found = confidence.interval(values, names)
-    assert found == confidence.interval(values, names)
+    interval = confidence.interval(values, names)
+    assert interval == confidence.interval(values, names)
     moved = confidence.interval(3 * values + 10, names)
     for key in ("mean", "low", "high"):
-        assert getattr(moved, key) == pytest.approx(3 * getattr(found, key) + 10)
+        assert getattr(moved, key) == pytest.approx(3 * getattr(interval, key) + 10)
 
 
 def test_equal_sequences_fall_back_to_students_interval():
     """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
-    found = confidence.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
-    assert (found.method, found.resamples) == ("student_t", 0)
+    interval = confidence.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
+    assert (interval.method, interval.resamples) == ("student_t", 0)
     low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (interval.low, interval.high) == pytest.approx((low, high))
     # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
     lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
     names = [name for name, length in lengths.items() for _ in range(length)]
@@ -111,11 +111,11 @@ def test_equal_sequences_fall_back_to_students_interval():
 )
 def test_coverage_of_intervals(effects, count, least):
     """Of 1000 repeats, whose own standard error is 0.8%; the percentile bootstrap, for contrast, does not."""
-    found = interval_coverage.coverage(effects, count, 1000)
-    assert least <= found.interval <= 0.98
-    assert found.percentile < least
+    coverage = interval_coverage.coverage(effects, count, 1000)
+    assert least <= coverage.interval <= 0.98
+    assert coverage.percentile < least
     if effects == "exponential":
-        assert found.interval > found.student_t
+        assert coverage.interval > coverage.student_t
 
 
 def test_gain_over_the_blurry_input():

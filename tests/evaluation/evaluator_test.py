@@ -47,7 +47,7 @@ def read(run, name):
     return json.loads((run / "eval" / name).read_text())
 
 
-def test_training_ends_with_all_protocols_and_one_use_of_the_test_split_each(trained):
+def test_training_ends_by_scoring_each_protocol_once_on_test(trained):
     _, run, _ = trained
     names = {path.name for path in (run / "eval").glob("*.json")}
     assert names == {f"{s}-{p}.json" for s in ("test", "validation") for p in ("16", "full")} | {"test_history.json"}
@@ -90,9 +90,9 @@ def test_samples_include_the_best_median_and_worst_image(trained):
     assert len({(sample["sequence"], sample["frame"]) for sample in record["samples"]}) == len(record["samples"])
     sample = next(sample for sample in record["samples"] if "worst" in sample["why"])
     saved = {key: np.asarray(Image.open(trained[1] / "eval" / file)) for key, file in sample["files"].items()}
-    found = image_metrics(saved["prediction"] / 255, saved["sharp"]).psnr_uint8
+    actual = image_metrics(saved["prediction"] / 255, saved["sharp"]).psnr_uint8
     own = next(i for i in record["images"] if (i["sequence"], i["frame"]) == ordered[0])
-    assert found == pytest.approx(own["psnr_uint8"], abs=1e-6)
+    assert actual == pytest.approx(own["psnr_uint8"], abs=1e-6)
 
 
 def test_throughput_is_recorded(trained):
@@ -106,15 +106,15 @@ def test_all_checkpoints_are_scored_on_validation_and_only_the_best_on_test(trai
     _, run, config = trained
     run = copy(run, tmp_path)
     evaluate_run(config, run, "all")
-    found = read(run, "checkpoints.json")
-    assert [row["step"] for row in found["checkpoints"]] == [3, 6, 9]
-    scores = {row["step"]: row["psnr"] for row in found["checkpoints"]}
-    assert found["best_step"] == max(scores, key=scores.get)
+    actual = read(run, "checkpoints.json")
+    assert [row["step"] for row in actual["checkpoints"]] == [3, 6, 9]
+    scores = {row["step"]: row["psnr"] for row in actual["checkpoints"]}
+    assert actual["best_step"] == max(scores, key=scores.get)
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     logged = {line["step"]: line["validation/psnr"] for line in log if "validation/psnr" in line}
     assert scores == pytest.approx(logged, abs=1e-6)
     history = read(run, "test_history.json")
-    assert {entry["checkpoint_step"] for entry in history[2:]} == {found["best_step"]}
+    assert {entry["checkpoint_step"] for entry in history[2:]} == {actual["best_step"]}
     assert len(history) == 4
 
 
@@ -137,25 +137,25 @@ def test_a_run_is_scored_without_its_training_pairs(trained, tmp_path, capsys):
     run, config = copy(run, tmp_path), get_config(str(run))
     before = {name: (run / name).read_bytes() for name in ("config.json", "run.json", "metrics.jsonl")}
     data = shutil.copytree(root, tmp_path / "GOPRO_Large")
-    (data / "train" / "scene_a" / "blur" / "000001.png").write_bytes(b"damaged")
+    (data / "train" / "scene_a" / "blur" / "000001.png").write_bytes(b"corrupt")
     config.data.root = str(data)
     config.evaluation.protocols = ("full",)
     expected = {split: read(run, f"{split}-full.json") for split in ("validation", "test")}
     shutil.rmtree(run / "eval")
     evaluate_run(config, run, "best")
     for split, record in expected.items():
-        found = read(run, f"{split}-full.json")
-        assert found["images"] == record["images"]
-        assert found["protocol"]["weights_sha256"] == record["protocol"]["weights_sha256"]
+        actual = read(run, f"{split}-full.json")
+        assert actual["images"] == record["images"]
+        assert actual["protocol"]["weights_sha256"] == record["protocol"]["weights_sha256"]
     assert "no validation pairs" not in capsys.readouterr().err
     shutil.rmtree(data / "train")
     shutil.rmtree(run / "eval")
     evaluate_run(config, run, "best")
     assert [path.name for path in (run / "eval").glob("*-full.json")] == ["test-full.json"]
     assert "no validation pairs" in capsys.readouterr().err
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as error:
         evaluate_run(config, run, "all")
-    assert found.value.code == "no-validation-pairs"
+    assert error.value.code == "no-validation-pairs"
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
@@ -164,10 +164,10 @@ def test_a_run_is_not_scored_with_another_config(trained, tmp_path):
     config = config.copy_and_resolve_references()
     config.compute.remat = True
     config.data.blur_variant = "blur_gamma"
-    with pytest.raises(InputError, match=r"data.blur_variant: 'blur' in the run, 'blur_gamma' given") as found:
+    with pytest.raises(InputError, match=r"data.blur_variant: 'blur' in the run, 'blur_gamma' given") as error:
         evaluate_run(config, run, "best")
-    assert found.value.code == "run-differs"
-    assert "remat" not in str(found.value)
+    assert error.value.code == "run-differs"
+    assert "remat" not in str(error.value)
 
 
 def test_a_weight_file_scores_like_its_run(trained, tmp_path):

@@ -80,9 +80,9 @@ def lpips_in_numpy(image, other):
 @pytest.mark.parametrize(("height", "width"), [(31, 31), (40, 67)])
 def test_lpips_equals_its_definition(weights_file, height, width):
     images, others = make_images(height, width)
-    found = np.asarray(lpips(read_weights(weights_file)[0], images, others))
+    actual = np.asarray(lpips(read_weights(weights_file)[0], images, others))
     expected = [lpips_in_numpy(image, other) for image, other in zip(images, others, strict=True)]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
     assert min(expected) > 0.01
 
 
@@ -129,22 +129,22 @@ def test_wrong_weights_are_refused(weights_file, tmp_path):
 
 
 def test_the_converter_combines_both_files_without_the_classifier(weights_file, tmp_path, capsys):
-    found = load_file(weights_file)
-    assert {name: tensor.shape for name, tensor in found.items()} == SHAPES
+    tensors = load_file(weights_file)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == SHAPES
     kernel = random_alexnet()["features.10.weight"]
-    np.testing.assert_array_equal(found["params/conv5/kernel"], kernel.transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(tensors["params/conv5/kernel"], kernel.transpose(2, 3, 1, 0))
     metadata = read_weights(weights_file)[1]
     assert (metadata["source"], metadata["lin"]) == ("alexnet.safetensors", "alex.safetensors")
     folder = weights_file.parent.parent
     sources = {"lin": folder / "alex.safetensors"}
     convert_weights.convert_to_jax("lpips_alex", folder / "alexnet.safetensors", tmp_path / "w.safetensors", **sources)
-    assert "Left out: classifier.1.weight" in capsys.readouterr().out
+    assert "Dropped: classifier.1.weight" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"lin4.model.1.weight .* missing"):
         convert_weights.convert_to_jax("lpips_alex", folder / "alexnet.safetensors", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("arguments", [["lpips_alex"], ["transformnet", "--lin", "alex.pth"]])
-def test_the_second_file_goes_with_lpips_alone(monkeypatch, capsys, arguments):
+def test_a_second_file_is_accepted_for_lpips_only(monkeypatch, capsys, arguments):
     monkeypatch.setattr("sys.argv", ["convert_weights.py", "to-jax", "--network", *arguments, "a.pth", "b.safetensors"])
     with pytest.raises(SystemExit):
         convert_weights.main()
@@ -163,7 +163,7 @@ def test_lpips_equals_pytorch(tmp_path, height, width):
     path = tmp_path / "lpips.safetensors"
     convert_weights.convert_to_jax("lpips_alex", tmp_path / "alexnet.pth", path, lin=tmp_path / "alex.pth")
     images, others = make_images(height, width)
-    found = np.asarray(lpips(read_weights(path)[0], images, others))
+    actual = np.asarray(lpips(read_weights(path)[0], images, others))
 
     def features(x):
         x = torch.from_numpy(x).permute(0, 3, 1, 2) * 2 - 1
@@ -178,4 +178,4 @@ def test_lpips_equals_pytorch(tmp_path, height, width):
     expected = 0
     for x, y, weight in zip(features(images), features(others), lin.values(), strict=True):
         expected += functional.conv2d((x - y) ** 2, weight.double()).mean((1, 2, 3))
-    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=0, atol=1e-5)

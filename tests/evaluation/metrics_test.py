@@ -13,25 +13,25 @@ PREDICTION = SHARP / 255.0 + RNG.normal(0, 0.05, SHARP.shape)  # partly outside 
 
 
 def test_psnr_and_mse_agree_with_scikit_image():
-    found = metrics.image_metrics(PREDICTION.astype(np.float32), SHARP)
+    scores = metrics.image_metrics(PREDICTION.astype(np.float32), SHARP)
     clipped, target = np.clip(PREDICTION, 0, 1), SHARP / 255.0
-    assert found.mse == pytest.approx(mean_squared_error(clipped, target), rel=1e-5)
-    assert found.mae == pytest.approx(np.abs(clipped - target).mean(), rel=1e-5)
-    assert found.psnr == pytest.approx(peak_signal_noise_ratio(target, clipped, data_range=1), abs=1e-4)
+    assert scores.mse == pytest.approx(mean_squared_error(clipped, target), rel=1e-5)
+    assert scores.mae == pytest.approx(np.abs(clipped - target).mean(), rel=1e-5)
+    assert scores.psnr == pytest.approx(peak_signal_noise_ratio(target, clipped, data_range=1), abs=1e-4)
     stored = np.round(clipped * 255).astype(np.uint8)
-    assert found.psnr_uint8 == pytest.approx(peak_signal_noise_ratio(SHARP, stored, data_range=255), abs=1e-9)
+    assert scores.psnr_uint8 == pytest.approx(peak_signal_noise_ratio(SHARP, stored, data_range=255), abs=1e-9)
 
 
 def test_predictions_are_rounded_to_the_nearest_level():
     """A prediction 0.6 levels above its target is saved one level above; truncation would make it perfect."""
-    found = metrics.image_metrics(np.full((2, 2, 3), 10.6 / 255), np.full((2, 2, 3), 10, np.uint8))
-    assert found.psnr_uint8 == pytest.approx(20 * np.log10(255), abs=1e-9)
+    scores = metrics.image_metrics(np.full((2, 2, 3), 10.6 / 255), np.full((2, 2, 3), 10, np.uint8))
+    assert scores.psnr_uint8 == pytest.approx(20 * np.log10(255), abs=1e-9)
 
 
 def test_identical_images_have_100_db():
-    found = metrics.image_metrics(SHARP / 255.0, SHARP)
-    assert found.mse == pytest.approx(0, abs=1e-15)
-    assert found.psnr == found.psnr_uint8 == 100
+    scores = metrics.image_metrics(SHARP / 255.0, SHARP)
+    assert scores.mse == pytest.approx(0, abs=1e-15)
+    assert scores.psnr == scores.psnr_uint8 == 100
 
 
 def test_shapes_must_agree():
@@ -51,10 +51,10 @@ def test_pooled_psnr_by_hand():
 
 
 def test_slow_metrics_are_optional():
-    found = metrics.image_metrics(
+    scores = metrics.image_metrics(
         PREDICTION, SHARP, similarity=False, lpips=lambda prediction, sharp: float(prediction[0, 0, 0] * sharp.shape[1])
     )
-    assert (found.ssim, found.ssim_matlab) == (None, None)
-    assert found.lpips == PREDICTION[0, 0, 0] * 30
-    assert found.psnr == metrics.image_metrics(PREDICTION, SHARP).psnr
+    assert (scores.ssim, scores.ssim_matlab) == (None, None)
+    assert scores.lpips == PREDICTION[0, 0, 0] * 30
+    assert scores.psnr == metrics.image_metrics(PREDICTION, SHARP).psnr
     assert metrics.image_metrics(PREDICTION, SHARP).lpips is None

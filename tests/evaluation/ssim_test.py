@@ -78,10 +78,10 @@ def test_ssim_by_hand():
 
 
 def test_ssim_is_of_the_float_prediction_and_ssim_matlab_of_the_rounded_one():
-    found = image_metrics(PREDICTION, SHARP)
+    scores = image_metrics(PREDICTION, SHARP)
     clipped, target = np.clip(PREDICTION, 0, 1), SHARP / 255.0
-    assert found.ssim == pytest.approx(reference_ssim(clipped, target), abs=1e-9)
-    assert found.ssim_matlab == pytest.approx(reference_ssim_matlab(np.round(clipped * 255) / 255, target), abs=1e-9)
+    assert scores.ssim == pytest.approx(reference_ssim(clipped, target), abs=1e-9)
+    assert scores.ssim_matlab == pytest.approx(reference_ssim_matlab(np.round(clipped * 255) / 255, target), abs=1e-9)
 
 
 def test_an_image_smaller_than_the_window_has_no_ssim():
@@ -99,13 +99,13 @@ def test_an_image_smaller_than_the_window_has_no_ssim():
 
 def test_ssim_of_real_frames(real_gopro):
     """Crops of blur against sharp, since the N-dimensional correlation is slow."""
-    found = []
+    scores = []
     for path in sorted(real_gopro.glob("test/*/blur/*.png"))[::3]:
         images = [np.asarray(Image.open(p)) for p in (path, path.parent.parent / "sharp" / path.name)]
         blur, sharp = (image[300:380, 600:700] for image in images)
-        found.append(image_metrics(blur / 255.0, sharp))
+        scores.append(image_metrics(blur / 255.0, sharp))
         blur, sharp = blur / 255.0, sharp / 255.0
-        assert found[-1].ssim == pytest.approx(reference_ssim(blur, sharp), abs=1e-9)
-        assert found[-1].ssim_matlab == pytest.approx(reference_ssim_matlab(blur, sharp), abs=1e-9)
-    assert found
-    assert all(0 < image.ssim < 1 and image.ssim != image.ssim_matlab for image in found)
+        assert scores[-1].ssim == pytest.approx(reference_ssim(blur, sharp), abs=1e-9)
+        assert scores[-1].ssim_matlab == pytest.approx(reference_ssim_matlab(blur, sharp), abs=1e-9)
+    assert scores
+    assert all(0 < image.ssim < 1 and image.ssim != image.ssim_matlab for image in scores)

@@ -1,4 +1,4 @@
-"""A run goes on with other numbers of devices and processes: the same images at the same steps, the same losses."""
+"""A run resumes on other numbers of devices and processes, with the same images at each step and the same losses."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from jaxdeblur.runs.metric_log import read_metrics
 from tests.helpers.commands import command, run, tiny
 from tests.helpers.images import write_pairs
 from tests.helpers.paths import ROOT
-from tests.runtime.processes_test import finish, launch, wait_for_lines
+from tests.helpers.processes import finish, launch, wait_for_lines
 
 # Largest relative differences from one device over 120 steps: the same sums, added in another order. Scores differ more
-# than losses: Adam blows up the rounding of gradients that are zero, as those of biases before BatchNorm. In training
-# the batch's mean takes such a bias away exactly; in scoring the running mean, which lags behind it, does not.
+# than losses: Adam amplifies rounding errors of gradients that are zero, such as those of biases before BatchNorm. In
+# training the batch's mean cancels such a bias exactly; in scoring the running mean, which lags behind, does not.
 LOSS_TOLERANCE, SCORE_TOLERANCE = 1e-5, 1e-3
-# One step of SGD with rate 1 and no momentum: what it takes from a parameter is the gradient.
+# One step of SGD with learning rate 1 and no momentum: the change of a parameter is minus its gradient.
 STEP = """
 import sys
 import jax, numpy as np
@@ -52,18 +52,18 @@ def on_devices(count):
     return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
 
 
-def test_eight_devices_with_one_image_each_equal_one_with_eight(tmp_path):
+def test_one_image_on_each_of_eight_devices_equals_eight_images_on_one(tmp_path):
     """Loss, gradients and BatchNorm's statistics; over one image alone the statistics would be quite different."""
-    found = {}
+    results = {}
     for devices in (1, 8):
         path = tmp_path / f"{devices}.npz"
         subprocess.run([sys.executable, "-c", STEP, path], cwd=ROOT, env=on_devices(devices), check=True, timeout=300)
-        found[devices] = dict(np.load(path))
-    one, eight = found[1], found[8]
+        results[devices] = dict(np.load(path))
+    one, eight = results[1], results[8]
     assert (int(one.pop("devices")), int(eight.pop("devices"))) == (1, 8)
     largest = max(np.abs(leaf).max() for name, leaf in one.items() if name.startswith("gradient"))
     for name, expected in one.items():
-        # Some gradients are zero but for rounding, as those of biases before BatchNorm: measured by the largest one.
+        # Some gradients are zero up to rounding, such as those of biases before BatchNorm.
         atol = 1e-5 * largest if name.startswith("gradient") else 0.0
         np.testing.assert_allclose(eight[name], expected, rtol=1e-4, atol=atol, err_msg=name)
 
@@ -84,8 +84,8 @@ def scores(workdir):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
-    """1 device, 4 devices, 2 processes of 1 device, 2 processes of 2, 1 device: as one device all the way."""
+def test_a_run_resumes_on_other_numbers_of_devices_and_processes(tmp_path):
+    """1 device, 4 devices, 2 processes of 1 device, 2 processes of 2, 1 device: equal to 1 device throughout."""
     root = tmp_path / "GOPRO_Large"
     for split, sequence, frames in (("train", "scene_a", 12), ("train", "scene_v", 3), ("test", "scene_t", 5)):
         write_pairs(root, split, sequence, frames)
@@ -106,10 +106,10 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path):
     last = run(*tiny(root, parts, *flags), devices=1)
     assert last.returncode == 0, last.stderr
     assert finish([reference])[0][0] == 0
-    expected, found = (read_metrics(workdir / "metrics.jsonl") for workdir in (whole, parts))
+    expected, actual = (read_metrics(workdir / "metrics.jsonl") for workdir in (whole, parts))
     differences = {}
     tolerances = {"train/loss": LOSS_TOLERANCE, "validation/psnr": SCORE_TOLERANCE, "validation/mse": SCORE_TOLERANCE}
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for key in ("step", "stage", "epoch", "train/learning_rate"):
             assert ours.get(key) == theirs.get(key)

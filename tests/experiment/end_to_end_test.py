@@ -1,4 +1,4 @@
-"""The commands as a user types them: train, stop, go on, evaluate; and what they say when something is wrong."""
+"""The commands as a user types them: train, stop, resume, evaluate, and their error messages."""
 
 import json
 import shutil
@@ -27,8 +27,8 @@ EPOCHS = 10
 STEPS = 3 * (EPOCHS + 1)
 
 
-def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
-    """Ctrl-C in the middle ends well; the same command goes on; the records hold what docs/run_folder.md promises."""
+def test_train_stop_resume_evaluate(tiny_gopro, tmp_path):
+    """Ctrl-C stops cleanly; the same command resumes; the records hold what docs/run_folder.md promises."""
     workdir = tmp_path / "run"
     arguments = tiny(tiny_gopro, workdir, f"--config.stages[0].epochs={EPOCHS}")
     process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment(2))
@@ -38,16 +38,16 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, said
-    assert "Run the same command again to resume." in said
+    stderr = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, stderr
+    assert "Run the same command again to resume." in stderr
     stopped_at = read_metrics(workdir / "metrics.jsonl")[-1]["step"]
     assert stopped_at < STEPS
     assert not (workdir / "eval").exists()
 
-    again = run(*arguments)
-    assert again.returncode == 0, again.stderr
-    assert f"Resuming after step {stopped_at} of {STEPS}." in again.stderr
+    resumed = run(*arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"Resuming after step {stopped_at} of {STEPS}." in resumed.stderr
     trained = [line["step"] for line in read_metrics(workdir / "metrics.jsonl") if "train/loss" in line]
     assert trained == list(range(1, STEPS + 1))
     check_run_folder(workdir, tiny_gopro)
@@ -58,13 +58,13 @@ def test_train_stop_go_on_evaluate(tiny_gopro, tmp_path):
     assert run(*arguments, "--mode", "evaluate").returncode == 0
     assert (workdir / "eval" / "test-16.json").stat().st_mtime_ns > untouched
 
-    check_weights_leave_and_come_back(workdir, arguments, tmp_path)
+    check_init_from(workdir, arguments, tmp_path)
 
     other = run(*arguments, "--config.stages[0].schedule.learning_rate=0.5")
     assert_clear_error(other, "stages[0].schedule.learning_rate: 0.001 before, 0.5 now", "Choose another --workdir")
 
 
-def check_weights_leave_and_come_back(workdir, arguments, tmp_path):
+def check_init_from(workdir, arguments, tmp_path):
     """--init_from takes the best weights of a run; the records say where they come from."""
     sha256 = json.loads((workdir / "eval" / "test-16.json").read_text())["protocol"]["weights_sha256"]
     network = load_network(workdir)
@@ -107,7 +107,7 @@ def check_run_folder(workdir, root):
         assert (workdir / "report" / name).stat().st_size > 500
 
 
-def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
+def test_user_errors_exit_with_a_message_and_no_traceback(tiny_gopro, tmp_path):
     workdir = tmp_path / "run"
     cases = [
         (
@@ -124,18 +124,18 @@ def test_mistakes_end_with_one_clear_line(tiny_gopro, tmp_path):
         (["configs/transformnet.py"], "is not a flag"),
     ]
     processes = [
-        (subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True), words)
-        for arguments, words in cases
+        (subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True), message)
+        for arguments, message in cases
     ]
-    for process, words in processes:
-        said = process.communicate(timeout=300)[1]
-        assert_clear_error(subprocess.CompletedProcess([], process.returncode, "", said), "error: ", words)
+    for process, message in processes:
+        stderr = process.communicate(timeout=300)[1]
+        assert_clear_error(subprocess.CompletedProcess([], process.returncode, "", stderr), "error: ", message)
     assert not workdir.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "nafnet", "unet"])
-def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, network):
+def test_smoke_variants_train_and_report_on_real_frames(real_gopro, tmp_path, network):
     """From the folder's files, and from what is prepared from a zip of them."""
     root, data_set = real_gopro, real_gopro.name
     if network == "transformnet":
@@ -153,8 +153,8 @@ def test_smoke_variants_go_from_real_frames_to_the_report(real_gopro, tmp_path, 
     assert f"{record['summary']['identity']['psnr']:.2f}" in report
 
 
-def test_gopro_own_pairs_and_made_blur_differ_in_one_field(tiny_config, tmp_path):
-    """Prepared or in folders: nothing but data.root tells what a run learns from."""
+def test_all_kinds_of_data_are_selected_by_data_root_alone(tiny_config, tmp_path):
+    """GOPRO_Large in folders or prepared, own pairs and synthetic pairs need no other field than data.root."""
     gopro, own = tmp_path / "part" / "GOPRO_Large", tmp_path / "own"
     for split, sequence in (("train", 0), ("train", 15), ("test", 0)):
         write_pairs(gopro, split, SEQUENCES[split][sequence], 3)
@@ -165,10 +165,15 @@ def test_gopro_own_pairs_and_made_blur_differ_in_one_field(tiny_config, tmp_path
     for name in ("a", "b", "c"):
         save_noise(tmp_path / "photos" / f"{name}.png", (90, 80))
     tool = [sys.executable, ROOT / "tools" / "synthesize_blur.py", "photos", "--input", tmp_path / "photos"]
-    options = ["--output", tmp_path / "made", "--exposures", "3", "--side", "32", "--travel", "2", "4"]
+    options = ["--output", tmp_path / "synthetic", "--exposures", "3", "--side", "32", "--travel", "2", "4"]
     subprocess.run([*tool, *options], check=True, timeout=300)
     tiny_config.data.validation_sequences = ("GOPR0477_11_00",)
-    roots = {"GOPRO_Large": gopro, "gopro_large (a part)": tmp_path / "prepared", "own": own, "made": tmp_path / "made"}
+    roots = {
+        "GOPRO_Large": gopro,
+        "gopro_large (a part)": tmp_path / "prepared",
+        "own": own,
+        "synthetic": tmp_path / "synthetic",
+    }
     for data_set, root in roots.items():
         tiny_config.data.root = str(root)
         opened = open_run(tiny_config, tmp_path / "runs" / data_set)

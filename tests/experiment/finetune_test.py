@@ -26,7 +26,7 @@ def configs():
 
 
 @pytest.mark.parametrize("name", ["demo", "nafnet_finetune"])
-def test_the_recipe_has_the_shipped_networks_architecture(name):
+def test_fine_tuning_recipes_match_the_shipped_network(name):
     config = configs()[name]
     shipped = find_shipped(config.init.network)
     assert shipped is next(network for network in SHIPPED if network.is_default)
@@ -53,7 +53,7 @@ def layouts(folder):
     return [folder / layout for layout in names]
 
 
-def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
+def test_the_fine_tuning_recipe_opens_pairs_in_any_layout(tmp_path):
     data = configs()["nafnet_finetune"].data
     crop = configs()["nafnet_finetune"].stages[0].crop
     counts = []
@@ -70,7 +70,7 @@ def test_pairs_are_opened_in_any_layout_by_the_recipes_own_fields(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 2])
-def test_the_command_fine_tunes(layout, tmp_path):
+def test_fine_tuning_from_the_command_line(layout, tmp_path):
     """The command of docs/training.md, with a tiny network and few steps."""
     root = layouts(tmp_path)[layout]
     shapes = network_shapes(build_model("nafnet", **TINY))

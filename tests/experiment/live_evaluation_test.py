@@ -1,4 +1,4 @@
-"""A run is scored while it is training, and a second training is refused: neither changes what the first one does."""
+"""Scoring a run while it trains, and refusing a second training of it, do not affect the training."""
 
 import json
 import os
@@ -29,22 +29,22 @@ def pause_while_saving(process, folder, *, after):
 
 
 def owned_by_training(workdir):
-    """The content of every file of a run but its scores and reports."""
+    """Return the content of every file of a run except its scores and reports."""
     names = ("checkpoints", "config.json", "run.json", "metrics.jsonl", "tensorboard", ".lock")
     files = [path for path in workdir.rglob("*") if path.is_file() and path.relative_to(workdir).parts[0] in names]
     return {str(path): path.read_bytes() for path in files}
 
 
 @pytest.mark.slow
-def test_training_ends_as_if_it_had_been_alone(tiny_gopro, tmp_path, monkeypatch):
+def test_evaluation_and_a_second_start_do_not_affect_a_running_training(tiny_gopro, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     reference = run(*tiny(tiny_gopro, tmp_path / "alone", *FLAGS))
     assert reference.returncode == 0, reference.stderr
     workdir = tmp_path / "live"
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     arguments = tiny(tiny_gopro, workdir, *FLAGS)
-    with (tmp_path / "said.txt").open("w") as said:
-        process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=said, env=environment)
+    with (tmp_path / "stderr.txt").open("w") as stderr:
+        process = subprocess.Popen(command(*arguments), cwd=ROOT, stderr=stderr, env=environment)
     try:
         pause_while_saving(process, workdir / "checkpoints", after=3)  # so the one of step 3 has its score
         before = owned_by_training(workdir)
@@ -59,7 +59,7 @@ def test_training_ends_as_if_it_had_been_alone(tiny_gopro, tmp_path, monkeypatch
     finally:
         process.send_signal(signal.SIGCONT)
         process.wait(300)
-    assert process.returncode == 0, (tmp_path / "said.txt").read_text()
+    assert process.returncode == 0, (tmp_path / "stderr.txt").read_text()
     assert log_without_clock(workdir) == log_without_clock(tmp_path / "alone")
     assert everything_saved(workdir) == everything_saved(tmp_path / "alone")
     for name in ("test-16.json", "validation-16.json"):

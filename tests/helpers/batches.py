@@ -48,11 +48,11 @@ def batches(
     mixture: Sequence[Part] = (),
 ) -> list[dict]:
     """Return the first `count` batches from `first_step` on."""
-    form = BatchOptions(crop, batch_size, seed, num_threads, process_index, processes)
-    iterator = make_train_batches(source, options, form, first_step=first_step, mixture=mixture)
+    batch_options = BatchOptions(crop, batch_size, seed, num_threads, process_index, processes)
+    iterator = make_train_batches(source, options, batch_options, first_step=first_step, mixture=mixture)
     return [next(iterator) for _ in range(count)]
 
 
-def digests(found: list[dict]) -> list[str]:
+def digests(drawn: list[dict]) -> list[str]:
     """Return the SHA-256 of each batch."""
-    return [hashlib.sha256(batch["blur"].tobytes() + batch["sharp"].tobytes()).hexdigest() for batch in found]
+    return [hashlib.sha256(batch["blur"].tobytes() + batch["sharp"].tobytes()).hexdigest() for batch in drawn]

@@ -1,4 +1,4 @@
-"""The training command in a process of its own, on tiny data."""
+"""The training command in its own process, on tiny data."""
 
 import os
 import subprocess
@@ -41,8 +41,8 @@ def tiny(root, workdir, *more):
     return [*config, *TINY, *more]
 
 
-def assert_clear_error(result, *words):
+def assert_clear_error(result, *messages):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
+    for message in messages:
+        assert message in result.stderr

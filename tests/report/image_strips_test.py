@@ -126,8 +126,8 @@ def test_a_missing_image_or_one_of_a_different_size_is_named(tmp_path):
 
 def lines(svg, color, *, dashed=""):
     """Return the points (x, y) of the lines of one colour, without clip paths and markers."""
-    found = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none;{dashed}[^"]*stroke: var\({color}\)', svg)
-    return [np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float) for path in found]
+    paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: none;{dashed}[^"]*stroke: var\({color}\)', svg)
+    return [np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float) for path in paths]
 
 
 def test_curves_show_the_logged_values(tmp_path):

@@ -185,10 +185,10 @@ def test_an_ambiguous_protocol_must_be_chosen(tmp_path):
 def test_the_command_compares(tmp_path):
     runs = [write_run(tmp_path / name, [gain] * 4) for name, gain in (("a", 1), ("b", 2))]
     command = [sys.executable, ROOT / "tools" / "make_report.py", "--compare", *runs]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.startswith("Run b beats run a: +1.00 dB")
-    assert found.stdout.count("\n") == 1
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Run b beats run a: +1.00 dB")
+    assert result.stdout.count("\n") == 1
     refused = subprocess.run([*command, "--protocol", "test-99"], capture_output=True, text=True)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: --protocol: ")

@@ -110,15 +110,15 @@ def test_all_formats_have_the_numbers_of_the_records(runs, output):
     assert data["groups"][0]["runs"][0]["summary"] == record["summary"]
     with (output / "report.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {(r["table"], r["split"], r["run"], r["sequence"], r["metric"]): float(r["value"]) for r in rows}
-    found = {key: pytest.approx(value) for key, value in found.items()}
-    assert found["metrics", "test", "good", "", "psnr"] == 25
-    assert found["metrics", "test", "blurred input", "", "psnr"] == 24
-    assert found["metrics", "test", "good", "", "psnr_batch16"] == pooled
-    assert found["sequence", "test", "good", NASTY, "psnr"] == 22
-    assert found["gain", "test", bad, "", "psnr"] == -1
-    assert found["pair", "test", "good", "", "psnr"] == 2
-    assert found["published", "test", "TransformNet", "", "psnr_batch16"] == 26.26
+    numbers = {(r["table"], r["split"], r["run"], r["sequence"], r["metric"]): float(r["value"]) for r in rows}
+    numbers = {key: pytest.approx(value) for key, value in numbers.items()}
+    assert numbers["metrics", "test", "good", "", "psnr"] == 25
+    assert numbers["metrics", "test", "blurred input", "", "psnr"] == 24
+    assert numbers["metrics", "test", "good", "", "psnr_batch16"] == pooled
+    assert numbers["sequence", "test", "good", NASTY, "psnr"] == 22
+    assert numbers["gain", "test", bad, "", "psnr"] == -1
+    assert numbers["pair", "test", "good", "", "psnr"] == 2
+    assert numbers["published", "test", "TransformNet", "", "psnr_batch16"] == 26.26
     gain = record["summary"]["gain_psnr"]
     low, high = f"{gain['low']:+.2f}", f"{gain['high']:+.2f}"
     assert ["good", "+1.00", f"{low} to {high}", METHODS[gain["method"]], "4 of 4", "3"] in page.rows
@@ -143,7 +143,7 @@ def test_the_original_results_are_next_to_the_measured_ones(output):
     assert "Restormer" in text
 
 
-def test_without_256_nothing_is_compared_with_the_original(tmp_path):
+def test_runs_without_protocol_256_are_not_compared_with_the_original(tmp_path):
     write_report([write_run(tmp_path / "run", resolutions=("full",))], tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "No run in this report was evaluated on a test split at 256x256" in text

@@ -38,8 +38,8 @@ def test_state_and_progress_are_restored(tmp_path):
     checkpoints, mesh = Checkpoints(tmp_path, keep_latest=2), create_mesh()
     state = checkpoints.restore(4, abstract(lambda: make_state(0), mesh))
     expected = make_state(4)
-    for found, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for actual, expected_leaf in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(actual, expected_leaf)
     assert checkpoints.progress(4) == {"stage": 0, "losses": [0.5, 4]}
     weights = checkpoints.restore_weights(3, abstract(lambda: make_state(0).variables, mesh))
     np.testing.assert_array_equal(weights["params"]["layer"]["kernel"], [3, 4, 5])
@@ -63,8 +63,8 @@ def test_readers_get_the_ema_and_training_resumes_from_the_raw_parameters(tmp_pa
     checkpoints.wait()
     restored = checkpoints.restore(7, abstract(lambda: make(0), mesh))
     assert jax.tree.structure(restored) == jax.tree.structure(make(0))
-    for found, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(make(3)), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for actual, expected_leaf in zip(jax.tree.leaves(restored), jax.tree.leaves(make(3)), strict=True):
+        np.testing.assert_array_equal(actual, expected_leaf)
     weights = checkpoints.restore_weights(7, abstract(lambda: make(0).variables, mesh))
     np.testing.assert_array_equal(weights["params"]["rest"], [8, 8])
 
@@ -109,10 +109,10 @@ def test_a_read_only_disk_is_not_reported_as_full(small_disk):
     checkpoints.save(make_state(1), {"stage": 0, "losses": []})
     checkpoints.wait()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    with pytest.raises(InputError, match="Read-only file system") as found:  # noqa: PT012
+    with pytest.raises(InputError, match="Read-only file system") as error:  # noqa: PT012
         checkpoints.save(make_state(2), {"stage": 0, "losses": []})
         checkpoints.wait()
-    assert found.value.code == "checkpoint-write"
+    assert error.value.code == "checkpoint-write"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_a_checkpoint_removed_by_training_is_not_reported_as_corrupt(tmp_path):
     save_states(tmp_path, {1: 20.0, 2: 21.0})
     reader = Checkpoints(tmp_path, keep_latest=1, read_only=True)
     shutil.rmtree(tmp_path / "2")
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as error:
         reader.restore_weights(2, abstract(lambda: make_state(0).variables, create_mesh()))
-    assert found.value.code == "checkpoint-removed"
+    assert error.value.code == "checkpoint-removed"
     assert reader.best_step == 2
     step, weights = reader.restore_best(abstract(lambda: make_state(0).variables, create_mesh()))
     assert step == 1

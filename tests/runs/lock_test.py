@@ -26,9 +26,9 @@ def test_a_second_owner_is_refused_until_the_first_is_killed(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"in use by process {process.pid} on ") as found:
+        with pytest.raises(InputError, match=f"in use by process {process.pid} on ") as error:
             RunLock(tmp_path)
-        assert found.value.code == "run-locked"
+        assert error.value.code == "run-locked"
     finally:
         process.kill()
         process.communicate()

@@ -43,8 +43,8 @@ def test_a_repeated_validation_is_not_duplicated(tmp_path):
         log.scalars(step, 0, step / 3, {"validation/psnr": 20.0})
     log.close()
     MetricLog(tmp_path, resume_step=6, validates_again=True).close()
-    kept = [(line["step"], "validation/psnr" in line) for line in read_metrics(tmp_path / "metrics.jsonl")]
-    assert kept == [(3, False), (3, True), (6, False)]
+    lines = [(line["step"], "validation/psnr" in line) for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert lines == [(3, False), (3, True), (6, False)]
 
 
 def test_wall_time_continues_after_a_restart(tmp_path):
@@ -104,16 +104,16 @@ def test_another_thread_may_import_pytorch_at_the_same_time(tmp_path):
 import importlib, sys, threading
 sys.path.insert(0, {str(tmp_path)!r})
 import jaxdeblur.runs.metric_log as log
-found = []
+imported = []
 with log._block_torch():
-    thread = threading.Thread(target=lambda: found.append(importlib.import_module("torch").Tensor))
+    thread = threading.Thread(target=lambda: imported.append(importlib.import_module("torch").Tensor))
     thread.start()
     thread.join()
     del sys.modules["torch"]
     try:
         import torch
     except ImportError:
-        found.append("blocked")
-sys.exit(found != [object, "blocked"])
+        imported.append("blocked")
+sys.exit(imported != [object, "blocked"])
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,11 +1,8 @@
 """Compiled programs: FLOP counts, CPU options and the compilation cache."""
 
-import gzip
-import json
 import os
 import subprocess
 import sys
-import types
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.runtime import compilation
-from jaxdeblur.runtime.compilation import Program, compile_program, use_compilation_cache
-from jaxdeblur.training.profiling import PEAK_FLOPS, StepTrace, memory_in_use, peak_flops, speeds
+from jaxdeblur.runtime.compilation import compile_program, use_compilation_cache
 from tests.helpers.images import save_noise
 
 
@@ -124,50 +120,3 @@ def test_the_least_recently_used_programs_are_removed_from_a_full_cache(tmp_path
     monkeypatch.setattr(compilation, "MAX_CACHE_BYTES", 0)
     use_compilation_cache(str(folder))  # a folder of the user's choice is not trimmed
     assert len(list(folder.iterdir())) == 3
-
-
-def test_peaks_are_known_by_the_longest_name_that_fits():
-    def device(kind):
-        return types.SimpleNamespace(device_kind=kind)
-
-    assert peak_flops(device("NVIDIA H100 80GB HBM3"), "bfloat16") == 989e12
-    assert peak_flops(device("NVIDIA H100 PCIe"), "bfloat16") == 756e12
-    assert peak_flops(device("TPU v5 lite"), "float32") == 197e12
-    assert peak_flops(jax.devices()[0], "float32") is None
-    assert all(peaks.keys() == {"float32", "bfloat16"} for peaks in PEAK_FLOPS.values())
-
-
-def test_speeds_are_shares_of_what_is_known(monkeypatch):
-    meter = types.SimpleNamespace(steps_per_second=4.0, data_wait=0.01)
-    program = Program(None, compile_seconds=7.0, flops=1e12)
-    found = speeds(program, meter, "float32")
-    assert found == {"speed/steps_per_s": 4.0, "speed/data_wait_s": 0.01, "speed/compile_s": 7.0}
-    device = types.SimpleNamespace(
-        device_kind="NVIDIA A100-SXM4-80GB", memory_stats=lambda: {"bytes_in_use": 1, "peak_bytes_in_use": 3 * 10**9}
-    )
-    monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    found = speeds(program, meter, "bfloat16")
-    assert found["speed/mfu"] == pytest.approx(4e12 / 312e12)
-    assert found["speed/memory_gb"] == 3.0
-
-
-def test_a_device_that_does_not_say_its_memory_says_nothing():
-    assert memory_in_use(jax.devices("cpu")[0]) == {}
-    stats = {"bytes_in_use": 5, "peak_bytes_in_use": 7, "num_allocs": 1}
-    device = types.SimpleNamespace(memory_stats=lambda: stats)
-    assert memory_in_use(device) == {"bytes_in_use": 5, "peak_bytes_in_use": 7}
-
-
-def test_a_trace_ends_with_its_run(tmp_path):
-    """Of ten steps that are asked for, only three are taken; the first two of them are left out."""
-    trace = StepTrace(tmp_path, 10)
-    for number in (7, 8):
-        with trace.step(number):
-            jnp.ones(3).block_until_ready()
-    assert not list(tmp_path.iterdir())
-    with trace.step(9):
-        jnp.ones(3).block_until_ready()
-    trace.close()
-    (path,) = tmp_path.glob("plugins/profile/*/perfetto_trace.json.gz")
-    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
-    assert [event["args"]["step_num"] for event in events if event.get("name") == "train"] == ["9"]

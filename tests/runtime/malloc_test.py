@@ -57,8 +57,8 @@ def test_free_memory_can_be_returned_to_the_system():
     assert returned > 60_000  # KiB; the array had 65,536
 
 
-@pytest.mark.parametrize(("largest", "kept"), [(2**31, 2**30), (2**25, 2**25), (0, None)])
-def test_a_threshold_rejected_by_older_glibc_is_lowered_or_left_unset(largest, kept):
+@pytest.mark.parametrize(("largest", "threshold"), [(2**31, 2**30), (2**25, 2**25), (0, None)])
+def test_a_threshold_rejected_by_older_glibc_is_lowered_or_left_unset(largest, threshold):
     """M_MMAP_THRESHOLD is -3 and M_TRIM_THRESHOLD -1 in glibc's malloc.h; mallopt(3) returns 0 for a rejected value."""
     accepted = {}
 
@@ -69,4 +69,4 @@ def test_a_threshold_rejected_by_older_glibc_is_lowered_or_left_unset(largest, k
         return 1
 
     malloc._set_thresholds(mallopt)
-    assert accepted == ({-3: kept, -1: -1} if kept else {})
+    assert accepted == ({-3: threshold, -1: -1} if threshold else {})

@@ -1,9 +1,7 @@
 """Several processes as one run, on loopback: they agree, stop together, and do not wait for a dead one."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import time
 
@@ -14,47 +12,9 @@ from jaxdeblur.runs.checksums import find_corruption
 from jaxdeblur.runs.folder import newest_step
 from jaxdeblur.runs.metric_log import read_metrics
 from jaxdeblur.runtime.processes import shard_bounds
-from tests.helpers.commands import assert_clear_error, command, run, tiny
+from tests.helpers.commands import assert_clear_error, run, tiny
 from tests.helpers.images import replace_unseen, write_pairs
-from tests.helpers.paths import ROOT
-
-# Two processes of one device each; more devices would only cost time.
-ONE_DEVICE = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-
-
-def launch(root, workdir, *more, count=2, environment=lambda index: {}, cluster_flags=None, differ=()):
-    """Start the processes of a run; `differ` are additional flags of the last one."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    processes = []
-    for index in range(count):
-        where = ["--coordinator_address", f"127.0.0.1:{port}", "--process_count", count, "--process_id", index]
-        flags = [*(where if cluster_flags is None else cluster_flags), "--heartbeat_timeout", "10"]
-        arguments = [*tiny(root, workdir), *flags, *more, *(differ if index == count - 1 else ())]
-        environ = {**ONE_DEVICE, **environment(index)}
-        processes.append(
-            subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environ)
-        )
-    return processes
-
-
-def finish(processes, timeout=300):
-    """Wait for the processes; return (status, standard error) of each."""
-    try:
-        messages = [process.communicate(timeout=timeout)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, messages, strict=True)]
-
-
-def wait_for_lines(workdir, count, processes):
-    deadline = time.monotonic() + 300
-    while len(read_metrics(workdir / "metrics.jsonl")) < count:
-        assert all(process.poll() is None for process in processes), finish(processes)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.helpers.processes import finish, launch, wait_for_lines
 
 
 def test_shards_are_consecutive(monkeypatch):
@@ -66,7 +26,7 @@ def test_shards_are_consecutive(monkeypatch):
     assert shards == [[(0, 2), (0, 0)], [(2, 4), (0, 1)], [(4, 7), (1, 2)]]
 
 
-def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     """And a single process resumes from there; only the first of the two prints messages."""
     more = ["--config.stages[0].epochs=10", "--config.stages[1].epochs=1"]
     processes = launch(tiny_gopro, tmp_path / "run", *more)
@@ -77,12 +37,12 @@ def test_a_signal_to_one_stops_all_at_the_same_step(tiny_gopro, tmp_path):
     assert "Run the same command again to resume." in first_output
     assert "CpuDevice(id=0), CpuDevice(" in first_output  # one device of each process
     assert [line for line in second_output.splitlines() if "Gloo" not in line] == [
-        "Stopping after this step; once more to stop at once."
+        "Stopping after this step; press Ctrl-C again to stop immediately."
     ]
     stopped_at = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["step"]
-    again = run(*tiny(tiny_gopro, tmp_path / "run", *more))
-    assert again.returncode == 0, again.stderr
-    assert f"Resuming after step {stopped_at} of 33." in again.stderr
+    resumed = run(*tiny(tiny_gopro, tmp_path / "run", *more))
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"Resuming after step {stopped_at} of 33." in resumed.stderr
     trained = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "train/loss" in line]
     assert trained == list(range(1, 34))
 
@@ -121,7 +81,7 @@ def test_incomplete_flags_are_refused(tiny_gopro, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stuck"])
-def test_the_others_end_with_a_dead_process(tiny_gopro, tmp_path, victim, number):
+def test_the_surviving_process_exits_after_the_other_dies(tiny_gopro, tmp_path, victim, number):
     """Killed, or stopped while it keeps its connections open: the other one ends within the timeout."""
     processes = launch(tiny_gopro, tmp_path / "run", "--config.stages[0].epochs=4000")
     wait_for_lines(tmp_path / "run", 16, processes)
@@ -142,8 +102,8 @@ def test_the_others_end_with_a_dead_process(tiny_gopro, tmp_path, victim, number
 
 
 @pytest.mark.slow
-def test_an_image_that_one_process_cannot_read_costs_no_step(tiny_gopro, tmp_path):
-    """All are told before the step that needs it; with the image fixed, the run ends as if uninterrupted."""
+def test_an_image_that_one_process_cannot_read_loses_no_step(tiny_gopro, tmp_path):
+    """All processes stop before the step that needs it. With the image fixed, the run resumes exactly."""
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
     flags = ["--config.stages[0].epochs=2", "--config.stages[1].epochs=1"]
     assert all(status == 0 for status, _ in finish(launch(tiny_gopro, tmp_path / "whole", *flags)))
@@ -182,8 +142,8 @@ def test_slurm_provides_address_and_process_id(tiny_gopro, tmp_path):
     assert [status for status, _ in results] == [0, 0, 0], results
     record = json.loads((tmp_path / "run" / "eval" / "test-16.json").read_text())
     assert [image["sequence"] for image in record["images"]] == ["scene_t"] * 3 + ["scene_u"] * 2
-    again = run(*tiny(tiny_gopro, tmp_path / "run", *short, *batches, "--mode", "evaluate"), devices=1)
-    assert again.returncode == 0, again.stderr
+    resumed = run(*tiny(tiny_gopro, tmp_path / "run", *short, *batches, "--mode", "evaluate"), devices=1)
+    assert resumed.returncode == 0, resumed.stderr
     alone = json.loads((tmp_path / "run" / "eval" / "test-16.json").read_text())
     assert alone["protocol"]["weights_sha256"] == record["protocol"]["weights_sha256"]
     for ours, theirs in zip(record["images"], alone["images"], strict=True):

@@ -1,4 +1,4 @@
-"""Training: it learns, resumes exactly, counts every device's images, and stops loudly."""
+"""Training: it learns, resumes exactly, uses every device, and aborts with an error message."""
 
 import dataclasses
 import os
@@ -58,7 +58,7 @@ STAGES = [
 MODEL = build_model("transformnet", width=4, num_blocks=1)
 
 
-def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, tmp_path):
+def test_a_stopped_and_resumed_run_ends_bitwise_like_an_uninterrupted_one(tiny_config, tmp_path):
     """Stopped inside an epoch and between two lines of the log, at the change of stage, and after it."""
     finished, whole, _ = start(tiny_config, tmp_path / "whole")
     assert finished
@@ -77,13 +77,13 @@ def test_a_run_that_was_stopped_ends_bitwise_like_one_that_was_not(tiny_config, 
     assert run.total_steps == 9
 
 
-def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images_only(tiny_config, tmp_path):
+def test_a_run_with_mixture_and_augmentation_resumes_exactly_and_only_on_the_same_images(tiny_config, tmp_path):
     """Its record names all sources; other images in one of them are refused; validation is the main source's alone."""
-    made = tmp_path / "made"
+    mixed = tmp_path / "mixed"
     for sequence in ("scene_m", "scene_n"):
-        write_pairs(made, "train", sequence, 2, side=40)
-    shutil.copytree(tmp_path / "GOPRO_Large" / "train" / "scene_v", made / "train" / "seen")
-    entry = {"root": str(made), "share": 0.5, "resize": 16, "crop_scale": (1.0, 1.5)}
+        write_pairs(mixed, "train", sequence, 2, side=40)
+    shutil.copytree(tmp_path / "GOPRO_Large" / "train" / "scene_v", mixed / "train" / "seen")
+    entry = {"root": str(mixed), "share": 0.5, "resize": 16, "crop_scale": (1.0, 1.5)}
     tiny_config.data.mixture = (entry,)
     tiny_config.data.crop_scale = (1.0, 2.0)
     tiny_config.data.permute_channels = True
@@ -94,7 +94,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     assert parts == whole
     assert log_without_clock(tmp_path / "parts") == log_without_clock(tmp_path / "whole")
     facts = read_json(tmp_path / "parts" / "run.json")
-    assert facts["mixture"] == {"data.mixture[0]": {"data_set": "made", "share": 0.5}}
+    assert facts["mixture"] == {"data.mixture[0]": {"data_set": "mixed", "share": 0.5}}
     assert facts["pairs"] == {"train": 6, "validation": 3, "test": 5, "data.mixture[0]": 4}
     assert {sequence for sequence, _ in run.mixture[0].source.names} == {"scene_m", "scene_n"}
     assert run.mixture[0].options.flip_and_rotate
@@ -102,7 +102,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
     batch = next(run.train_batches(run.stages[0], first_step=3))
     alone = dataclasses.replace(run, mixture=())
     assert (next(alone.train_batches(run.stages[0], first_step=3))["blur"] != batch["blur"]).any()
-    shutil.rmtree(made / "train" / "scene_n")
+    shutil.rmtree(mixed / "train" / "scene_n")
     with pytest.raises(InputError, match=r"training pairs of data.mixture\[0\]: '"):
         open_run(tiny_config, tmp_path / "parts")
     tiny_config.data.mixture = ({**entry, "root": str(tmp_path / "nowhere")},)
@@ -111,7 +111,7 @@ def test_a_run_on_mixed_and_varied_images_goes_on_exactly_and_on_the_same_images
         open_run(tiny_config, tmp_path / "parts")
 
 
-def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
+def test_the_ema_is_validated_saved_and_resumed(tiny_config, tmp_path):
     """Through stops inside epochs of two stages, bit for bit; the best checkpoint holds what was scored."""
     tiny_config.ema_decay = 0.8
     tiny_config.model = {"name": "unet", "width": 4, "num_levels": 2, "num_blocks": 1}
@@ -135,27 +135,27 @@ def test_the_average_is_validated_kept_and_gone_on_with(tiny_config, tmp_path):
     assert run.validate(raw).summary.psnr != pytest.approx(scores[step], abs=1e-5)
 
 
-def test_the_seed_draws_the_initial_weights_and_the_images(tiny_config, tmp_path, monkeypatch):
-    """Each apart: the weights before any step, and the seed that the batches are drawn with."""
-    seen = []
+def test_the_seed_determines_initial_weights_and_batches(tiny_config, tmp_path, monkeypatch):
+    """The weights before any step, and the seed that batches are drawn with."""
+    seeds = []
     make = run_module.make_train_batches
-    monkeypatch.setattr(run_module, "make_train_batches", lambda *a, **k: seen.append(a[2].seed) or make(*a, **k))
+    monkeypatch.setattr(run_module, "make_train_batches", lambda *a, **k: seeds.append(a[2].seed) or make(*a, **k))
     first, _ = restore_or_create(open_run(tiny_config, tmp_path / "first"))
     tiny_config.seed = 7
     start(tiny_config, tmp_path / "second", 1)
     second, _ = restore_or_create(open_run(tiny_config, tmp_path / "third"))
-    assert seen == [7]
+    assert seeds == [7]
     assert fingerprint(jax.device_get(first.variables)) != fingerprint(jax.device_get(second.variables))
 
 
-def test_stages_follow_one_another():
+def test_stages_are_consecutive():
     first, second = plan(STAGES, 4)
     assert (first.first_step, first.end_step, second.first_step, second.end_step) == (0, 8, 8, 20)
     assert (first.crop, second.crop) == (32, 0)
     assert second.learning_rate(8) == pytest.approx(0.5)
 
 
-def test_each_stage_sees_crops_of_its_size(tiny_config, tmp_path):
+def test_each_stage_trains_on_its_crop_size(tiny_config, tmp_path):
     run = open_run(tiny_config, tmp_path / "run")
     shapes = [next(run.train_batches(stage, first_step=0))["blur"].shape for stage in run.stages]
     assert shapes == [(2, 16, 16, 3), (2, 8, 8, 3)]
@@ -184,21 +184,21 @@ def batch():
     return {"blur": sharp // 2, "sharp": sharp}
 
 
-def test_two_devices_compute_what_one_does(batch):
-    """With SGD: Adam blows up the rounding of gradients that are zero, as those of biases before BatchNorm."""
+def test_two_devices_compute_the_same_as_one(batch):
+    """With SGD: Adam amplifies rounding errors of gradients that are zero, such as those of biases before BatchNorm."""
     one, two = (train_on(devices, 3, batch, stage=1) for devices in (1, 2))
     assert two[0] == pytest.approx(one[0], rel=1e-5)
     for ours, theirs in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4)
 
 
-def test_the_loss_of_one_batch_falls(batch):
+def test_training_overfits_one_batch(batch):
     losses, _ = train_on(2, 40, batch, stage=0)
     assert losses[-1] < losses[0] / 4
 
 
 @pytest.mark.parametrize(("stage", "loss"), [(0, np.square), (1, np.abs)], ids=["mse", "mae"])
-def test_a_step_by_hand(batch, stage, loss):
+def test_loss_and_batch_norm_statistics_of_a_step_match_numpy(batch, stage, loss):
     """The loss that the stage names, on images divided by 255; statistics a tenth of the way to the batch's."""
     losses, after = train_on(1, 1, batch, stage)
     variables = jax.jit(lambda key: init_variables(MODEL, key))(jax.random.key(0))
@@ -215,22 +215,22 @@ def test_a_step_by_hand(batch, stage, loss):
     np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * features.var(axis=(0, 1, 2)), rtol=1e-4)
 
 
-def test_what_does_not_fit_the_data_is_said_at_once(tiny_config, tmp_path):
+def test_crops_and_schedules_that_do_not_fit_the_data_are_reported_together(tiny_config, tmp_path):
     """Six training pairs of 16x16: both crops, and a warm-up as long as its stage."""
     schedule = {"name": "cosine", "learning_rate": 1e-3, "warmup": 6, "unit": "steps"}
     tiny_config.stages[0].schedule = schedule
     tiny_config.stages[0].crop, tiny_config.stages[1].crop = 17, 18
     with pytest.raises(InputError) as error:
         open_run(tiny_config, tmp_path / "run")
-    for words in (
+    for message in (
         "stages[0].crop: 17 is larger than data.resize, 16",
         "stages[1].crop: 18 is larger",
         "stages[0].schedule.warmup: 6 steps, but its stage has only 6 steps",
     ):
-        assert words in str(error.value)
+        assert message in str(error.value)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
+def test_a_non_finite_loss_aborts_the_run(tiny_config, tmp_path):
     tiny_config.stages[1].schedule.learning_rate = 1e38
     with pytest.raises(InputError, match=r"The loss is (nan|inf) at step [89] \(stages\[1\], learning rate 1e\+38\)"):
         start(tiny_config, tmp_path / "run")
@@ -238,8 +238,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny_config, tmp_path):
     assert saved == [3, 6]
 
 
-def test_weights_whose_output_is_not_finite_never_replace_a_good_checkpoint(tiny_config, tmp_path):
-    """The loss of an epoch's last step and the weights after it are finite; what the network makes of them is not."""
+def test_a_non_finite_validation_aborts_the_run_and_keeps_the_best_checkpoint(tiny_config, tmp_path):
+    """The loss of an epoch's last step and the weights after it are finite; the network's output is not."""
     tiny_config.stages[0].epochs = 1
     tiny_config.stages[1].schedule.learning_rate = 1e38
     tiny_config.data.batch_size = 6  # one step an epoch
@@ -252,10 +252,10 @@ def test_weights_whose_output_is_not_finite_never_replace_a_good_checkpoint(tiny
     assert [line["step"] for line in log if "validation/psnr" in line] == [1]
 
 
-def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_gopro):
-    """The epoch's steps are saved; with the image mended, the next start validates it first."""
+def test_a_corrupt_validation_image_loses_no_step(tiny_config, tmp_path, tiny_gopro):
+    """The epoch's steps are saved; with the image fixed, the next start validates it first."""
     path = tiny_gopro / "train" / "scene_v" / "blur" / "000002.png"
-    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # the start of the run knows it as good
+    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # so the cached scan calls it valid
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)
@@ -268,9 +268,9 @@ def test_a_damaged_validation_image_loses_nothing(tiny_config, tmp_path, tiny_go
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
 
 
-def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
+def test_a_corrupt_training_image_aborts_the_run_with_all_steps_saved(tiny_config, tmp_path, tiny_gopro):
     path = tiny_gopro / "train" / "scene_a" / "blur" / "000002.png"
-    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # the start of the run knows it as good
+    open_folder(tiny_gopro / "train", "blur", skip_invalid=False)  # so the cached scan calls it valid
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     replace_unseen(path, content)
@@ -282,16 +282,16 @@ def test_a_damaged_image_ends_the_run_with_all_steps_saved(tiny_config, tmp_path
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
 
 
-def test_whatever_validation_does_the_epoch_is_saved_before(tiny_config, tmp_path, monkeypatch):
-    """It runs out of memory, and again at the next start; the newest checkpoint is complete whenever it is asked."""
+def test_an_epoch_is_saved_before_its_validation(tiny_config, tmp_path, monkeypatch):
+    """Validation runs out of memory at two starts in a row; the newest checkpoint is intact before each validation."""
     _, whole, _ = start(tiny_config, tmp_path / "whole")
-    validate, found = ScoredRun.validate, []
+    validate, newest_checkpoints = ScoredRun.validate, []
 
     def run_out_of_memory(run, variables):
         folder = run.checkpoints.folder
         newest = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-        found.append((newest, find_corruption(folder / str(newest))))
-        if len(found) < 3:
+        newest_checkpoints.append((newest, find_corruption(folder / str(newest))))
+        if len(newest_checkpoints) < 3:
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return validate(run, variables)
 
@@ -301,13 +301,13 @@ def test_whatever_validation_does_the_epoch_is_saved_before(tiny_config, tmp_pat
             start(tiny_config, tmp_path / "run")
     finished, weights, run = start(tiny_config, tmp_path / "run")
     assert (finished, weights) == (True, whole)
-    assert found == [(3, ""), (3, ""), (3, ""), (6, ""), (9, "")]
+    assert newest_checkpoints == [(3, ""), (3, ""), (3, ""), (6, ""), (9, "")]
     assert log_without_clock(tmp_path / "run") == log_without_clock(tmp_path / "whole")
     assert run.checkpoints.validation_psnr(9) is not None
 
 
 def test_a_stop_during_the_last_validation_stops_the_run(tiny_config, tmp_path, monkeypatch, capsys):
-    """Ctrl-C, in earnest; the test split is not scored until the same command is given again."""
+    """A real SIGINT; the test split is not scored until the command is rerun."""
     validate = ScoredRun.validate
 
     def interrupted(run, variables):
@@ -326,8 +326,8 @@ def test_a_stop_during_the_last_validation_stops_the_run(tiny_config, tmp_path, 
     assert scored == [3, 6, 9]
 
 
-def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(tiny_config, tmp_path):
-    """Bit for bit where the schedule does not depend on the length, as a constant one; by a stage, then by epochs."""
+def test_an_extended_run_ends_bitwise_like_one_planned_at_that_length(tiny_config, tmp_path):
+    """With a schedule that does not depend on the length; extended by a stage, then by epochs."""
     first, second = tiny_config.stages
     tiny_config.stages = (first,)
     assert start(tiny_config, tmp_path / "run")[0]
@@ -337,9 +337,7 @@ def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(tiny_config,
     finished, weights, run = start(tiny_config, tmp_path / "run")
     assert (finished, run.checkpoints.latest_step) == (True, 12)
     assert weights == start(tiny_config, tmp_path / "whole")[1]
-    logs = [
-        log_without_clock(tmp_path / name) for name in ("run", "whole")
-    ]  # a stage's last step has a line of its own
+    logs = [log_without_clock(tmp_path / name) for name in ("run", "whole")]
     scores, expected = ([line for line in log if "validation/psnr" in line] for log in logs)
     assert [line["step"] for line in scores] == [3, 6, 9, 12]
     assert scores == expected
@@ -347,8 +345,8 @@ def test_a_finished_run_that_is_extended_ends_as_one_of_that_length(tiny_config,
 
 def test_the_flops_of_all_micro_batches_are_counted(monkeypatch):
     """XLA counts a loop's body once: of four micro-batches, a step's FLOPs without optimizer would be a quarter."""
-    asked = {}
-    monkeypatch.setattr(train_module, "compile_program", lambda function, *arguments, **more: asked.update(more))
+    options = {}
+    monkeypatch.setattr(train_module, "compile_program", lambda function, *arguments, **more: options.update(more))
     model = build_model("unet", width=4, num_levels=1, num_blocks=1)
     flops = {}
     for count in (1, 4):
@@ -358,7 +356,7 @@ def test_the_flops_of_all_micro_batches_are_counted(monkeypatch):
         batch = {key: jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8) for key in ("blur", "sharp")}
         step = make_train_step(stage, mesh)
         train_module.compile_step(model, stage, mesh, state, batch)
-        counted = asked["without_loop"] or step
+        counted = options["without_loop"] or step
         flops[count] = [function.lower(state, batch).cost_analysis()["flops"] for function in (step, counted)]
-    assert flops[4][0] < 0.5 * flops[1][0]  # what XLA says of the loop
+    assert flops[4][0] < 0.5 * flops[1][0]  # XLA's count of the loop
     assert flops[4][1] == flops[1][1]

@@ -18,7 +18,7 @@ PREDICTION, SHARP = jnp.array([[0.5, 0.0], [1.0, 0.25]]), jnp.array([[0.25, 0.0]
         ("charbonnier", (2 * (0.0625 + 1e-6) ** 0.5 + 1e-3 + (0.25 + 1e-6) ** 0.5) / 4),
     ],
 )
-def test_losses_by_hand(name, expected):
+def test_losses_match_numpy(name, expected):
     assert float(LOSSES[name](PREDICTION, SHARP)) == pytest.approx(expected, rel=1e-6)
 
 

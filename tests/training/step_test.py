@@ -1,4 +1,4 @@
-"""A step of training by hand: what each option of a stage changes in it, and what it leaves alone."""
+"""A training step, compared with NumPy: what each option of a stage changes, and what it does not."""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ BATCH = {"blur": SHARP // 2, "sharp": SHARP}
 
 
 class Encoder(nn.Module):
-    """What an encoder has at the least: a convolution and BatchNorm."""
+    """A minimal encoder: a convolution and BatchNorm."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -63,10 +63,10 @@ def take_steps(model, count, stage, *, ema_decay=0.0, **options):
     batch = jax.device_put(BATCH, batch_sharding(mesh))
     losses, states, histograms, step = [], [jax.device_get(state)], [], make_train_step(planned, mesh)
     for _ in range(count):
-        state, loss, found = step(state, batch)
+        state, loss, counts = step(state, batch)
         losses.append(float(loss))
         states.append(jax.device_get(state))
-        histograms.append(jax.device_get(found))
+        histograms.append(jax.device_get(counts))
     return losses, states, histograms
 
 
@@ -93,10 +93,10 @@ def extremes(*trees):
 def test_histograms_are_counted_in_the_last_step_of_an_epoch(plain):
     """An epoch is two steps. With SGD of rate 0.5 the gradient is twice the step back."""
     _, states, histograms = plain
-    assert [found.counts.any() for found in histograms] == [False, True, False, True]
+    assert [step.counts.any() for step in histograms] == [False, True, False, True]
     back = jax.tree.map(lambda before, after: 2 * (before - after), states[1].params, states[2].params)
-    found = np.stack([histograms[1].low, histograms[1].high], axis=1)
-    np.testing.assert_allclose(found, extremes(back, states[2].params), atol=1e-6)
+    actual = np.stack([histograms[1].low, histograms[1].high], axis=1)
+    np.testing.assert_allclose(actual, extremes(back, states[2].params), atol=1e-6)
 
 
 def test_histograms_are_of_gradients_before_clipping():
@@ -105,7 +105,7 @@ def test_histograms_are_of_gradients_before_clipping():
     assert np.abs(gradients).max() > 2e-3
 
 
-def test_accumulation_equals_the_big_batch(plain):
+def test_accumulation_equals_the_whole_batch_without_batch_norm(plain):
     """Without BatchNorm, to rounding."""
     losses, states, _ = take_steps(UNET, 2, {**STAGE, "accumulate": 2})
     assert losses == pytest.approx(plain[0][:2], rel=1e-6)
@@ -114,8 +114,8 @@ def test_accumulation_equals_the_big_batch(plain):
     assert states[2].step == 2
 
 
-def test_batch_norm_sees_each_micro_batch_by_itself():
-    """What parts accumulation from the big batch: statistics of images 0 and 2, then of 1 and 3; the rest is a mean."""
+def test_batch_norm_normalizes_each_micro_batch_separately():
+    """Unlike the whole batch: statistics of images 0 and 2, then of 1 and 3. Loss and gradients are means."""
     model, mean, expected = EncoderDecoder(), np.zeros(4), []
     losses, (before, after), _ = take_steps(model, 1, {**STAGE, "loss": "psnr", "accumulate": 2})
     forward = jax.jit(lambda x: model.apply(before.variables, x, train=True, mutable=["batch_stats"])[0])
@@ -130,8 +130,8 @@ def test_batch_norm_sees_each_micro_batch_by_itself():
     np.testing.assert_allclose(after.batch_stats["backbone"]["bn1"]["mean"], mean, rtol=1e-4, atol=1e-6)
 
 
-def test_the_average_of_the_parameters_by_numpy(plain):
-    """mean = 0.75 mean + 0.25 new, from the initial weights on; it is what is scored, and it changes no step."""
+def test_the_ema_matches_numpy(plain):
+    """mean = 0.75 mean + 0.25 new, from the initial weights on; it is evaluated, and it does not affect the steps."""
     _, states, _ = take_steps(UNET, 4, STAGE, ema_decay=0.75)
     mean = jax.tree.map(np.float64, states[0].params)
     assert_equal(states[0].ema_params, states[0].params)
@@ -148,8 +148,8 @@ def test_the_average_of_the_parameters_by_numpy(plain):
     assert enter_stage(states[-1], plan([STAGE], 2)[0].tx).ema_params is states[-1].ema_params
 
 
-def test_the_gradients_are_clipped_together(plain):
-    """One SGD step is the rate times the gradient; clipped, it points the same way and has the norm asked for."""
+def test_gradients_are_clipped_by_their_global_norm(plain):
+    """One SGD step is the rate times the gradient; clipped, it points the same way and has the given norm."""
 
     def gradient(states):
         pairs = zip(jax.tree.leaves(states[0].params), jax.tree.leaves(states[1].params), strict=True)
@@ -164,8 +164,8 @@ def test_the_gradients_are_clipped_together(plain):
     np.testing.assert_array_equal(loose, whole)
 
 
-def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
-    """Frozen in the first of two epochs of two steps: bit for bit, moments too; its BatchNorm follows the images."""
+def test_a_frozen_encoder_is_unchanged_and_then_trains_with_its_multiplier():
+    """Frozen in the first of two epochs of two steps: parameters and moments stay equal; BatchNorm is updated."""
     stage = {
         **STAGE,
         "epochs": 2,
@@ -192,18 +192,20 @@ def test_a_frozen_encoder_rests_and_then_moves_at_its_own_rate():
     assert moved.opt_state[1].inner_states["rest"].inner_state.count == 3
 
 
-def test_the_encoders_first_step_is_its_rate_times_as_large():
+def test_the_encoders_first_step_is_scaled_by_its_multiplier():
     model, part = EncoderDecoder(), {**STAGE, "encoder": {"frozen_epochs": 0, "lr_multiplier": 0.25}}
-    (_, (start, apart), _), (_, (_, alike), _) = (take_steps(model, 1, s, encoder="backbone") for s in (part, STAGE))
-    steps = jax.tree.map(lambda old, new: new - old, start.params, apart.params)
-    whole = jax.tree.map(lambda old, new: new - old, start.params, alike.params)
+    (_, (start, scaled), _), (_, (_, unscaled), _) = (
+        take_steps(model, 1, s, encoder="backbone") for s in (part, STAGE)
+    )
+    steps = jax.tree.map(lambda old, new: new - old, start.params, scaled.params)
+    whole = jax.tree.map(lambda old, new: new - old, start.params, unscaled.params)
     assert_close(steps["decoder"], whole["decoder"], rtol=1e-6, atol=0)
     assert_close(steps["backbone"], jax.tree.map(lambda leaf: 0.25 * leaf, whole["backbone"]), rtol=1e-2, atol=1e-7)
     assert np.abs(whole["backbone"]["conv1"]["kernel"]).max() > 1e-4
 
 
-def test_the_encoder_is_a_part_of_its_network():
-    """Its name is known in one place; a network whose variables were named otherwise would train unfrozen."""
+def test_every_registered_encoder_is_a_top_level_parameter_of_its_network():
+    """A network whose encoder had another name would train unfrozen."""
     for network, name in ENCODERS.items():
         shapes = jax.eval_shape(lambda key, net=network: init_variables(build_model(net), key), jax.random.key(0))
         assert name in shapes["params"]
@@ -211,7 +213,7 @@ def test_the_encoder_is_a_part_of_its_network():
 
 
 @pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "unet", "nafnet"])
-def test_all_state_is_float32_whatever_the_network_computes_in(network):
+def test_all_state_is_float32_with_bfloat16_activations(network):
     """Parameters, their average, BatchNorm's statistics, Adam's moments, the loss: after a step of the real program."""
     model, mesh = build_model(network, dtype="bfloat16"), create_mesh()
     (stage,) = plan([{**STAGE, "optimizer": ADAM, "accumulate": 2}], 2, ema_decay=0.9)
@@ -219,8 +221,8 @@ def test_all_state_is_float32_whatever_the_network_computes_in(network):
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.uint8)
     after, loss, _ = jax.eval_shape(make_train_step(stage, mesh), state, {"blur": images, "sharp": images})
     assert loss.dtype == np.float32
-    for found in (state, after):
-        assert {leaf.dtype for leaf in jax.tree.leaves(found) if leaf.ndim} == {np.dtype(np.float32)}
+    for tree in (state, after):
+        assert {leaf.dtype for leaf in jax.tree.leaves(tree) if leaf.ndim} == {np.dtype(np.float32)}
 
 
 def test_schedules_that_do_not_fit_are_named_with_their_stages():
