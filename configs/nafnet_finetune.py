@@ -14,7 +14,7 @@ def get_config(variant: str = "default") -> ConfigDict:
         return load_variant(__file__, variant)
     config = load_recipe("nafnet")
     config.init.network = "nafnet-small"
-    config.model.update(encoder_blocks=(0, 2, 6), middle_blocks=6, decoder_blocks=(1, 1, 2))  # as it is
+    config.model.update(encoder_blocks=(0, 2, 6), middle_blocks=6, decoder_blocks=(1, 1, 2))  # the shipped network's
     config.ema_decay = 0.99  # a short run
     # Missing splits are drawn. Sequences of GOPRO_Large share recordings: there, better name validation sequences.
     config.data.update(splits="auto", validation_sequences=())

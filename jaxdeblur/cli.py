@@ -101,8 +101,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, exiting with the status that the module describes."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    lines = [f"  {name:14}{words}" for name, (_, words) in COMMANDS.items()]
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    lines = [f"  {name:14}{description}" for name, (_, description) in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="jaxdeblur",
         description=__doc__,
@@ -111,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--version", action="version", version=f"jaxdeblur {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below, with its options")
-    name = parser.parse_args(given[:1]).command
+    name = parser.parse_args(arguments[:1]).command
     run, _ = COMMANDS[name]
     try:
-        run(with_underscores(given[1:]), prog=f"jaxdeblur {name}")
+        run(with_underscores(arguments[1:]), prog=f"jaxdeblur {name}")
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -123,9 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with hyphens in names of options turned into underscores; their values, and what follows a bare
-    `--`, stay as they are.
-    """
+    """Replace hyphens in option names by underscores; values, and arguments after a bare `--`, are unchanged."""
     changed: list[str] = []
     for i, argument in enumerate(arguments):
         if argument == "--":

@@ -46,7 +46,7 @@ _WEIGHTS = flags.DEFINE_string(
 )
 
 # Raised by absl and ml_collections for errors on the command line and in config files.
-_MISTAKES = (
+_USER_ERRORS = (
     flags.Error,
     AttributeError,
     ImportError,
@@ -68,7 +68,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             config.keys()  # a missing file is only reported when the config is used
             if _INIT_FROM.value:
                 config.init.network = _INIT_FROM.value
-    except _MISTAKES as error:
+    except _USER_ERRORS as error:
         sys.exit(f"error: the command line or the config cannot be read: {_describe(error)}")
     if len(rest) > 1:
         sys.exit(f"error: {rest[1]!r} is not a flag; write --config=... --workdir=...")
@@ -79,11 +79,11 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
 
 
 def _describe(error: Exception) -> str:
-    """Return what is wrong, with file and line if a config file raised the error, and today's name of an old field."""
+    """Describe an error, with file and line if a config file raised it, and with the new name of a renamed field."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if any(line.startswith("Traceback") for line in lines):  # ml_collections wraps errors of a config file in one
-        places = [line for line in lines if line.startswith("File ")]
-        return " ".join([lines[-1], *(f"({place})" for place in places[-1:])])
+        locations = [line for line in lines if line.startswith("File ")]
+        return " ".join([lines[-1], *(f"({location})" for location in locations[-1:])])
     message = "\n".join(lines)
     if not isinstance(error, (AttributeError, KeyError)):
         return message
@@ -98,7 +98,7 @@ def _check_flags() -> None:
     given = [flag.value is not None for flag in (_COORDINATOR, _PROCESS_COUNT, _PROCESS_ID)]
     if any(given) and (not all(given) or _DISTRIBUTED.value):
         sys.exit(
-            "error: several processes want all of --coordinator_address, --process_count and --process_id, or "
+            "error: several processes need all of --coordinator_address, --process_count and --process_id, or "
             "--distributed alone"
         )
     process_id, count = _PROCESS_ID.value, _PROCESS_COUNT.value

@@ -23,9 +23,9 @@ def train_flags(arguments: Sequence[str], *, prog: str) -> list[str]:
     parser = _make_parser(prog, "Train a network, resuming a stopped run; then score it and write the report.")
     parser.add_argument("recipe", metavar="RECIPE", help=_RECIPE_HELP)
     parser.add_argument("--init", help="start from a shipped network's name, a run, or a .safetensors")
-    options, others = parser.parse_known_args(arguments)
+    options, remaining = parser.parse_known_args(arguments)
     init = [f"--config.init.network={options.init}"] if options.init else []
-    return [*_common_flags(options), *init, *others]
+    return [*_common_flags(options), *init, *remaining]
 
 
 def evaluate_flags(arguments: Sequence[str], *, prog: str) -> list[str]:
@@ -33,9 +33,9 @@ def evaluate_flags(arguments: Sequence[str], *, prog: str) -> list[str]:
     parser = _make_parser(prog, "Score a run, or the weights that --weights names, and write the report.")
     parser.add_argument("recipe", metavar="RECIPE", nargs="?", help=f"{_RECIPE_HELP}; a run has its own config")
     parser.add_argument("--weights", help="score a shipped network, a run or a .safetensors; --workdir gets the scores")
-    options, others = parser.parse_known_args(arguments)
+    options, remaining = parser.parse_known_args(arguments)
     weights = [f"--weights={options.weights}"] if options.weights else []
-    return [*_common_flags(options), "--mode=evaluate", *weights, *others]
+    return [*_common_flags(options), "--mode=evaluate", *weights, *remaining]
 
 
 def show_config(arguments: Sequence[str], *, prog: str) -> None:
@@ -53,7 +53,7 @@ def show_config(arguments: Sequence[str], *, prog: str) -> None:
         for path in sorted(recipe_folder().glob("*.py")):
             print(f"{path.stem}: {(ast.get_docstring(ast.parse(path.read_text())) or '').partition(chr(10))[0]}")
         return
-    path, variant = _find(options)
+    path, variant = _resolve_recipe(options)
     if options.path:
         print(path)
         return
@@ -80,7 +80,7 @@ def _make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _find(options: argparse.Namespace) -> tuple[Path, str | None]:
+def _resolve_recipe(options: argparse.Namespace) -> tuple[Path, str | None]:
     """Return the file and the variant of a recipe given as `NAME`, `NAME:VARIANT` or `NAME --variant VARIANT`."""
     name, _, variant = options.recipe.partition(":")
     return find_recipe(name), options.variant or variant or None
@@ -89,7 +89,7 @@ def _find(options: argparse.Namespace) -> tuple[Path, str | None]:
 def _common_flags(options: argparse.Namespace) -> list[str]:
     result = []
     if options.recipe:
-        path, variant = _find(options)
+        path, variant = _resolve_recipe(options)
         result.append(f"--config={path}{f':{variant}' if variant else ''}")
     result += [f"--workdir={options.workdir}"] if options.workdir else []
     return result + ([f"--config.data.root={options.data}"] if options.data else [])
@@ -100,15 +100,15 @@ def use_config_of_run(arguments: list[str]) -> list[str]:
 
     A recipe that is given as well is ignored: it may have changed since the run was trained.
     """
-    known = flags.FlagValues()
+    run_flags = flags.FlagValues()
     for name in ("mode", "workdir", "weights", "config"):
-        flags.DEFINE_string(name, None, "", flag_values=known)
-    known.set_gnu_getopt(True)
-    known(arguments, known_only=True)
-    if known["mode"].value != "evaluate" or known["weights"].value is not None:
+        flags.DEFINE_string(name, None, "", flag_values=run_flags)
+    run_flags.set_gnu_getopt(True)
+    run_flags(arguments, known_only=True)
+    if run_flags["mode"].value != "evaluate" or run_flags["weights"].value is not None:
         return arguments
-    recipe = known["config"].value
-    workdir = default_workdir(known["workdir"].value, recipe)
+    recipe = run_flags["config"].value
+    workdir = default_workdir(run_flags["workdir"].value, recipe)
     if workdir is None:
         sys.exit("error: --workdir is missing: the run to evaluate")
     if not (workdir / "config.json").exists():

@@ -14,7 +14,7 @@ from jaxdeblur.config.validate import check_tree
 from jaxdeblur.data.augment import InputOptions
 from jaxdeblur.data.mixture import MixtureOptions
 from jaxdeblur.data.sources import DataOptions
-from jaxdeblur.evaluation.evaluator import EvaluationOptions
+from jaxdeblur.evaluation.options import EvaluationOptions
 from jaxdeblur.models import build_model
 from jaxdeblur.training.options import EncoderOptions, NamedOptions, StageOptions
 

@@ -92,7 +92,7 @@ def gain_over_identity(images: Sequence[ImageRecord], metric: str = "psnr") -> G
 
 def gain_over_run(
     images: Sequence[ImageRecord],
-    others: Sequence[ImageRecord],
+    other_images: Sequence[ImageRecord],
     metric: str = "psnr",
     *,
     names: tuple[str, str] = ("the run", "the other run"),
@@ -103,7 +103,7 @@ def gain_over_run(
 
     Args:
         images: of the first run.
-        others: of the second run.
+        other_images: of the second run.
         metric: to compare by.
         names: of the two runs, for the error message.
 
@@ -111,9 +111,9 @@ def gain_over_run(
         InputError: the runs did not score the same images, or one of them scored an image twice (code
             "images-differ").
     """
-    runs = [{image.name: image for image in run} for run in (images, others)]
+    runs = [{image.name: image for image in run} for run in (images, other_images)]
     problems = []
-    for name, records, scored, reference in zip(names, (images, others), runs, runs[::-1], strict=True):
+    for name, records, scored, reference in zip(names, (images, other_images), runs, runs[::-1], strict=True):
         problems += [
             f"{sequence}/{frame}: missing in {name}" for sequence, frame in reference if (sequence, frame) not in scored
         ]
@@ -174,15 +174,18 @@ def per_sequence(images: Sequence[ImageRecord]) -> list[SequenceScores]:
     return rows
 
 
-def _gain(images: Sequence[ImageRecord], others: Sequence[ImageMetrics], metric: str) -> Gain:
+def _gain(images: Sequence[ImageRecord], references: Sequence[ImageMetrics], metric: str) -> Gain:
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    values = [(getattr(image, metric), getattr(other, metric)) for image, other in zip(images, others, strict=True)]
+    values = [
+        (getattr(image, metric), getattr(reference, metric))
+        for image, reference in zip(images, references, strict=True)
+    ]
     missing = [f"{image.sequence}/{image.frame}" for image, pair in zip(images, values, strict=True) if None in pair]
     if missing:
         heading = f"{len(missing)} image(s) without {metric}:"
-        remedy = "Compare by another metric, or evaluate again with this version."
+        remedy = "Compare by another metric, or re-evaluate with this version."
         raise InputError(list_problems(heading, missing, remedy), code="metric-missing")
-    gains = [sign * (value - other) for value, other in values]
+    gains = [sign * (value - reference) for value, reference in values]
     result = interval(gains, [image.sequence for image in images])
     return Gain(**dataclasses.asdict(result), images_better=sum(gain > 0 for gain in gains))
 

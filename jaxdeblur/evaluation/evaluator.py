@@ -21,6 +21,7 @@ from jaxdeblur.errors import raise_together
 from jaxdeblur.evaluation import scoring
 from jaxdeblur.evaluation.lpips import read_lpips
 from jaxdeblur.evaluation.metrics import Metric
+from jaxdeblur.evaluation.options import EvaluationOptions
 from jaxdeblur.evaluation.scoring import Evaluation, ScoringOptions
 from jaxdeblur.evaluation.test_history import log_test_use
 from jaxdeblur.files import read_json
@@ -31,23 +32,6 @@ from jaxdeblur.runs.records import ProtocolRecord, SpeedRecord
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.weights.tensors import fingerprint
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationOptions:
-    """What is scored.
-
-    Attributes:
-        protocols: `full`, or the size that frames are resized to, as `256`. The first one validates training.
-        lpips: file of LPIPS weights; "": LPIPS is not measured.
-        batch_size: images per batch, over all devices; does not change the scores.
-        sample_count: sample images to keep.
-    """
-
-    protocols: tuple[str, ...]
-    lpips: str
-    batch_size: int
-    sample_count: int
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,8 +79,8 @@ def read_lpips(path: Path) -> Metric:
     return score
 
 
-def lpips(variables: Mapping[str, Any], images: jax.Array, others: jax.Array) -> jax.Array:
-    """Return the distances, (B,), between images and others, both (B, H, W, 3) float32 in [0, 1] of at least 31x31.
+def lpips(variables: Mapping[str, Any], images: jax.Array, references: jax.Array) -> jax.Array:
+    """Return the distances, (B,), between images and references, both (B, H, W, 3) float32 in [0, 1] of at least 31x31.
 
     Equation 1 of the paper: at each of five layers, features are normalised to unit length along the channels; their
     squared differences are summed over channels with learned weights and averaged over positions. The distance is the
@@ -88,7 +88,7 @@ def lpips(variables: Mapping[str, Any], images: jax.Array, others: jax.Array) ->
     """
     params = variables["params"]
     total = jnp.zeros(images.shape[0])
-    for i, features in enumerate(_features(params, jnp.concatenate([images, others]))):
+    for i, features in enumerate(_features(params, jnp.concatenate([images, references]))):
         x, y = jnp.split(_unit_length(features), 2)
         weights = params[f"lin{i}"]["kernel"][0, 0, :, 0]
         # A sum instead of a matrix product, whose operands accelerators round to lower precision.

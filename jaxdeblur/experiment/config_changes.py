@@ -26,7 +26,9 @@ DATA_ROOT = re.compile(r"data\.(mixture\[\d+\]\.)?root")
 _STAGE_FIELD = re.compile(r"stages\[(\d+)\]\.(.*)")
 
 
-def check_changes(folder: Path, before: Tree, now: Tree, *, others: list[str], has_batch_norm: bool) -> list[str]:
+def check_changes(
+    folder: Path, before: Tree, now: Tree, *, other_differences: list[str], has_batch_norm: bool
+) -> list[str]:
     """Refuse a config that describes another run.
 
     Besides harmless fields, a run may change fields that affect rounding only, and may be extended: more epochs in its
@@ -36,7 +38,7 @@ def check_changes(folder: Path, before: Tree, now: Tree, *, others: list[str], h
         folder: the run's.
         before: the config of the last start, complete.
         now: the config of this start, complete.
-        others: descriptions of other differences.
+        other_differences: descriptions of differences besides the config.
         has_batch_norm: the network has BatchNorm, so that `accumulate` changes its result.
 
     Returns:
@@ -56,10 +58,10 @@ def check_changes(folder: Path, before: Tree, now: Tree, *, others: list[str], h
             reported.append(change)
         else:
             problems.append(change)
-    if problems or others:
+    if problems or other_differences:
         remedy = "Choose another --workdir for a new run, or restore the old values to resume this one."
         heading = f"--workdir: {folder} holds another run:"
-        raise InputError(list_problems(heading, sorted(problems + others), remedy), code="run-differs")
+        raise InputError(list_problems(heading, sorted(problems + other_differences), remedy), code="run-differs")
     return reported
 
 

@@ -14,7 +14,7 @@ from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.config_changes import check_changes, describe_extension
 from jaxdeblur.files import read_json, write_json
-from jaxdeblur.runs.environment import describe_environment, environment_changes
+from jaxdeblur.runs.environment import Environment, describe_environment, environment_changes
 from jaxdeblur.runs.folder import SCORED_SPLITS, is_available, is_under_way, newest_step
 from jaxdeblur.runs.lock import RunLock
 
@@ -90,7 +90,7 @@ def _not_writable(folder: Path, error: OSError) -> InputError:
 
 
 def _report_changes(
-    folder: Path, tree: Tree, facts: dict[str, Any], known: dict[str, Any], environment: dict[str, Any]
+    folder: Path, tree: Tree, facts: dict[str, Any], known: dict[str, Any], environment: Environment
 ) -> list[str]:
     """Log and return what changed since the last start.
 
@@ -98,8 +98,10 @@ def _report_changes(
         InputError: the config or the training pairs are those of another run.
     """
     before = read_config(folder)
-    others = _changed_protocol(before, tree) + _changed_pairs(known["data_sha256"], facts["data_sha256"])
-    changes = check_changes(folder, before, tree, others=others, has_batch_norm=facts.get("batch_norm", True))
+    differences = _changed_protocol(before, tree) + _changed_pairs(known["data_sha256"], facts["data_sha256"])
+    changes = check_changes(
+        folder, before, tree, other_differences=differences, has_batch_norm=facts.get("batch_norm", True)
+    )
     if changes:
         say("\n".join(["Changed since the last start:", *(f"  - {change}" for change in changes)]))
     if any(change.startswith("stages[") for change in changes):

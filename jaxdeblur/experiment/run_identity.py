@@ -42,7 +42,9 @@ def network_facts(model: ModelOptions, shapes: Shapes) -> dict[str, Any]:
     return {"network": name, "parameters": parameters, "batch_norm": batch_norm}
 
 
-def claim_folder(workdir: Path, config: RunConfig, facts: dict[str, Any], *, has_checkpoint: bool) -> RunLock | None:
+def claim_folder_in_primary(
+    workdir: Path, config: RunConfig, facts: dict[str, Any], *, has_checkpoint: bool
+) -> RunLock | None:
     """Create or open the run's folder after all processes agree on the run; return its lock in the primary process.
 
     Raises:

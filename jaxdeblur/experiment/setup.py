@@ -21,7 +21,7 @@ from jaxdeblur.data.sources import open_sources
 from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.evaluation.evaluator import Evaluator, open_evaluator
 from jaxdeblur.experiment.config_changes import check_scoring
-from jaxdeblur.experiment.run_identity import check_agreement, claim_folder, data_facts, network_facts
+from jaxdeblur.experiment.run_identity import check_agreement, claim_folder_in_primary, data_facts, network_facts
 from jaxdeblur.files import require_utf8
 from jaxdeblur.models import ENCODERS
 from jaxdeblur.runs.checkpoint_files import quarantine_corrupt
@@ -206,4 +206,4 @@ def claim_run(
         "initial_weights": initial.description if initial else "",
         **facts,
     }
-    return initial, claim_folder(workdir, config, facts, has_checkpoint=has_checkpoint)
+    return initial, claim_folder_in_primary(workdir, config, facts, has_checkpoint=has_checkpoint)

@@ -10,7 +10,7 @@ from jaxdeblur.config.run_config import parse_config
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.evaluator import Evaluator, Weights, evaluate_network
-from jaxdeblur.experiment.run_identity import claim_folder, data_facts, network_facts
+from jaxdeblur.experiment.run_identity import claim_folder_in_primary, data_facts, network_facts
 from jaxdeblur.experiment.setup import open_evaluation, open_run, open_scored_run
 from jaxdeblur.runs.checkpoint_files import check_disk_space
 from jaxdeblur.runs.lock import RunLock
@@ -61,7 +61,7 @@ def train_run(run: Run, config: ConfigDict, workdir: Path) -> bool:
         say(f"{run.total_steps} steps of {run.batch_size} images; the first one waits for the compiler.")
     with stop_on_signal() as stop:
         if processes.is_primary():
-            run.log = MetricLog(workdir, resume_step=progress.step, validates_again=needs_validation(run, progress))
+            run.log = MetricLog(workdir, resume_step=progress.step, revalidates=needs_validation(run, progress))
         try:
             finished = train(run, state, progress, stop)
         finally:
@@ -105,9 +105,8 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
         InputError: the user can fix what is wrong, for example that the weights are another network's.
     """
     evaluator, weights, lock = processes.run_on_all(lambda: open_weights(config, workdir, path))
-    folder = workdir / "eval"
     try:
-        evaluate_network(evaluator, folder, weights, overwrite=True)
+        evaluate_network(evaluator, workdir / "eval", weights, overwrite=True)
         report_run(workdir)
     finally:
         if lock:
@@ -137,7 +136,7 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluat
         "initial_weights": f"not trained here; {network.description}",
         **data_facts(evaluator.data_set, evaluator.protocols[0].sources),
     }
-    lock = claim_folder(workdir, parsed, facts, has_checkpoint=False)
+    lock = claim_folder_in_primary(workdir, parsed, facts, has_checkpoint=False)
     variables = jax.device_put(network.variables, replicated(evaluator.local_mesh))
     return evaluator, Weights(variables, network.description, step=None), lock
 
@@ -166,8 +165,7 @@ def evaluate_best(run: ScoredRun, workdir: Path, *, overwrite: bool) -> None:
 def evaluate_checkpoint(run: ScoredRun, workdir: Path, step: int, variables: Any, *, overwrite: bool) -> None:
     """Score a checkpoint on all splits and write `eval/`; scores of the same weights are kept unless `overwrite`."""
     weights = Weights(variables, f"run {workdir.absolute().name}, step {step}", step)
-    folder = workdir / "eval"
-    evaluate_network(run.evaluator, folder, weights, overwrite=overwrite)
+    evaluate_network(run.evaluator, workdir / "eval", weights, overwrite=overwrite)
 
 
 def evaluate_all_checkpoints(run: ScoredRun, workdir: Path) -> int:

@@ -41,7 +41,7 @@ def _only_common(runs: Sequence[Run]) -> str:
     tests = [name for name in common if name.startswith("test-")]
     if len(tests) == 1:
         return tests[0]
-    available = "; ".join(f"{run.name} has {', '.join(own)}" for run, own in zip(runs, names, strict=True))
+    available = "; ".join(f"{run.name} has {', '.join(run_names)}" for run, run_names in zip(runs, names, strict=True))
     if not common:
         message = f"{runs[0].name} and {runs[1].name} were scored by different protocols: {available}. {_SAME_IMAGES}"
         raise InputError(message, code="protocol-not-in-common")

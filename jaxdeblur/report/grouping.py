@@ -71,8 +71,8 @@ def compare(one: Entry, other: Entry) -> Pair:
         InputError: they did not score the same images (code "images-differ").
     """
     names = f"{one.run.name} ({one.evaluation.name})", f"{other.run.name} ({other.evaluation.name})"
-    images, others = [*one.evaluation.images.values()], [*other.evaluation.images.values()]
-    gain = confidence.gain_over_run(images, others, names=names)
+    images, other_images = [*one.evaluation.images.values()], [*other.evaluation.images.values()]
+    gain = confidence.gain_over_run(images, other_images, names=names)
     for name, image in one.evaluation.images.items():
         identity, other_identity = image.identity.psnr, other.evaluation.images[name].identity.psnr
         if abs(identity - other_identity) > IDENTITY_TOLERANCE:
@@ -83,5 +83,5 @@ def compare(one: Entry, other: Entry) -> Pair:
                 code="images-differ",
             )
     if gain.mean < 0:
-        return Pair(other.run, one.run, confidence.gain_over_run(others, images))
+        return Pair(other.run, one.run, confidence.gain_over_run(other_images, images))
     return Pair(one.run, other.run, gain)

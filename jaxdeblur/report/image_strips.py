@@ -73,10 +73,10 @@ class Strip:
 
 def common_strips(group: Group) -> list[Strip]:
     """Return the evenly spaced samples that all runs of a group have."""
-    first, *others = (
+    first, *rest = (
         [sample.name for sample in entry.evaluation.samples if "spread" in sample.why] for entry in group.entries
     )
-    shared = [name for name in first if all(name in other for other in others)]
+    shared = [name for name in first if all(name in names for names in rest)]
     return [_strip(group.entries, name, "one of the evenly spaced samples of the split") for name in shared]
 
 

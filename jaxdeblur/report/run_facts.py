@@ -66,7 +66,7 @@ def evaluations_table(groups: Sequence[Group]) -> Table:
     """Return the facts of every evaluation, one row each."""
     entries = [entry for group in groups for entry in group.entries]
     facts = [evaluation_facts(entry) for entry in entries]
-    rows = [[entry.run.name, *map(_text, own.values())] for entry, own in zip(entries, facts, strict=True)]
+    rows = [[entry.run.name, *map(_text, cells.values())] for entry, cells in zip(entries, facts, strict=True)]
     notes = ["FLOPs are the compiler's count for one image; a multiply-add counts as two."]
     return Table("Evaluations", ["run", *facts[0]], rows, notes)
 

@@ -66,8 +66,8 @@ def _original_columns(group: Group | None, published: Sequence[OriginalResult]) 
         columns += [_measured(result.name, entry) for entry in _entries_of(group, result)]
     if group:
         networks = {result.network for result in published}
-        others = [entry for entry in group.entries if entry.run.facts.network not in networks]
-        columns += [_measured(entry.run.facts.network, entry) for entry in others]
+        other_entries = [entry for entry in group.entries if entry.run.facts.network not in networks]
+        columns += [_measured(entry.run.facts.network, entry) for entry in other_entries]
         columns.append(("blurred input, measured", *_pooled_scores(group.identity)))
     return columns
 
@@ -132,7 +132,7 @@ def metrics_table(group: Group) -> Table:
         if all(score is None for score, _ in scores):
             continue  # not measured
         identity = next((identity for _, identity in scores if identity is not None), None)
-        cells = [_with_difference(score, own_identity, decimals) for score, own_identity in scores]
+        cells = [_with_difference(score, input_score, decimals) for score, input_score in scores]
         rows.append([name, _decimals(identity, decimals), *cells])
     columns = ["metric", "blurred input", *(entry.run.name for entry in group.entries)]
     return Table("All metrics", columns, rows, ["In brackets: difference from the blurred input, before rounding."])

@@ -9,7 +9,7 @@ it is validated; its validation PSNR is added afterwards.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import orbax.checkpoint as ocp
@@ -28,6 +28,20 @@ from jaxdeblur.runs.train_state import TrainState
 from jaxdeblur.runtime import processes
 
 _RESTORE_ATTEMPTS = 5  # of the best checkpoint, while a training process replaces it
+
+
+class SavedProgress(TypedDict):
+    """The item `progress` of a checkpoint.
+
+    Keys:
+        stage: index of the stage that the optimizer state belongs to.
+        losses: of the steps since the last line of the log.
+        initial_weights: description of what the run started from.
+    """
+
+    stage: int
+    losses: list[float]
+    initial_weights: str
 
 
 class Checkpoints:
@@ -66,7 +80,7 @@ class Checkpoints:
         self._scores = {step: score for step, score in scores.items() if score is not None}
 
     def reload(self) -> None:
-        """List the folder again, after another process may have saved or removed checkpoints."""
+        """Reload the list of checkpoints, which another process may have changed."""
         self._manager.reload()
         self._read_scores()
 
@@ -111,7 +125,7 @@ class Checkpoints:
         keep = self._steps_to_keep([checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step in keep for checkpoint in checkpoints]
 
-    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+    def save(self, state: TrainState, progress: SavedProgress) -> None:
         """Save the state under its step, in the background. A step that is already saved is not overwritten.
 
         Raises:
@@ -161,7 +175,7 @@ class Checkpoints:
                 code="checkpoint-corrupt",
             )
 
-    def progress(self, step: int) -> dict[str, Any]:
+    def progress(self, step: int) -> SavedProgress:
         """Return the `progress` that was saved at a step."""
         return self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
 

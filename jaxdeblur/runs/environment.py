@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -30,8 +30,17 @@ LIBRARIES = (
 )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return `code_version`, `command`, `devices` and `versions`, those of Python and the libraries by name."""
+class Environment(TypedDict):
+    """What a start of a run records: code version, command line, devices, and versions of Python and `LIBRARIES`."""
+
+    code_version: str
+    command: list[str]
+    devices: str
+    versions: dict[str, str]
+
+
+def describe_environment() -> Environment:
+    """Return the environment of this process."""
     devices = jax.devices()
     return {
         "code_version": code_version(),
@@ -52,12 +61,13 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def environment_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def environment_changes(before: Mapping[str, Any], now: Environment) -> list[str]:
     """Describe what changed between two environments; fields missing from the earlier one are not compared."""
+    described = {"code_version": now["code_version"], "devices": now["devices"]}
     changes = [
-        f"{key.replace('_', ' ')} {before[key]} -> {now[key]}"
-        for key in ("code_version", "devices")
-        if key in before and before[key] != now[key]
+        f"{key.replace('_', ' ')} {before[key]} -> {value}"
+        for key, value in described.items()
+        if key in before and before[key] != value
     ]
     versions = now["versions"]
     return changes + [

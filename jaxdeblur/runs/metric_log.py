@@ -70,18 +70,18 @@ class MetricLog:
     Each line has `step`, `stage`, `epoch`, `wall_s` (seconds of training so far, over all starts) and scalars.
     """
 
-    def __init__(self, folder: Path, *, resume_step: int, validates_again: bool = False):
+    def __init__(self, folder: Path, *, resume_step: int, revalidates: bool = False):
         """Open the log and drop lines after `resume_step`, since these steps will be repeated.
 
         Args:
             folder: of the run.
             resume_step: the step of the checkpoint that training resumes from; 0 for a new run.
-            validates_again: the checkpoint of `resume_step` will be validated again, because the run was killed before
-                its score was stored with it; drops a validation of that step from the log.
+            revalidates: the checkpoint of `resume_step` will be revalidated, because the run was killed before its score was
+                stored with it; drops a validation of that step from the log.
         """
         self.path = folder / "metrics.jsonl"
         lines = [line for line in read_metrics(self.path) if line["step"] <= resume_step]
-        if validates_again:
+        if revalidates:
             lines = [line for line in lines if line["step"] < resume_step or "validation/psnr" not in line]
         with atomic_write(self.path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))

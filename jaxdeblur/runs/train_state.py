@@ -16,7 +16,7 @@ class TrainState(train_state.TrainState):
     `step` counts over all stages; the optimizer state belongs to the current stage.
 
     Attributes:
-        batch_stats: BatchNorm's running statistics, which are never averaged again.
+        batch_stats: BatchNorm's running statistics, which the EMA leaves out.
         ema_params: exponential moving average of `params`; None if disabled.
     """
 

@@ -76,14 +76,14 @@ def _parse(kind: Any, tree: Any, name: str, problems: list[str]) -> Any:
 def _parse_fields(kind: Any, tree: dict[str, Any], name: str, problems: list[str]) -> Any:
     hints, values, number_before = typing.get_type_hints(kind), {}, len(problems)
     for field in dataclasses.fields(kind):
-        own_name = f"{name}.{field.name}" if name else field.name
+        field_name = f"{name}.{field.name}" if name else field.name
         if field.name in tree:
-            own_kind = hints[field.name]
+            field_kind = hints[field.name]
             if field.metadata == NOT_NULL:
-                [own_kind] = [option for option in typing.get_args(own_kind) if option is not type(None)]
-            values[field.name] = _parse(own_kind, tree[field.name], own_name, problems)
+                [field_kind] = [option for option in typing.get_args(field_kind) if option is not type(None)]
+            values[field.name] = _parse(field_kind, tree[field.name], field_name, problems)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            problems.append(f"{own_name}: missing")
+            problems.append(f"{field_name}: missing")
     return kind(**values) if len(problems) == number_before else None
 
 

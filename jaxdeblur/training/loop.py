@@ -4,7 +4,6 @@ Batches are uint8 NHWC; the network sees float32 in [0, 1]. PSNR is in dB.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,14 +12,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxdeblur.console import ProgressBar, StopRequest
-from jaxdeblur.data.pair_source import ImagePair
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import prefers_ynnpack_matmul
+from jaxdeblur.runs.checkpoints import SavedProgress
 from jaxdeblur.runs.train_state import TrainState, create_train_state, enter_stage
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import Program, compile_program
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, replicated, to_devices
 from jaxdeblur.training.nan_checks import check_finite, fetch_losses
+from jaxdeblur.training.prefetcher import Prefetcher
 from jaxdeblur.training.profiling import SpeedMeter, StepTrace, speeds
 from jaxdeblur.training.progress_log import log_histograms, log_training, log_validation
 from jaxdeblur.training.run import Run
@@ -28,8 +28,6 @@ from jaxdeblur.training.stages import Stage
 from jaxdeblur.training.step import make_train_step
 from jaxdeblur.training.tensor_histograms import Counts
 from jaxdeblur.weights.initial import fill
-
-Batch = ImagePair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,32 +121,6 @@ def compile_step(
     step = make_train_step(stage, mesh)
     unrolled = make_train_step(dataclasses.replace(stage, accumulate=1), mesh) if stage.accumulate > 1 else None
     return compile_program(step, state, batch, use_ynnpack_matmul=prefers_ynnpack_matmul(model), without_loop=unrolled)
-
-
-class Prefetcher:
-    """Reads one batch ahead, so that reading overlaps with the device's work.
-
-    A read error is kept in `error` instead of raised: all processes must learn of it before any of them ends.
-    """
-
-    def __init__(self, batches: Iterator[Batch]):
-        self._batches = batches
-        self.batch: Batch | None = None
-        self.error: InputError | None = None
-        self.advance()
-
-    def take(self) -> Batch:
-        """Return the batch that was read; it stays the current one until `advance`."""
-        if self.batch is None:
-            raise self.error or RuntimeError("no batch has been read")
-        return self.batch
-
-    def advance(self) -> None:
-        """Read the next batch."""
-        try:
-            self.batch, self.error = next(self._batches), None
-        except InputError as error:
-            self.batch, self.error = None, error
 
 
 class StageLoop:
@@ -254,5 +226,5 @@ def save(run: Run, stage: Stage, state: TrainState, losses: list[float]) -> None
         InputError: the weights are not finite, or the disk is full.
     """
     check_finite(state, stage, int(state.step))
-    progress = {"stage": stage.index, "losses": losses, "initial_weights": run.initial_description}
+    progress = SavedProgress(stage=stage.index, losses=losses, initial_weights=run.initial_description)
     run.checkpoints.save(state, progress)

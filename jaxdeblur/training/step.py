@@ -52,17 +52,17 @@ def _update(
 ) -> tuple[TrainState, jax.Array, Any]:
     """Return the state after a step, the loss and the gradients; those of a frozen encoder are zero."""
     frozen_name = stage.encoder.name if frozen and stage.encoder else None
-    held = {name: tree for name, tree in state.params.items() if name == frozen_name}
-    trained = {name: tree for name, tree in state.params.items() if name not in held}
-    gradients = _make_gradients(stage, state, trained, held)
+    frozen_params = {name: tree for name, tree in state.params.items() if name == frozen_name}
+    trained = {name: tree for name, tree in state.params.items() if name not in frozen_params}
+    gradients = _make_gradients(stage, state, trained, frozen_params)
     if stage.accumulate == 1:
         loss, batch_stats, grads = gradients(state.batch_stats, batch)
     else:
         loss, batch_stats, grads = _accumulate(gradients, state.batch_stats, trained, batch, stage.accumulate, mesh)
-    grads = {**grads, **jax.tree.map(jnp.zeros_like, held)}
+    grads = {**grads, **jax.tree.map(jnp.zeros_like, frozen_params)}
     tx = stage.frozen_tx if frozen else stage.tx
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = {**optax.apply_updates(state.params, updates), **held}
+    params = {**optax.apply_updates(state.params, updates), **frozen_params}
     ema_params = average(state.ema_params, params, stage.ema_decay) if stage.ema_decay else None
     state = state.replace(
         step=state.step + 1, params=params, opt_state=opt_state, batch_stats=batch_stats, ema_params=ema_params
@@ -70,14 +70,14 @@ def _update(
     return state, loss, grads
 
 
-def _make_gradients(stage: Stage, state: TrainState, trained: Any, held: Any) -> Gradients:
-    """Return the function that computes loss and gradients for the parameters `trained`, with `held` constant."""
+def _make_gradients(stage: Stage, state: TrainState, trained: Any, frozen_params: Any) -> Gradients:
+    """Return the function that computes loss and gradients for the parameters `trained`, with `frozen_params` constant."""
 
     def gradients(batch_stats: Any, batch: Batch) -> tuple[jax.Array, Any, Any]:
         blur, sharp = to_float(batch["blur"]), to_float(batch["sharp"])
 
         def loss_fn(trained: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": {**trained, **held}, "batch_stats": batch_stats}
+            variables = {"params": {**trained, **frozen_params}, "batch_stats": batch_stats}
             prediction, updates = state.apply_fn(variables, blur, train=True, mutable=["batch_stats"])
             return stage.loss(prediction, sharp), updates.get("batch_stats", {})
 

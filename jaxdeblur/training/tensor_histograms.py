@@ -9,7 +9,7 @@ from flax import struct
 
 from jaxdeblur.runs.metric_log import NUM_BINS, Histogram
 
-# Enough for the shape of a histogram; counting all values of a large network would need as much memory again.
+# Enough for the shape of a histogram; counting all values of a large network would double the memory use.
 MOST_VALUES = 1 << 16
 _WIDTH = 256  # of the table's rows; the last row of each tensor is padded
 

@@ -29,7 +29,7 @@ def start(config, workdir, steps=10**9):
     try:
         state, progress = restore_or_create(run)
         unvalidated = needs_validation(run, progress)
-        run.log = MetricLog(workdir, resume_step=int(state.step), validates_again=unvalidated)
+        run.log = MetricLog(workdir, resume_step=int(state.step), revalidates=unvalidated)
         try:
             finished = train(run, state, progress, StopAfter(steps))
         finally:

@@ -42,7 +42,7 @@ def test_a_repeated_validation_is_not_duplicated(tmp_path):
         log.scalars(step, 0, step / 3, {"train/loss": 0.1})
         log.scalars(step, 0, step / 3, {"validation/psnr": 20.0})
     log.close()
-    MetricLog(tmp_path, resume_step=6, validates_again=True).close()
+    MetricLog(tmp_path, resume_step=6, revalidates=True).close()
     lines = [(line["step"], "validation/psnr" in line) for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert lines == [(3, False), (3, True), (6, False)]
 

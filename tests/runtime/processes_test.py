@@ -70,7 +70,7 @@ def test_incomplete_flags_are_refused(tiny_gopro, tmp_path):
     here = tiny(tiny_gopro, tmp_path / "run")
     address = ["--coordinator_address", "127.0.0.1:1"]
     for flags, message in (
-        (address, "want all of --coordinator_address, --process_count and --process_id, or --distributed alone"),
+        (address, "need all of --coordinator_address, --process_count and --process_id, or --distributed alone"),
         ([*address, "--process_count=2", "--process_id=0", "--distributed"], "--distributed alone"),
         ([*address, "--process_count=2", "--process_id=2"], "--process_id: 2, expected 0 to 1"),
         (["--distributed"], "--distributed: this process cannot join the others"),
