@@ -99,9 +99,8 @@ def _report_changes(
     """
     before = read_config(folder)
     differences = _changed_protocol(before, tree) + _changed_pairs(known["data_sha256"], facts["data_sha256"])
-    changes = check_changes(
-        folder, before, tree, other_differences=differences, has_batch_norm=facts.get("batch_norm", True)
-    )
+    has_batch_norm = facts.get("batch_norm", True)
+    changes = check_changes(folder, before, tree, other_differences=differences, has_batch_norm=has_batch_norm)
     if changes:
         say("\n".join(["Changed since the last start:", *(f"  - {change}" for change in changes)]))
     if any(change.startswith("stages[") for change in changes):

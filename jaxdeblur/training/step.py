@@ -71,7 +71,7 @@ def _update(
 
 
 def _make_gradients(stage: Stage, state: TrainState, trained: Any, frozen_params: Any) -> Gradients:
-    """Return the function that computes loss and gradients for the parameters `trained`, with `frozen_params` constant."""
+    """Return the function that computes loss and gradients for `trained`; `frozen_params` are constants."""
 
     def gradients(batch_stats: Any, batch: Batch) -> tuple[jax.Array, Any, Any]:
         blur, sharp = to_float(batch["blur"]), to_float(batch["sharp"])
