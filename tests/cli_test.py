@@ -27,7 +27,7 @@ HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "
 
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory):
-    """A UNet whose weights are zero: it gives every image back as it is."""
+    """A UNet whose weights are zero: it returns every image unchanged."""
     path = tmp_path_factory.mktemp("weights") / "identity.safetensors"
     tensors = {
         name: np.zeros(shape, np.float32)
@@ -118,7 +118,7 @@ def test_a_photo_is_restored_next_to_its_input(tmp_path, identity):
     assert files_in(tmp_path) == ["a.png", "a_restored.png", "sub"]
     assert files_in(tmp_path / "sub") == ["b.jpg", "b_restored.png"]
     with Image.open(tmp_path / "sub/b_restored.png") as result, Image.open(tmp_path / "sub/b.jpg") as photograph:
-        assert result.size == (2 * photograph.width, photograph.height)  # --side-by-side came through
+        assert result.size == (2 * photograph.width, photograph.height)  # --side-by-side is passed on
         np.testing.assert_array_equal(np.asarray(result)[:, : photograph.width], np.asarray(photograph))
 
 
@@ -246,7 +246,7 @@ def test_short_options_become_the_flags_of_main(command, flags, monkeypatch):
 
 
 def test_user_errors_in_training_exit_with_a_message(tmp_path):
-    """The whole way into `jaxdeblur.main`: the recipe is loaded, the field is refused."""
+    """Through `jaxdeblur.main`: the recipe is loaded, the field is refused."""
     code = "from jaxdeblur.cli import main; main()"
     arguments = ["train", "nafnet", "--variant=smoke", f"--workdir={tmp_path}/run", "--config.data.batch-siz=2"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)

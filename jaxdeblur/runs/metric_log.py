@@ -76,8 +76,8 @@ class MetricLog:
         Args:
             folder: of the run.
             resume_step: the step of the checkpoint that training resumes from; 0 for a new run.
-            revalidates: the checkpoint of `resume_step` will be revalidated, because the run was killed before its score
-                was stored with it; drops a validation of that step from the log.
+            revalidates: the checkpoint of `resume_step` will be revalidated, because the run was killed before its
+                score was stored with it; drops a validation of that step from the log.
         """
         self.path = folder / "metrics.jsonl"
         lines = [line for line in read_metrics(self.path) if line["step"] <= resume_step]

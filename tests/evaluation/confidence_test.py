@@ -72,13 +72,13 @@ def test_bootstrap_t_agrees_with_all_possible_resamples():
     mean, error = mean_and_error(values.values())
     scores = []
     for groups in itertools.product(values.values(), repeat=5):
-        own, spread = mean_and_error(groups)
-        scores.append((own - mean) / spread if spread > 1e-12 else np.sign(own - mean) * np.inf)
+        resampled_mean, spread = mean_and_error(groups)
+        scores.append((resampled_mean - mean) / spread if spread > 1e-12 else np.sign(resampled_mean - mean) * np.inf)
     low, high = np.quantile(scores, [0.025, 0.975], method="nearest")
     assert interval.mean == pytest.approx(mean)
     assert interval.low == pytest.approx(mean - high * error, abs=0.1 * error * high)
     assert interval.high == pytest.approx(mean - low * error, abs=0.1 * error * -low)
-    assert high > 1.2 * -low  # the lengths and values are skewed: ends that were swapped would be seen
+    assert high > 1.2 * -low  # the lengths and values are skewed: swapped ends would be noticed
 
 
 def test_the_interval_is_deterministic_and_shifts_with_the_values():
@@ -92,12 +92,12 @@ def test_the_interval_is_deterministic_and_shifts_with_the_values():
 
 
 def test_equal_sequences_fall_back_to_students_interval():
-    """Seven of eight sequences alike: a third of the resamples has no spread, and cannot be measured in it."""
+    """Seven of eight sequences are equal: a third of the resamples has no spread, so they cannot be studentised."""
     interval = confidence.interval([0.1] * 21 + [0.5] * 3, [name for name in "abcdefgh" for _ in range(3)])
     assert (interval.method, interval.resamples) == ("student_t", 0)
     low, high = scipy.stats.t.interval(0.95, 7, loc=0.15, scale=scipy.stats.sem([0.1] * 7 + [0.5]))
     assert (interval.low, interval.high) == pytest.approx((low, high))
-    # Of unequal lengths, whose sums of 0.1 are off in the last digit, so that the spread is not quite nothing.
+    # Sequences of unequal lengths: rounding errors of the sums of 0.1 make the spread slightly larger than zero.
     lengths = {"a": 3, "b": 7, "c": 2, "d": 5, "e": 11, "f": 3, "g": 6, "h": 4}
     names = [name for name, length in lengths.items() for _ in range(length)]
     assert confidence.interval([0.1] * 37 + [0.5] * 4, names).method == "student_t"
@@ -110,7 +110,7 @@ def test_equal_sequences_fall_back_to_students_interval():
     ("effects", "count", "least"), [("normal", 3, 0.93), ("normal", 11, 0.93), ("exponential", 11, 0.9)]
 )
 def test_coverage_of_intervals(effects, count, least):
-    """Of 1000 repeats, whose own standard error is 0.8%; the percentile bootstrap, for contrast, does not."""
+    """Of 1000 repeats, so with a standard error of 0.8%; the percentile bootstrap covers too few, in contrast."""
     coverage = interval_coverage.coverage(effects, count, 1000)
     assert least <= coverage.interval <= 0.98
     assert coverage.percentile < least

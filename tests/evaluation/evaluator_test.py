@@ -81,8 +81,8 @@ def test_samples_include_the_best_median_and_worst_image(trained):
     ordered = sorted(gains, key=gains.get)
     why = {}
     for sample in record["samples"]:
-        for word in sample["why"]:
-            why.setdefault(word, []).append((sample["sequence"], sample["frame"]))
+        for reason in sample["why"]:
+            why.setdefault(reason, []).append((sample["sequence"], sample["frame"]))
     assert why["best"] == [ordered[-1]]
     assert why["worst"] == [ordered[0]]
     assert why["median"] == [ordered[3]]
@@ -91,8 +91,8 @@ def test_samples_include_the_best_median_and_worst_image(trained):
     sample = next(sample for sample in record["samples"] if "worst" in sample["why"])
     saved = {key: np.asarray(Image.open(trained[1] / "eval" / file)) for key, file in sample["files"].items()}
     actual = image_metrics(saved["prediction"] / 255, saved["sharp"]).psnr_uint8
-    own = next(i for i in record["images"] if (i["sequence"], i["frame"]) == ordered[0])
-    assert actual == pytest.approx(own["psnr_uint8"], abs=1e-6)
+    worst = next(i for i in record["images"] if (i["sequence"], i["frame"]) == ordered[0])
+    assert actual == pytest.approx(worst["psnr_uint8"], abs=1e-6)
 
 
 def test_throughput_is_recorded(trained):
@@ -227,5 +227,5 @@ def test_reading_a_run_logs_nothing(trained, caplog):
     """Orbax would warn that a folder opened for reading is read-only."""
     load_network(trained[1])
     assert not caplog.records
-    logging.getLogger("absl").warning("others are heard")
+    logging.getLogger("absl").warning("still logged")
     assert len(caplog.records) == 1

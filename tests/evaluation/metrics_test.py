@@ -42,8 +42,8 @@ def test_shapes_must_agree():
 def test_pooled_psnr_by_hand():
     """17 images: 16 of which the MSE averages 0.01 (20 dB), and a last batch of one at 0.1 (10 dB): 15 dB."""
     errors = [0.005, 0.015] * 8 + [0.1]
-    others = {"psnr_uint8": 0.0, "ssim": 0.5, "ssim_matlab": 0.5, "lpips": None, "mae": 0.1}
-    images = [ImageMetrics(mse=e, psnr=metrics.psnr_from_mse(e), **others) for e in errors]
+    other_metrics = {"psnr_uint8": 0.0, "ssim": 0.5, "ssim_matlab": 0.5, "lpips": None, "mae": 0.1}
+    images = [ImageMetrics(mse=e, psnr=metrics.psnr_from_mse(e), **other_metrics) for e in errors]
     summary = metrics.summarize(images)
     assert summary.psnr_batch16 == pytest.approx(15)
     assert summary.mse == pytest.approx(np.mean(errors))

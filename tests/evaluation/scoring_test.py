@@ -68,10 +68,10 @@ def test_a_batch_has_images_of_one_size():
 def test_identity_is_the_score_of_the_blurry_input():
     pairs = make_pairs([(8, 10)] * 4)
     result, _ = score(pairs, 4)
-    own = [image_metrics(pair["blur"] / 255, pair["sharp"]).psnr for pair in pairs]
-    assert [image.identity.psnr for image in result.images] == own
-    assert result.summary.identity.psnr == pytest.approx(np.mean(own))
-    gains = [image.psnr - identity for image, identity in zip(result.images, own, strict=True)]
+    input_psnr = [image_metrics(pair["blur"] / 255, pair["sharp"]).psnr for pair in pairs]
+    assert [image.identity.psnr for image in result.images] == input_psnr
+    assert result.summary.identity.psnr == pytest.approx(np.mean(input_psnr))
+    gains = [image.psnr - identity for image, identity in zip(result.images, input_psnr, strict=True)]
     assert result.summary.gain_psnr.mean == pytest.approx(np.mean(gains))
 
 

@@ -47,7 +47,7 @@ def test_state_and_progress_are_restored(tmp_path):
 
 
 def test_readers_get_the_ema_and_training_resumes_from_the_raw_parameters(tmp_path):
-    """With an optimizer that treats the encoder separately, whose state has a structure of its own."""
+    """With an optimizer that treats the encoder separately, whose state has its own structure."""
     adam = named(name="adam", b1=0.9, b2=0.999, eps=1e-8)
     tx = create_optimizer(adam, optax.constant_schedule(0.1), 1.0, Encoder("layer", 0, 0.5))
 
@@ -100,8 +100,8 @@ def test_a_disk_that_fills_up_during_a_save_is_reported(small_disk, monkeypatch)
         checkpoints.save(state, {"stage": 0, "losses": []})
         checkpoints.wait()
     assert error.value.code == "disk-full"
-    again = Checkpoints(small_disk, keep_latest=2)
-    assert again.latest_step == 1
+    reopened = Checkpoints(small_disk, keep_latest=2)
+    assert reopened.latest_step == 1
 
 
 def test_a_read_only_disk_is_not_reported_as_full(small_disk):
