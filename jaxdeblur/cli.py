@@ -67,6 +67,18 @@ def _weights(arguments: Sequence[str], *, prog: str) -> None:
     main(arguments, prog=prog)
 
 
+def _report(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.report.command import main
+
+    main(arguments, prog=prog)
+
+
+def _export(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.export.command import main
+
+    main(arguments, prog=prog)
+
+
 def _synthesize(arguments: Sequence[str], *, prog: str) -> None:
     from jaxdeblur.synthesis.command import main
 
@@ -86,12 +98,14 @@ def _prepare_gopro(arguments: Sequence[str], *, prog: str) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "restore": (_restore, "restore photographs"),
+    "restore": (_restore, "restore photos"),
     "video": (_video, "restore a video"),
-    "web": (_web, "serve a page in the browser to restore photographs"),
+    "web": (_web, "serve a page in the browser to restore photos"),
     "weights": (_weights, "list the networks that ship with the package"),
     "train": (_train, "train a network by a recipe"),
     "evaluate": (_evaluate, "score a run, or any weights, on pairs"),
+    "report": (_report, "report the results of runs, or compare two runs"),
+    "export": (_export, "export a network to ONNX or StableHLO"),
     "config": (_config, "list the recipes, or print the fields of one"),
     "synthesize": (_synthesize, "create pairs with synthetic blur from sharp photos or frames"),
     "check-photos": (_check_photos, "check sharp photos before creating blur from them"),
@@ -101,8 +115,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command, exiting with the status that the module describes."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    lines = [f"  {name:14}{description}" for name, (_, description) in COMMANDS.items()]
+    command_line = sys.argv[1:] if arguments is None else list(arguments)
+    lines = [f"  {name:14}{summary}" for name, (_, summary) in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="jaxdeblur",
         description=__doc__,
@@ -111,10 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--version", action="version", version=f"jaxdeblur {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below, with its options")
-    name = parser.parse_args(arguments[:1]).command
+    name = parser.parse_args(command_line[:1]).command
     run, _ = COMMANDS[name]
     try:
-        run(with_underscores(arguments[1:]), prog=f"jaxdeblur {name}")
+        run(with_underscores(command_line[1:]), prog=f"jaxdeblur {name}")
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from jaxdeblur.weights.safetensors import write_weights
 from jaxdeblur.weights.tensors import network_shapes
 from tests.helpers.images import save_noise
 from tests.helpers.networks import SMALL
+from tests.helpers.report_records import image_record, write_evaluation, write_facts
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "scipy", "numpy")
 
@@ -42,8 +43,8 @@ def run(*arguments):
     """Run the command in this process and return its exit status."""
     try:
         cli.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return 1 if isinstance(end.code, str) else end.code or 0
+    except SystemExit as exit_:
+        return 1 if isinstance(exit_.code, str) else exit_.code or 0
     return 0
 
 
@@ -52,13 +53,13 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["weights"], ["train", "--help"], ["config"], ["--version"]])
-def test_help_and_errors_need_no_heavy_imports(arguments):
+def test_help_and_listings_need_no_heavy_imports(arguments):
     code = (
         "import sys\n"
         "from jaxdeblur.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"imported = [name for name in {HEAVY} if name in sys.modules]\n"
-        "assert not imported, imported\n"
+        f"heavy = [name for name in {HEAVY} if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -83,7 +84,7 @@ def test_every_command_has_help_under_its_name(name, capsys):
     "arguments",
     [[], ["sharpen"], ["restore"], ["restore", "a.png", "--sharpen"], ["weights", "all"], ["train"], ["config", "--x"]],
 )
-def test_an_invalid_command_line_exits_with_2(arguments, capsys):
+def test_invalid_command_lines_exit_with_2(arguments, capsys):
     assert run(*arguments) == 2
     assert "usage: jaxdeblur" in capsys.readouterr().err
 
@@ -110,29 +111,29 @@ def test_option_names_may_have_hyphens():
     ]
 
 
-def test_a_photo_is_restored_next_to_its_input(tmp_path, identity):
+def test_results_are_written_next_to_the_photos(tmp_path, identity):
     for name in ("a.png", "sub/b.jpg"):
         save_noise(tmp_path / name)
     arguments = ("restore", tmp_path / "a.png", "--side-by-side", tmp_path / "sub/b.jpg", "--weights", identity)
     assert run(*arguments) == 0
     assert files_in(tmp_path) == ["a.png", "a_restored.png", "sub"]
     assert files_in(tmp_path / "sub") == ["b.jpg", "b_restored.png"]
-    with Image.open(tmp_path / "sub/b_restored.png") as result, Image.open(tmp_path / "sub/b.jpg") as photograph:
-        assert result.size == (2 * photograph.width, photograph.height)  # --side-by-side is passed on
-        np.testing.assert_array_equal(np.asarray(result)[:, : photograph.width], np.asarray(photograph))
+    with Image.open(tmp_path / "sub/b_restored.png") as result, Image.open(tmp_path / "sub/b.jpg") as photo:
+        assert result.size == (2 * photo.width, photo.height)  # --side-by-side came through
+        np.testing.assert_array_equal(np.asarray(result)[:, : photo.width], np.asarray(photo))
 
 
-def test_existing_files_are_not_overwritten_by_default(tmp_path, identity):
+def test_existing_files_are_only_overwritten_with_overwrite(tmp_path, identity):
     save_noise(tmp_path / "a.png")
     (tmp_path / "a_restored.png").write_bytes(b"mine")
     assert run("restore", tmp_path / "a.png", "--weights", identity) == 1
     assert (tmp_path / "a_restored.png").read_bytes() == b"mine"
     assert run("restore", tmp_path / "a.png", "--weights", identity, "--overwrite") == 0
-    with Image.open(tmp_path / "a_restored.png") as result, Image.open(tmp_path / "a.png") as photograph:
-        np.testing.assert_array_equal(np.asarray(result), np.asarray(photograph))
+    with Image.open(tmp_path / "a_restored.png") as result, Image.open(tmp_path / "a.png") as photo:
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(photo))
 
 
-def test_photos_with_the_same_stem_get_different_names(tmp_path, identity):
+def test_photos_that_differ_in_suffix_only_get_different_names(tmp_path, identity):
     for name in ("a.jpg", "a.png"):
         save_noise(tmp_path / name)
     assert run("restore", tmp_path / "a.jpg", tmp_path / "a.png", "--weights", identity) == 0
@@ -171,9 +172,34 @@ def test_gopro_is_prepared_by_the_command(gopro_part, tmp_path, capsys):
     assert "already exists" in capsys.readouterr().out
 
 
-def test_one_failure_exits_with_1_and_the_rest_is_restored(tmp_path, identity):
+def test_a_network_is_exported(identity, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    command = ("export", "--weights", identity, "--format", "stablehlo", "--output")
+    assert run(*command, tmp_path / "identity.stablehlo") == 0
+    assert "unet as stablehlo" in capsys.readouterr().out
+    assert files_in(tmp_path) == ["identity.stablehlo"]
+    assert run(*command, tmp_path) == 1  # a folder
+    assert run("export", "--weights", identity, "--output", tmp_path / "file") == 2  # no format
+
+
+def test_runs_are_reported_and_compared(tmp_path, capsys):
+    images = [image_record(sequence, "1", 24.0, 25.0) for sequence in "abc"]
+    for name in ("first", "second"):
+        write_facts(tmp_path / name)
+        write_evaluation(tmp_path / name, images, {("a", "1"): (("spread",), *[np.zeros((8, 8, 3), np.uint8)] * 3)})
+    runs = (tmp_path / "first", tmp_path / "second")
+    assert run("report", *runs, "--output", tmp_path / "report") == 0
+    assert "report.html" in capsys.readouterr().out
+    assert {"report.html", "report.md", "report.csv", "report.json"} <= set(files_in(tmp_path / "report"))
+    assert run("report", "--compare", *runs) == 0
+    assert "first" in capsys.readouterr().out
+    assert run("report", "--compare", tmp_path / "first", tmp_path / "none") == 1
+    assert run("report", *runs) == 2  # no output
+
+
+def test_one_failure_exits_with_1_and_does_not_stop_the_rest(tmp_path, identity):
     save_noise(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no photograph")
+    (tmp_path / "b.png").write_text("not a photo")
     assert run("restore", tmp_path / "b.png", tmp_path / "a.png", "--weights", identity) == 1
     assert files_in(tmp_path) == ["a.png", "a_restored.png", "b.png"]
 
@@ -183,8 +209,8 @@ def test_shipped_networks_are_listed(capsys):
     output = capsys.readouterr().out
     for network in SHIPPED:
         assert describe(network) in output
-        for item in (network.full_name, f"{network.parameters:,} parameters", network.licence, "default"):
-            assert item in describe(network)
+        for fact in (network.full_name, f"{network.parameters:,} parameters", network.licence, "default"):
+            assert fact in describe(network)
     assert run("weights", "--path", "nafnet-tiny") == 1
 
 
@@ -205,7 +231,7 @@ def test_recipes_are_found_by_name_and_by_file(tmp_path, monkeypatch):
         assert "nafnet" in str(error.value)
 
 
-def test_the_printed_config_is_the_resolved_one(capsys):
+def test_config_prints_the_fields_as_assignments(capsys):
     assert run("config", "nafnet", "--variant", "smoke") == 0
     output = capsys.readouterr().out
     lines = [line.partition("  # ")[0] for line in output.splitlines()]
@@ -237,16 +263,16 @@ def test_the_printed_config_is_the_resolved_one(capsys):
 def test_short_options_become_the_flags_of_main(command, flags, monkeypatch):
     from absl import app
 
-    seen = {}
+    captured = {}
     monkeypatch.setattr(sys, "argv", sys.argv)
-    monkeypatch.setattr(app, "run", lambda main, flags_parser: seen.update(argv=sys.argv))
+    monkeypatch.setattr(app, "run", lambda main, flags_parser: captured.update(argv=sys.argv))
     assert run(*command) == 0
     expected = [flag.format(recipe=recipes.recipe_folder() / "nafnet.py") for flag in flags]
-    assert seen["argv"] == ["jaxdeblur.main", *expected, "--config.seed=3"]
+    assert captured["argv"] == ["jaxdeblur.main", *expected, "--config.seed=3"]
 
 
-def test_user_errors_in_training_exit_with_a_message(tmp_path):
-    """Through `jaxdeblur.main`: the recipe is loaded, the field is refused."""
+def test_unknown_config_fields_are_reported_by_train(tmp_path):
+    """End to end through `jaxdeblur.main`: the recipe is loaded, the field is refused."""
     code = "from jaxdeblur.cli import main; main()"
     arguments = ["train", "nafnet", "--variant=smoke", f"--workdir={tmp_path}/run", "--config.data.batch-siz=2"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)

@@ -4,12 +4,3 @@ Both contain the weights and map (B, H, W, 3) float32 RGB in [0, 1] to the same 
 and width from the network's multiple up; other sizes are padded and cropped inside, as by the module. They compute in
 float32 and clip the output to [0, 1], which networks without a sigmoid may exceed.
 """
-
-from collections.abc import Callable
-
-from jaxdeblur.export.onnx import to_onnx
-from jaxdeblur.export.stablehlo import to_stablehlo
-from jaxdeblur.weights.load import TrainedNetwork
-
-# By name: functions that return the content of a file.
-FORMATS: dict[str, Callable[[TrainedNetwork], bytes]] = {"stablehlo": to_stablehlo, "onnx": to_onnx}

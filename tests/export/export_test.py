@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import export_model
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ from PIL import Image
 from random_weights import random_image, random_tensor
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.export import FORMATS
+from jaxdeblur.export import command
+from jaxdeblur.export.write import FORMATS, export
 from jaxdeblur.models import MODELS, build_model
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 from jaxdeblur.weights.tensors import fingerprint, network_shapes
@@ -93,7 +93,7 @@ def run_stablehlo(path):
     ("file_format", "run", "bound"), [("stablehlo", run_stablehlo, 1e-5), ("onnx", run_onnx, 1e-4)]
 )
 def test_outputs_equal_the_modules(network, file_format, run, bound, weights, expected, tmp_path):
-    export_model.export(weights[network], file_format, tmp_path / "file")
+    export(weights[network], file_format, tmp_path / "file")
     restore = run(tmp_path / "file")
     for (batch, *sides), wanted in zip(SIZES, expected[network], strict=True):
         output = np.asarray(restore(random_image(*sides, batch)))
@@ -118,7 +118,7 @@ VARIANTS = [
 def test_graphs_of_variants_equal_the_module(network, options, tmp_path):
     variables = random_variables(network, **options)
     write_weights(tmp_path / "weights.safetensors", variables, {"network": network})
-    export_model.export(tmp_path / "weights.safetensors", "onnx", tmp_path / "file")
+    export(tmp_path / "weights.safetensors", "onnx", tmp_path / "file")
     image = random_image(45, 38, 1)
     wanted = np.asarray(make_expected(network, variables, **options)(image))
     assert np.abs(wanted - image).mean() > 0.01
@@ -134,7 +134,7 @@ def read_example(form):
 
 @pytest.mark.parametrize(("form", "without"), [("onnx", ("jaxdeblur", "jax")), ("stablehlo", ("jaxdeblur", "flax"))])
 def test_the_documented_example_runs_without_this_package(form, without, weights, tmp_path):
-    export_model.export(weights["transformnet"], form, tmp_path / f"transformnet.{form}")
+    export(weights["transformnet"], form, tmp_path / f"transformnet.{form}")
     photo = (random_image(45, 38, 1)[0] * 255).astype(np.uint8)
     Image.fromarray(photo).save(tmp_path / "blurred.png")
     blocked = f"import sys; sys.modules.update(dict.fromkeys({without}))\n"
@@ -150,7 +150,7 @@ def test_the_documented_example_runs_without_this_package(form, without, weights
 
 
 def test_the_stablehlo_file_has_a_program_for_each_platform(weights, tmp_path):
-    export_model.export(weights["unet"], "stablehlo", tmp_path / "file")
+    export(weights["unet"], "stablehlo", tmp_path / "file")
     exported = jax.export.deserialize((tmp_path / "file").read_bytes())
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert exported.fun_name == f"unet_{fingerprint(read_weights(weights['unet'])[0])}"
@@ -161,7 +161,7 @@ def test_the_stablehlo_file_has_a_program_for_each_platform(weights, tmp_path):
 
 
 def test_the_onnx_file_describes_itself(weights, tmp_path):
-    export_model.export(weights["unet"], "onnx", tmp_path / "file.onnx")
+    export(weights["unet"], "onnx", tmp_path / "file.onnx")
     file = onnx.load(tmp_path / "file.onnx")
     facts = {entry.key: entry.value for entry in file.metadata_props}
     assert facts["weights_sha256"] == fingerprint(read_weights(weights["unet"])[0])
@@ -175,6 +175,10 @@ def test_the_onnx_file_describes_itself(weights, tmp_path):
 def run_tool(*arguments):
     command = [sys.executable, str(ROOT / "tools" / "export_model.py"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_offers_every_format():
+    assert set(command.FORMATS) == set(FORMATS)
 
 
 def test_the_command_writes_the_file_or_reports_the_error(weights, tmp_path):
@@ -207,7 +211,7 @@ def test_other_weights_are_refused(damage, weights, tmp_path):
     if damage == "truncated":
         wrong.write_bytes(wrong.read_bytes()[:1000])
     with pytest.raises(InputError, match=message) as error:
-        export_model.export(wrong, "stablehlo", tmp_path / "file")
+        export(wrong, "stablehlo", tmp_path / "file")
     assert error.value.code == code
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.safetensors"]
 
@@ -217,7 +221,7 @@ def test_non_finite_weights_are_not_exported_to_onnx(weights, tmp_path):
     variables["params"]["output"]["bias"][0] = np.nan
     write_weights(tmp_path / "wrong.safetensors", variables, metadata)
     with pytest.raises(InputError, match="differs from unet by nan") as error:
-        export_model.export(tmp_path / "wrong.safetensors", "onnx", tmp_path / "file")
+        export(tmp_path / "wrong.safetensors", "onnx", tmp_path / "file")
     assert error.value.code == "onnx-differs"
     assert not (tmp_path / "file").exists()
 
@@ -225,22 +229,23 @@ def test_non_finite_weights_are_not_exported_to_onnx(weights, tmp_path):
 def test_the_weights_are_not_overwritten(weights):
     before = weights["unet"].read_bytes()
     with pytest.raises(InputError) as error:
-        export_model.export(weights["unet"], "onnx", weights["unet"])
+        export(weights["unet"], "onnx", weights["unet"])
     assert error.value.code == "output-is-input"
     assert weights["unet"].read_bytes() == before
 
 
 def test_read_only_folders_are_refused(weights, read_only_folder):
     with pytest.raises(InputError) as error:
-        export_model.export(weights["unet"], "stablehlo", read_only_folder / "file")
+        export(weights["unet"], "stablehlo", read_only_folder / "file")
     assert error.value.code == "output-unwritable"
 
 
 def test_a_full_disk_leaves_the_old_file_only(weights, small_disk):
     (small_disk / "file").write_bytes(b"old")
     (small_disk / "fill").write_bytes(bytes(2**21 - 3 * 4096))
-    with pytest.raises(OSError, match="No space left"):
-        export_model.export(weights["transformnet"], "stablehlo", small_disk / "file")
+    with pytest.raises(InputError, match="No space left") as error:
+        export(weights["transformnet"], "stablehlo", small_disk / "file")
+    assert error.value.code == "output-unwritable"
     assert (small_disk / "file").read_bytes() == b"old"
     assert {path.name for path in small_disk.iterdir()} == {"file", "fill"}
 
@@ -249,7 +254,7 @@ def test_a_full_disk_leaves_the_old_file_only(weights, small_disk):
 def test_a_missing_package_is_named(form, package, weights, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"{package}.*jaxdeblur\[export\]") as error:
-        export_model.export(weights["unet"], form, tmp_path / "file")
+        export(weights["unet"], form, tmp_path / "file")
     assert error.value.code == "missing-extra"
     assert not list(tmp_path.iterdir())
 
@@ -259,7 +264,7 @@ def test_a_missing_package_is_named(form, package, weights, tmp_path, monkeypatc
 def test_the_published_width_equals_the_module_on_a_real_frame(file_format, real_gopro, tmp_path):
     """Every other pixel of a frame of 1280x720."""
     write_weights(tmp_path / "weights", random_variables("resnetencdec"), {"network": "resnetencdec"})
-    export_model.export(tmp_path / "weights", file_format, tmp_path / "file")
+    export(tmp_path / "weights", file_format, tmp_path / "file")
     frame = Image.open(sorted(real_gopro.glob("test/*/blur/*.png"))[0])
     image = np.asarray(frame, np.float32)[None, ::2, ::2] / 255
     output = {"onnx": run_onnx, "stablehlo": run_stablehlo}[file_format](tmp_path / "file")(image)
