@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +128,44 @@ class FileStamp(NamedTuple):
         """
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns)
+
+
+class FileFingerprint(NamedTuple):
+    """Identifies a file's content: its stamp, and its SHA-256 in hex."""
+
+    stamp: FileStamp
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileFingerprint":
+        """Return the fingerprint of a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cls(FileStamp.of(path), file_sha256(path))
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> "FileFingerprint":
+        """Return the fingerprint that `to_json` stored.
+
+        Raises:
+            ValueError, TypeError: these are not three values.
+        """
+        size, modified, sha256 = values
+        return cls(FileStamp(size, modified), sha256)
+
+    def to_json(self) -> tuple[int, int, str]:
+        """Return size, modification time and SHA-256."""
+        return (*self.stamp, self.sha256)
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a file has this content; it is only read if its size is equal but its time is not."""
+        try:
+            stamp = FileStamp.of(path)
+            return stamp == self.stamp or (stamp.size == self.stamp.size and file_sha256(path) == self.sha256)
+        except OSError:
+            return False
 
 
 def user_cache_folder() -> Path | None:

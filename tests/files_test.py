@@ -11,6 +11,7 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import (
+    FileFingerprint,
     FileStamp,
     atomic_write,
     file_sha256,
@@ -155,3 +156,18 @@ def test_hash_and_stamp(tmp_path):
     assert stamp == FileStamp(7, path.stat().st_mtime_ns)
     path.write_bytes(b"contents")
     assert FileStamp.of(path) != stamp
+
+
+def test_fingerprint_matches_equal_content_only(tmp_path):
+    path, copy = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"content")
+    fingerprint = FileFingerprint.of(path)
+    assert FileFingerprint.from_json(fingerprint.to_json()) == fingerprint
+    copy.write_bytes(b"content")
+    os.utime(copy, ns=(0, 0))
+    assert fingerprint.matches(path)
+    assert fingerprint.matches(copy)
+    for content in (b"CONTENT", b"longer content"):
+        copy.write_bytes(content)
+        assert not fingerprint.matches(copy)
+    assert not fingerprint.matches(tmp_path / "missing")

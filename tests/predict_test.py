@@ -101,15 +101,15 @@ def test_every_device_is_used(tmp_path, identity, monkeypatch):
         np.testing.assert_array_equal(pixels(tmp_path / f"out/{number}.png"), pixels(tmp_path / f"in/{number}.png"))
 
 
-def test_gray_16_bits_and_alpha_are_kept(tmp_path, identity):
+def test_grey_16_bits_and_alpha_are_kept(tmp_path, identity):
     """The identity returns them bit for bit."""
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
-    Image.fromarray(rng.integers(0, 256, (20, 30), np.uint8)).save(tmp_path / "in/gray.png")
+    Image.fromarray(rng.integers(0, 256, (20, 30), np.uint8)).save(tmp_path / "in/grey.png")
     Image.fromarray(rng.integers(0, 65536, (20, 30), np.uint16)).save(tmp_path / "in/deep.tif")
     Image.fromarray(rng.integers(0, 256, (20, 30, 4), np.uint8), "RGBA").save(tmp_path / "in/alpha.webp", lossless=True)
     run(identity, "--input", tmp_path / "in", "--output", tmp_path / "out")
-    for name in ("gray.png", "deep.tif", "alpha.webp"):
+    for name in ("grey.png", "deep.tif", "alpha.webp"):
         with Image.open(tmp_path / "in" / name) as before, Image.open(tmp_path / "out" / name) as after:
             assert before.mode == after.mode
             np.testing.assert_array_equal(np.asarray(after), np.asarray(before))

@@ -17,7 +17,7 @@ from jaxdeblur.restoration.video.segments import progress_folder
 from jaxdeblur.weights.safetensors import write_weights
 from tests.helpers.images import smooth_image
 from tests.helpers.networks import random_network
-from tests.helpers.videos import av, blocks, gray, read_video, write_video
+from tests.helpers.videos import av, blocks, grey, read_video, write_video
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_outputs_that_do_not_fit_are_refused(tmp_path, names, output, code):
 
 
 def test_mistakes_are_reported_before_the_network_is_loaded(tmp_path):
-    source = write_video(tmp_path / "video.mp4", [gray(9)])
+    source = write_video(tmp_path / "video.mp4", [grey(9)])
     missing = tmp_path / "missing.safetensors"  # which would be an error too
     for options, message in (
         (["--batch_size=0", "--quality=99"], "--batch_size: 0"),

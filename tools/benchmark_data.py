@@ -21,7 +21,7 @@ from jaxdeblur.data.mixture import Part
 from jaxdeblur.data.pair_source import PairSource
 from jaxdeblur.data.paired_folders import PairFiles, open_folder
 from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
-from jaxdeblur.images.decode import resize_image
+from jaxdeblur.images.resize import resize_image
 from jaxdeblur.synthesis.camera_shake import Shake
 from jaxdeblur.synthesis.moving_patches import RegionRules
 

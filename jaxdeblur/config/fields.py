@@ -60,7 +60,7 @@ def _blur_variants() -> Iterable[str]:
 
 
 def _resize_filters() -> Iterable[str]:
-    from jaxdeblur.images.decode import RESIZE_FILTERS
+    from jaxdeblur.images.resize import RESIZE_FILTERS
 
     return RESIZE_FILTERS
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from jaxdeblur.data.pair_source import WHOLE, ImagePair, PairSource, Window
-from jaxdeblur.images.decode import resize_image
+from jaxdeblur.images.resize import resize_image
 
 NO_RANGE = (1.0, 1.0)  # the range of factors that disables an option
 

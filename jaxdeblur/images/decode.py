@@ -25,12 +25,6 @@ from jaxdeblur.images.raw import raw_kind
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")  # compared in lower case
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")
 PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"  # length, type and checksum of the last, empty chunk
-RESIZE_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -84,13 +78,6 @@ def verify_image(content: bytes) -> tuple[np.ndarray, int]:
         except Exception as error:
             raise InputError(f"cannot be read as an image ({error})", code="image-corrupt") from error
     return pixels, orientation
-
-
-def resize_image(image: np.ndarray, side: int, resize_filter: str) -> np.ndarray:
-    """Resize a uint8 image (H, W, 3) to (side, side, 3); returned unchanged if it has that size."""
-    if image.shape[:2] == (side, side):
-        return image
-    return np.asarray(Image.fromarray(image).resize((side, side), RESIZE_FILTERS[resize_filter]))
 
 
 def _decode(content: bytes) -> tuple[np.ndarray, int]:

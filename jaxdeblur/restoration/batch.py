@@ -14,17 +14,17 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from PIL import Image
 
 from jaxdeblur.console import StopRequest
 from jaxdeblur.errors import InputError
-from jaxdeblur.images.decode import resize_image
+from jaxdeblur.files import FileFingerprint
 from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
+from jaxdeblur.images.resize import resize_bicubic
 from jaxdeblur.images.save import replace_pixels, write_photo
 from jaxdeblur.restoration.jobs import Job
 from jaxdeblur.restoration.memory_budget import MemoryBudget
 from jaxdeblur.restoration.overlap import read_ahead, write_behind
-from jaxdeblur.restoration.resume_record import Fingerprint, Record
+from jaxdeblur.restoration.resume_record import Record
 
 # What one device reads, restores and writes at the same time, at 7 to 20 bytes per pixel. Each device has its own
 # budget, so none waits for the photos of another.
@@ -83,7 +83,7 @@ class _Task:
     job: Job
     megapixels: float
     memory: MemoryBudget
-    fingerprint: Fingerprint | None = None
+    fingerprint: FileFingerprint | None = None
     photo: Photo | None = None
 
 
@@ -214,7 +214,7 @@ class _Batch:
     def _read(self, task: _Task) -> None:
         source = task.job.source
         try:
-            task.fingerprint = Fingerprint.of(source)
+            task.fingerprint = FileFingerprint.of(source)
         except OSError as error:
             raise InputError(f"{source}: cannot be read ({error.strerror})", code="image-unreadable") from error
         photo = read_photo(source, max_megapixels=self._processing.max_megapixels)
@@ -245,7 +245,7 @@ class _Batch:
 
         def add_to_record(complete_file: Path) -> None:
             if self._record:
-                self._record.add(job, source, Fingerprint.of(complete_file))
+                self._record.add(job, source, FileFingerprint.of(complete_file))
 
         quality = self._processing.quality
         losses = write_photo(photo, job.target, job.file_format, quality=quality, before_rename=add_to_record)
@@ -260,15 +260,3 @@ def _describe(error: BaseException, job: Job) -> str:
     if isinstance(error, MemoryError):
         return f"{job.source}: not enough memory"
     return f"{job.source}: the device failed; if it ran out of memory, try a smaller --tile ({error})"
-
-
-def resize_bicubic(values: np.ndarray, side: int) -> np.ndarray:
-    """Return uint8 or uint16 (H, W, C) resized to (side, side, C) by Pillow's bicubic filter."""
-    if values.dtype == np.uint8 and values.shape[2] == 3:
-        return resize_image(np.ascontiguousarray(values), side, "bicubic")
-    channels = [
-        Image.fromarray(channel.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
-        for channel in np.moveaxis(values, -1, 0)
-    ]
-    limit = np.iinfo(values.dtype).max
-    return np.stack([np.rint(np.clip(np.asarray(c), 0, limit)) for c in channels], axis=-1).astype(values.dtype)

@@ -11,7 +11,7 @@ from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.restoration.tiling import OVERLAP
 
 # Most splits have one or two image sizes; each takes two programs, see `TiledNetwork.predict`.
-OWN_SHAPES = 4
+MAX_EXACT_SIZES = 4
 
 
 class Predictor:
@@ -25,7 +25,7 @@ class Predictor:
             mesh: devices of this process.
             batch_size: images per batch, over all devices.
         """
-        self._network = TiledNetwork(model, tile=None, overlap=OVERLAP, devices=mesh, own_shapes=OWN_SHAPES)
+        self._network = TiledNetwork(model, tile=None, overlap=OVERLAP, devices=mesh, max_exact_sizes=MAX_EXACT_SIZES)
         self._mesh, self._batch_size = mesh, batch_size
         self.restart()
 

@@ -124,7 +124,7 @@ def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", 
 def restore(image: np.ndarray | Image.Image, weights: str | Path | None = None) -> np.ndarray | Image.Image:
     """Return a restored image of the same size and type: an array (see the module's docstring) or a Pillow image.
 
-    Pillow images are treated like files of the command `restore` (`images/photo.py`): rotated upright; gray stays gray,
+    Pillow images are treated like files of the command `restore` (`images/photo.py`): rotated upright; grey stays grey,
     alpha stays unchanged, and colour profile, EXIF and resolution are kept in `info`.
 
     Args:

@@ -15,41 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import file_sha256
+from jaxdeblur.files import FileFingerprint
 from jaxdeblur.restoration.jobs import Job
 
 RECORD = "restored.jsonl"
-
-
-@dataclasses.dataclass(frozen=True)
-class Fingerprint:
-    """Identifies a file's content.
-
-    Attributes:
-        size: in bytes.
-        modified: modification time, in ns.
-        sha256: of the content, in hexadecimal.
-    """
-
-    size: int
-    modified: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> "Fingerprint":
-        """Return a file's fingerprint."""
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, file_sha256(path))
-
-    def matches(self, path: Path) -> bool:
-        """Return whether a file has this content; it is only read if its size is equal but its time is not."""
-        try:
-            status = path.stat()
-            return status.st_size == self.size and (
-                status.st_mtime_ns == self.modified or file_sha256(path) == self.sha256
-            )
-        except OSError:
-            return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +34,17 @@ class Entry:
 
     source: str
     settings: dict[str, Any]
-    source_fingerprint: Fingerprint
-    result_fingerprint: Fingerprint
+    source_fingerprint: FileFingerprint
+    result_fingerprint: FileFingerprint
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> "Entry":
         """Return the entry that a line states.
 
         Raises:
-            KeyError, TypeError: the line is not one of `to_json`.
+            KeyError, TypeError, ValueError: the line is not one of `to_json`.
         """
-        fingerprints = (Fingerprint(*line[key]) for key in ("photograph_stamp", "result_stamp"))
+        fingerprints = (FileFingerprint.from_json(line[key]) for key in ("photograph_stamp", "result_stamp"))
         return cls(line["photograph"], line["settings"], *fingerprints)
 
     def to_json(self, result: str) -> dict[str, Any]:
@@ -84,8 +53,8 @@ class Entry:
             "result": result,
             "photograph": self.source,
             "settings": self.settings,
-            "photograph_stamp": dataclasses.astuple(self.source_fingerprint),
-            "result_stamp": dataclasses.astuple(self.result_fingerprint),
+            "photograph_stamp": self.source_fingerprint.to_json(),
+            "result_stamp": self.result_fingerprint.to_json(),
         }
 
 
@@ -147,11 +116,11 @@ class Record:
             if size != self._size_when_read:
                 self._entries = {}
                 for name, line in _read_lines(self._folder / RECORD).items():
-                    with suppress(KeyError, TypeError):  # a foreign line
+                    with suppress(KeyError, TypeError, ValueError):  # a foreign line
                         self._entries[name] = Entry.from_json(line)
                 self._size_when_read = size
 
-    def add(self, job: Job, source: Fingerprint, result: Fingerprint) -> None:
+    def add(self, job: Job, source: FileFingerprint, result: FileFingerprint) -> None:
         """Append a complete result that is about to get its final name."""
         name, path = self._name(job), self._folder / RECORD
         entry = Entry(str(job.source), self._settings, source, result)

@@ -22,7 +22,7 @@ from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import needs_position, sees_whole_image
 from jaxdeblur.models.pixels import TilePosition
 from jaxdeblur.restoration.forward import make_forward, make_tile_forward
-from jaxdeblur.restoration.tiling import WHOLE_PIXELS, Cut, blending_weights, cut_image, require_tiles
+from jaxdeblur.restoration.tiling import WHOLE_PIXELS, TileGrid, blending_weights, plan_tiles, require_tiles
 from jaxdeblur.runtime.compilation import Program, compile_program
 
 Size = tuple[int, int]  # height and width in pixels
@@ -45,17 +45,17 @@ class TiledNetwork:
         tile: int | None,
         overlap: int,
         devices: jax.Device | jax.sharding.Mesh,
-        own_shapes: int = 0,
+        max_exact_sizes: int = 0,
     ):
         """Prepare a network; programs are compiled on demand.
 
         Args:
             model: the network.
-            tile: see `cut_image`.
-            overlap: see `cut_image`.
+            tile: see `plan_tiles`.
+            overlap: see `plan_tiles`.
             devices: one, or a mesh whose first axis is the batch axis.
-            own_shapes: the first so many sizes of whole images get programs of exactly their size, which waste no
-                pixels and take batches. This changes results only by rounding.
+            max_exact_sizes: number of image sizes, the first ones, that get programs of exactly their size, which waste
+                no pixels and take batches. This changes results only by rounding.
 
         Raises:
             InputError: the tiles are invalid, or the network needs whole images ("tiles").
@@ -82,8 +82,8 @@ class TiledNetwork:
             self._replicated = NamedSharding(devices, PartitionSpec())
         self._forward, self._tile_forward = make_forward(model), make_tile_forward(model)
         self._programs: dict[tuple[bool, tuple[int, ...], np.dtype], Program] = {}
-        self._max_own_shapes = own_shapes
-        self._own_shapes: set[Size] = set()
+        self._max_exact_sizes = max_exact_sizes
+        self._exact_sizes: set[Size] = set()
         self.flops, self.compile_seconds, self.pixels = 0.0, 0.0, 0
 
     @property
@@ -106,9 +106,9 @@ class TiledNetwork:
             images: (N, H, W, 3), uint8 or float32 in [0, 1].
             batch_size: images per batch, over all devices.
         """
-        cut = self._cut(images)
-        per_device = min(batch_size // self.num_devices, WHOLE_PIXELS // math.prod(cut.shape))
-        batch_size = max(per_device, 1) * self.num_devices if cut.shape in self._own_shapes else 1
+        grid = self._plan_tiles(images)
+        per_device = min(batch_size // self.num_devices, WHOLE_PIXELS // math.prod(grid.shape))
+        batch_size = max(per_device, 1) * self.num_devices if grid.shape in self._exact_sizes else 1
         in_batches = len(images) // batch_size * batch_size
         starts = [*range(0, in_batches, batch_size), *range(in_batches, len(images))]
         predictions = np.empty((*images.shape[:3], 3), np.float32)
@@ -127,45 +127,45 @@ class TiledNetwork:
             images: (N, H, W, 3).
             progress: called from time to time with the fraction of the work done since the previous call.
         """
-        cut, (number, height, width) = self._cut(images), images.shape[:3]
-        if len(cut.tops) == len(cut.lefts) == 1:
-            yield 0, np.asarray(self._predict_tile(variables, images, cut, 0, 0))[:, :height, :width]
+        grid, (number, height, width) = self._plan_tiles(images), images.shape[:3]
+        if len(grid.tops) == len(grid.lefts) == 1:
+            yield 0, np.asarray(self._predict_tile(variables, images, grid, 0, 0))[:, :height, :width]
             progress(1)
             return
-        weights = blending_weights(cut.padded[0], cut.shape[0], cut.tops, cut.overlap)
+        weights = blending_weights(grid.padded[0], grid.shape[0], grid.tops, grid.overlap)
         incomplete = np.zeros((number, 0, width, 3), np.float32)  # rows that the next band overlaps
-        for i, (top, weight) in enumerate(zip(cut.tops, weights, strict=True)):
-            band = self._predict_band(variables, images, cut, top) * weight[:, None, None]
-            progress(1 / len(cut.tops))
+        for i, (top, weight) in enumerate(zip(grid.tops, weights, strict=True)):
+            band = self._predict_band(variables, images, grid, top) * weight[:, None, None]
+            progress(1 / len(grid.tops))
             band[:, : incomplete.shape[1]] += incomplete
-            end = cut.tops[i + 1] - top if i + 1 < len(cut.tops) else cut.shape[0]
+            end = grid.tops[i + 1] - top if i + 1 < len(grid.tops) else grid.shape[0]
             if top < height:
                 yield top, band[:, :end][:, : height - top]
             incomplete = band[:, end:]
 
-    def _cut(self, images: np.ndarray) -> Cut:
+    def _plan_tiles(self, images: np.ndarray) -> TileGrid:
         """Return the tiles of images; registers a size that gets its own programs."""
         padded = self._padded_size(images)
-        if len(self._own_shapes) < self._max_own_shapes and not self._tile and math.prod(padded) <= WHOLE_PIXELS:
-            self._own_shapes.add(padded)
-        if padded in self._own_shapes:
-            return Cut(padded, padded, (0,), (0,), self._overlap)
-        return cut_image(*images.shape[1:3], tile=self._tile, overlap=self._overlap)
+        if len(self._exact_sizes) < self._max_exact_sizes and not self._tile and math.prod(padded) <= WHOLE_PIXELS:
+            self._exact_sizes.add(padded)
+        if padded in self._exact_sizes:
+            return TileGrid(padded, padded, (0,), (0,), self._overlap)
+        return plan_tiles(*images.shape[1:3], tile=self._tile, overlap=self._overlap)
 
     def _padded_size(self, images: np.ndarray) -> Size:
         """Return the size that the network itself pads images to."""
         height, width = (-(-side // self._multiple) * self._multiple for side in images.shape[1:3])
         return height, width
 
-    def _predict_band(self, variables: Any, images: np.ndarray, cut: Cut, top: int) -> np.ndarray:
+    def _predict_band(self, variables: Any, images: np.ndarray, grid: TileGrid, top: int) -> np.ndarray:
         """Return a row of tiles blended with each other, float32 (N, tile height, W, 3)."""
         number, _, width = images.shape[:3]
-        band = np.zeros((number, cut.shape[0], cut.padded[1], 3), np.float32)
-        weights = blending_weights(cut.padded[1], cut.shape[1], cut.lefts, cut.overlap)
+        band = np.zeros((number, grid.shape[0], grid.padded[1], 3), np.float32)
+        weights = blending_weights(grid.padded[1], grid.shape[1], grid.lefts, grid.overlap)
         # Each tile is added while the device works on the next one.
         previous: tuple[int, np.ndarray, jax.Array] | None = None
-        for left, weight in zip(cut.lefts, weights, strict=True):
-            prediction = self._predict_tile(variables, images, cut, top, left)
+        for left, weight in zip(grid.lefts, weights, strict=True):
+            prediction = self._predict_tile(variables, images, grid, top, left)
             if previous:
                 _add_tile(band, *previous)
             previous = (left, weight, prediction)
@@ -173,16 +173,16 @@ class TiledNetwork:
             _add_tile(band, *previous)
         return band[:, :, :width]
 
-    def _predict_tile(self, variables: Any, images: np.ndarray, cut: Cut, top: int, left: int) -> jax.Array:
+    def _predict_tile(self, variables: Any, images: np.ndarray, grid: TileGrid, top: int, left: int) -> jax.Array:
         """Return the prediction for one tile of each image; asynchronously dispatched."""
         padded = self._padded_size(images)
-        tiles = _cut_out(images, top, left, cut.shape, padded)
+        tiles = _extract_tiles(images, top, left, grid.shape, padded)
         # uint8 is converted on the device, which transfers a quarter of the bytes.
         tiles = tiles if tiles.dtype == np.uint8 else to_float(tiles)
         is_sharded = len(tiles) % self.num_devices == 0
         arguments = [variables, jax.device_put(tiles, self._batch_sharding if is_sharded else self._replicated)]
         # If the array contains nothing beyond the image and positions do not matter, the plain network will do.
-        is_plain = cut.padded == padded and (not self._needs_position or cut.shape == padded)
+        is_plain = grid.padded == padded and (not self._needs_position or grid.shape == padded)
         if not is_plain:
             numbers: Any = map(np.int32, (top, left, *padded))  # Python's integers would be weakly typed
             arguments.append(TilePosition(*numbers))
@@ -201,7 +201,7 @@ def _add_tile(band: np.ndarray, left: int, weight: np.ndarray, prediction: jax.A
     band[:, :, left : left + len(weight)] += np.asarray(prediction) * weight[:, None]
 
 
-def _cut_out(images: np.ndarray, top: int, left: int, shape: Size, padded: Size) -> np.ndarray:
+def _extract_tiles(images: np.ndarray, top: int, left: int, shape: Size, padded: Size) -> np.ndarray:
     """Return a tile of each image, padded at the bottom and right by reflection up to `padded`, then by zeros."""
     if shape == images.shape[1:3]:
         return images

@@ -38,7 +38,7 @@ def check_tiles(tile: int | None, overlap: int) -> dict[str, bool]:
 
 
 def require_tiles(tile: int | None, overlap: int) -> None:
-    """Refuse invalid tiles; see `cut_image`.
+    """Refuse invalid tiles; see `plan_tiles`.
 
     Raises:
         InputError: states what is wrong with each number ("tiles").
@@ -57,7 +57,7 @@ WHOLE_SHAPES = _whole_shapes()
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class TileGrid:
     """The tiles of an image.
 
     Attributes:
@@ -75,7 +75,7 @@ class Cut:
     overlap: int
 
 
-def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut:
+def plan_tiles(height: int, width: int, *, tile: int | None, overlap: int) -> TileGrid:
     """Return the tiles of an image.
 
     Args:
@@ -93,15 +93,15 @@ def cut_image(height: int, width: int, *, tile: int | None, overlap: int) -> Cut
     if not tile:
         whole = next((shape for shape in WHOLE_SHAPES if height <= shape[0] and width <= shape[1]), None)
         if whole:
-            return Cut(whole, whole, (0,), (0,), overlap)
+            return TileGrid(whole, whole, (0,), (0,), overlap)
     if tile is None:
         tile = TILE
     if tile == 0:
-        return Cut(padded, padded, (0,), (0,), overlap)
+        return TileGrid(padded, padded, (0,), (0,), overlap)
     shape = (_tile_side(height, tile), _tile_side(width, tile))
     padded = (max(padded[0], shape[0]), max(padded[1], shape[1]))
     tops, lefts = (_starts(length, side, overlap) for length, side in zip(padded, shape, strict=True))
-    return Cut(shape, padded, tops, lefts, overlap)
+    return TileGrid(shape, padded, tops, lefts, overlap)
 
 
 def _tile_side(length: int, tile: int) -> int:

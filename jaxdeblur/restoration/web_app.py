@@ -87,7 +87,7 @@ def _to_display(photo: Photo) -> Image.Image:
     pixels = photo.pixels if photo.pixels.dtype == np.uint8 else upper_byte(photo.pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image.thumbnail((MAX_DISPLAY_SIDE, MAX_DISPLAY_SIDE), Image.Resampling.LANCZOS)
-    if profile_colours(photo.metadata.icc) == "RGB":  # a gray profile does not apply to RGB
+    if profile_colours(photo.metadata.icc) == "RGB":  # a grey profile does not apply to RGB
         image.info["icc_profile"] = photo.metadata.icc
     return image
 

@@ -17,7 +17,7 @@ from jaxdeblur.data.pipeline import BatchOptions, make_train_batches
 from jaxdeblur.data.sources import DataOptions, name_data_set, open_sources
 from jaxdeblur.errors import InputError
 from jaxdeblur.experiment.setup import open_run
-from jaxdeblur.images.decode import resize_image
+from jaxdeblur.images.resize import resize_image
 
 SIZES = ((150, 260), (128, 128), (130, 90))  # (H, W): tiles of all kinds
 

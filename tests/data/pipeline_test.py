@@ -21,7 +21,7 @@ from jaxdeblur.data.pipeline import (
     steps_per_epoch,
 )
 from jaxdeblur.errors import InputError
-from jaxdeblur.images.decode import resize_image
+from jaxdeblur.images.resize import resize_image
 from tests.helpers.batches import AUGMENTED, PLAIN, NumberedSource, batches, digests
 from tests.helpers.images import write_pairs
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdeblur.restoration.video.restore import plan_restoration, restore_video
+from jaxdeblur.restoration.video.job import plan_restoration
+from jaxdeblur.restoration.video.restore import restore_video
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 
 
-def gray(value: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Return a frame of one gray level."""
+def grey(value: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Return a frame of one grey level."""
     return np.full((height, width, 3), value, np.uint8)
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from jaxdeblur.console import StopRequest
+from jaxdeblur.images.resize import resize_bicubic
 from jaxdeblur.restoration import batch
-from jaxdeblur.restoration.batch import Processing, Progress, Result, resize_bicubic, restore_photos
+from jaxdeblur.restoration.batch import Processing, Progress, Result, restore_photos
 from jaxdeblur.restoration.jobs import Job
 from jaxdeblur.restoration.resume_record import Record
 from tests.helpers.images import save_noise

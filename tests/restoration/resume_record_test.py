@@ -6,8 +6,9 @@ import os
 import pytest
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import FileFingerprint
 from jaxdeblur.restoration.jobs import Job
-from jaxdeblur.restoration.resume_record import RECORD, Fingerprint, Record, check_targets
+from jaxdeblur.restoration.resume_record import RECORD, Record, check_targets
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def restored(tmp_path):
 
 
 def add(record, job):
-    record.add(job, Fingerprint.of(job.source), Fingerprint.of(job.target))
+    record.add(job, FileFingerprint.of(job.source), FileFingerprint.of(job.target))
 
 
 def reopen(folder, **settings):
@@ -42,8 +43,8 @@ def test_the_stored_format_is_stable(restored):
         "result": "a.png",
         "photograph": str(job.source),
         "settings": {"weights": "w", "resize": 0},
-        "photograph_stamp": [5, job.source.stat().st_mtime_ns, Fingerprint.of(job.source).sha256],
-        "result_stamp": [6, job.target.stat().st_mtime_ns, Fingerprint.of(job.target).sha256],
+        "photograph_stamp": [5, job.source.stat().st_mtime_ns, FileFingerprint.of(job.source).sha256],
+        "result_stamp": [6, job.target.stat().st_mtime_ns, FileFingerprint.of(job.target).sha256],
     }
 
 

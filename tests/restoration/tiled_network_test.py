@@ -11,7 +11,7 @@ from jaxdeblur.evaluation.scoring import ScoringOptions, evaluate
 from jaxdeblur.models import build_model, options_of
 from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.restoration import tiling
-from jaxdeblur.restoration.predictor import OWN_SHAPES, Predictor
+from jaxdeblur.restoration.predictor import MAX_EXACT_SIZES, Predictor
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.runs.train_state import init_variables
@@ -74,7 +74,7 @@ def test_an_evaluated_image_equals_the_networks_output(name):
     """With two devices and an odd number of images."""
     model, variables = random_network(name)
     mesh = create_mesh(jax.local_devices())
-    network = TiledNetwork(model, tile=None, overlap=tiling.OVERLAP, devices=mesh, own_shapes=OWN_SHAPES)
+    network = TiledNetwork(model, tile=None, overlap=tiling.OVERLAP, devices=mesh, max_exact_sizes=MAX_EXACT_SIZES)
     variables, images = network.put(variables), np.stack([smooth_image(45, 70, seed=seed) for seed in range(3)])
     predictions = network.predict(variables, images, batch_size=2)
     np.testing.assert_allclose(predictions, apply(model, variables, images / np.float32(255)), atol=2e-6)
@@ -129,7 +129,7 @@ def test_many_sizes_take_few_programs_and_little_padding():
     network = score(sizes, batch_size=8, devices=2)
     assert len(set(sizes)) > 50
     possible = sum(max(shape) <= 384 for shape in tiling.WHOLE_SHAPES)
-    assert network.num_programs <= OWN_SHAPES + possible < 20
+    assert network.num_programs <= MAX_EXACT_SIZES + possible < 20
     assert network.pixels < 2.5 * sum(height * width for height, width in sizes)
 
 

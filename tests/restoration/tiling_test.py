@@ -11,9 +11,9 @@ from jaxdeblur.restoration import tiling
 RNG = np.random.default_rng(0)
 
 
-def axes(cut):
+def axes(grid):
     """Return (tile starts, tile side, padded side) of each axis."""
-    return zip((cut.tops, cut.lefts), cut.shape, cut.padded, strict=True)
+    return zip((grid.tops, grid.lefts), grid.shape, grid.padded, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,19 @@ def test_blending_weights_sum_to_one_without_jumps(length, tile, overlap):
 def test_many_image_sizes_share_few_tile_shapes():
     """The most common sizes are padded only a little."""
     sizes = RNG.integers(1, 3000, (2000, 2))
-    shapes = {tiling.cut_image(*size, tile=None, overlap=tiling.OVERLAP).shape for size in sizes.tolist()}
+    shapes = {tiling.plan_tiles(*size, tile=None, overlap=tiling.OVERLAP).shape for size in sizes.tolist()}
     assert len(shapes) <= 48
     for height, width in ((720, 1280), (480, 640), (768, 1024), (256, 256), (800, 600)):
-        shape = tiling.cut_image(height, width, tile=None, overlap=tiling.OVERLAP).shape
+        shape = tiling.plan_tiles(height, width, tile=None, overlap=tiling.OVERLAP).shape
         assert height * width <= np.prod(shape) <= 1.7 * height * width
 
 
 def test_default_tiles_cover_every_pixel():
     for height, width in ((1, 1), (1, 5000), (2000, 40), (1030, 1030), (5000, 3333)):
-        cut = tiling.cut_image(height, width, tile=None, overlap=tiling.OVERLAP)
-        for (starts, side, padded), length in zip(axes(cut), (height, width), strict=True):
+        grid = tiling.plan_tiles(height, width, tile=None, overlap=tiling.OVERLAP)
+        for (starts, side, padded), length in zip(axes(grid), (height, width), strict=True):
             assert length <= padded == starts[-1] + side
-            assert all(after - before <= side - cut.overlap for before, after in itertools.pairwise(starts))
+            assert all(after - before <= side - grid.overlap for before, after in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -60,7 +60,7 @@ def test_blending_weights_of_any_valid_tiles_sum_to_one(seed):
     overlap = int(rng.choice([0, 32, 64, 128, tile - 32, rng.integers(0, tile - 31)]))
     overlap = min(overlap, tile - 32)
     for height, width in (rng.integers(1, 3000, 2).tolist(), (40, 2000), (2000, 100)):
-        for starts, side, padded in axes(tiling.cut_image(height, width, tile=tile, overlap=overlap)):
+        for starts, side, padded in axes(tiling.plan_tiles(height, width, tile=tile, overlap=overlap)):
             total = np.zeros(padded)
             weights = tiling.blending_weights(padded, side, starts, overlap)
             for start, weight in zip(starts, weights, strict=True):
@@ -74,5 +74,5 @@ def test_blending_weights_of_any_valid_tiles_sum_to_one(seed):
 def test_invalid_tiles_are_refused(tile, overlap):
     for size in ((40, 56), (1400, 1400)):
         with pytest.raises(InputError) as error:
-            tiling.cut_image(*size, tile=tile, overlap=overlap)
+            tiling.plan_tiles(*size, tile=tile, overlap=overlap)
         assert error.value.code == "tiles"

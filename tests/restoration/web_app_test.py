@@ -50,7 +50,7 @@ def test_16_bits_are_saved_and_8_shown(tmp_path):
     np.testing.assert_array_equal(np.asarray(restored.before)[..., 0], values // 256)
 
 
-def test_gray_is_shown_without_its_profile_and_long_names_are_shortened(tmp_path):
+def test_grey_is_shown_without_its_profile_and_long_names_are_shortened(tmp_path):
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / f"{'x' * 251}.png"
     Image.new("L", (8, 8)).save(path, icc_profile=srgb[:16] + b"GRAY" + srgb[20:])

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxdeblur.data.gopro.archive import Archive, ArchivePair
 from jaxdeblur.errors import InputError
-from jaxdeblur.images.decode import resize_image, verify_image
+from jaxdeblur.images.decode import verify_image
+from jaxdeblur.images.resize import resize_image
 
 DATA_SET, DATA_VERSION = "gopro_large", "1.0.0"
 STORED_SIDE, STORED_FILTER = 256, "bicubic"

@@ -40,13 +40,13 @@ def colours_of(frame: Any) -> Colours:
     """Return a frame's colour encoding."""
     luma, chroma = frame.format.components[0], frame.format.components[min(1, len(frame.format.components) - 1)]
     halved_width, halved_height = chroma.width < luma.width, chroma.height < luma.height
-    subsampling = "420" if halved_height or is_gray(frame) else "422" if halved_width else "444"
+    subsampling = "420" if halved_height or is_grey(frame) else "422" if halved_width else "444"
     tags = (frame.colorspace, frame.color_primaries, frame.color_trc)
     matrix, primaries, transfer = (UNSPECIFIED if int(tag) in RESERVED else int(tag) for tag in tags)
     return Colours(RGB if is_rgb(frame) else matrix, is_full_range(frame), primaries, transfer, subsampling)
 
 
-def is_gray(frame: Any) -> bool:
+def is_grey(frame: Any) -> bool:
     """Return whether a frame has only luma, with or without alpha."""
     return len(frame.format.components) < 3 and not is_rgb(frame)
 
@@ -57,16 +57,16 @@ def is_rgb(frame: Any) -> bool:
 
 
 def is_full_range(frame: Any) -> bool:
-    """Return whether luma spans 0 to 255; if unspecified, only for RGB, yuvj formats and gray."""
+    """Return whether luma spans 0 to 255; if unspecified, only for RGB, yuvj formats and grey."""
     if is_rgb(frame) or frame.format.name.startswith("yuvj"):
         return True
-    return frame.color_range == FULL or (is_gray(frame) and frame.color_range != LIMITED)
+    return frame.color_range == FULL or (is_grey(frame) and frame.color_range != LIMITED)
 
 
 def to_rgb(frame: Any) -> np.ndarray:
     """Return a decoded frame as RGB."""
-    if is_gray(frame):  # swscale treats gray as full range whatever its tag
-        return np.repeat(_gray_levels(frame)[..., None], 3, axis=2)
+    if is_grey(frame):  # swscale treats grey as full range whatever its tag
+        return np.repeat(_grey_levels(frame)[..., None], 3, axis=2)
     options = {"format": "rgb24", "dst_color_range": FULL, "interpolation": _interpolation()}
     if not is_rgb(frame):
         options["src_colorspace"] = MATRICES[colours_of(frame).matrix]
@@ -74,8 +74,8 @@ def to_rgb(frame: Any) -> np.ndarray:
     return frame.reformat(**options).to_ndarray()
 
 
-def _gray_levels(frame: Any) -> np.ndarray:
-    """Return the luma of a gray frame, uint8 (H, W), full range."""
+def _grey_levels(frame: Any) -> np.ndarray:
+    """Return the luma of a grey frame, uint8 (H, W), full range."""
     luma = frame.reformat(format="gray8", src_color_range=FULL, dst_color_range=FULL).to_ndarray()
     if is_full_range(frame):
         return luma

@@ -6,35 +6,20 @@ complete file is renamed to the target.
 """
 
 import dataclasses
-import heapq
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.overlap import read_ahead, write_behind
-from jaxdeblur.restoration.video.audio import AudioTrack, AudioWriter, copy_tags, lost_tags, plan_audio
-from jaxdeblur.restoration.video.encoding import (
-    CONTAINERS,
-    Encoding,
-    SegmentEncoder,
-    configure_encoder,
-    decoding_times,
-    plan_encoding,
-)
+from jaxdeblur.restoration.video.encoding import Encoding, SegmentEncoder
+from jaxdeblur.restoration.video.job import VideoJob
+from jaxdeblur.restoration.video.join import join_segments
 from jaxdeblur.restoration.video.segments import SegmentStore, open_progress
-from jaxdeblur.restoration.video.source import (
-    Video,
-    find_video_stream,
-    open_container,
-    open_video,
-    read_frames,
-    require_pyav,
-)
+from jaxdeblur.restoration.video.source import read_frames
 
 # A stopped run loses at most this many frames. Divisible by many batch sizes, which fills the batches.
 SEGMENT_FRAMES = 48
@@ -52,25 +37,6 @@ RestoreFrames = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoJob:
-    """A video and how it is restored.
-
-    Attributes:
-        video: the source.
-        target: the result.
-        encoding: of the frames.
-        audio: how each audio stream is written.
-        notes: what the result does not preserve.
-    """
-
-    video: Video
-    target: Path
-    encoding: Encoding
-    audio: list[AudioTrack]
-    notes: list[str]
-
-
-@dataclasses.dataclass(frozen=True)
 class FrameBatch:
     """Consecutive frames of one segment.
 
@@ -81,23 +47,6 @@ class FrameBatch:
 
     times: list[int]
     images: np.ndarray
-
-
-def plan_restoration(source: Path, target: Path, quality: int) -> VideoJob:
-    """Return how a video is restored to a file; nothing is written.
-
-    Args:
-        source: the video.
-        target: the file to write; its suffix, one of `CONTAINERS`, determines the format.
-        quality: the encoder's constant rate factor (CRF); lower is better and larger.
-
-    Raises:
-        InputError: see `open_video` and `plan_audio`.
-    """
-    video, suffix = open_video(source), target.suffix.lower()
-    encoding, encoding_notes = plan_encoding(video, suffix, quality)
-    audio, audio_notes = plan_audio(video, suffix)
-    return VideoJob(video, target, encoding, audio, [*video.notes, *encoding_notes, *audio_notes])
 
 
 def restore_video(
@@ -140,7 +89,7 @@ def restore_video(
             if not _restore_segments(job, store, restore, batch_size=batch_size, progress=progress, stop=stop):
                 return False
             complete = store.folder / f"result{job.target.suffix.lower()}"
-            _join_segments(job, store, complete)
+            join_segments(job, store, complete)
         except InputError as error:
             if error.code in _SOURCE_FAULTS:
                 store.remove()
@@ -213,55 +162,3 @@ class _SegmentWriter:
         if len(self._encoder):
             self._store.save(self._number, self._encoder.finish())
             self._number, self._encoder = self._number + 1, SegmentEncoder(self._encoding)
-
-
-def _join_segments(job: VideoJob, store: SegmentStore, path: Path) -> None:
-    """Write the segments and the source's sound to a file."""
-    av = require_pyav()
-    muxer = CONTAINERS[path.suffix].muxer
-    try:
-        with open_container(job.video.path) as source, av.open(str(path), "w", format=muxer) as output:
-            output.metadata.update(source.metadata)
-            if source.chapters():
-                output.set_chapters(source.chapters())
-            stream = output.add_stream(job.encoding.encoder, rate=job.encoding.rate)
-            configure_encoder(stream.codec_context, job.encoding)
-            stream.time_base = job.video.time_base
-            copy_tags(find_video_stream(source, job.video.path), stream)
-            audio = AudioWriter(job.video.path, source, output, job.audio)
-            packets = heapq.merge(
-                _video_packets(job.video, store, stream),
-                audio.packets(),
-                key=lambda packet: packet.dts * packet.time_base,
-            )
-            for packet in packets:
-                output.mux(packet)
-    except av.FFmpegError as error:
-        if isinstance(error, OSError) and error.errno:
-            raise OSError(error.errno, os.strerror(error.errno), str(job.target)) from error
-        raise InputError(
-            f"{job.target}: FFmpeg cannot write it ({error}). Choose another suffix.", code="video-write"
-        ) from error
-    job.notes.extend(lost_tags(job.video.path, path))
-    if audio.num_corrupt:
-        job.notes.append(f"{audio.num_corrupt} corrupt packets of sound were dropped")
-
-
-def _video_packets(video: Video, store: SegmentStore, stream: Any) -> Iterator[Any]:
-    """Yield the packets of all segments with their times and durations."""
-    av = require_pyav()
-    timings = [store.load_timing(number) for number in range(len(store.frame_counts()))]
-    starts = np.cumsum([0, *(len(times) for times, _ in timings)])
-    times = np.concatenate([times for times, _ in timings])
-    indices = np.concatenate([start + indices for start, (_, indices) in zip(starts, timings, strict=False)])
-    decoded = decoding_times(times, indices)
-    durations = np.diff(times, append=times[-1] + video.frame_duration)
-    for number, start in enumerate(starts[:-1]):
-        segment = store.load(number)
-        for i, data in enumerate(segment.packets, start=start):
-            frame = indices[i]
-            packet = av.Packet(data)
-            packet.stream, packet.time_base = stream, video.time_base
-            packet.pts, packet.dts = int(times[frame]), int(decoded[i])
-            packet.duration, packet.is_keyframe = int(durations[frame]), bool(segment.keyframes[i - start])
-            yield packet

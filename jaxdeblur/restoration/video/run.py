@@ -7,13 +7,15 @@ from pathlib import Path
 from jaxdeblur import __version__
 from jaxdeblur.console import StopRequest, say, stop_on_signal
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.files import FileFingerprint
 from jaxdeblur.restoration.jobs import Job
 from jaxdeblur.restoration.options import NetworkOptions
 from jaxdeblur.restoration.progress_display import ProgressDisplay
 from jaxdeblur.restoration.restorer import Restorer
-from jaxdeblur.restoration.resume_record import Fingerprint, Record, check_targets
+from jaxdeblur.restoration.resume_record import Record, check_targets
+from jaxdeblur.restoration.video.job import VideoJob, plan_restoration
 from jaxdeblur.restoration.video.plan import VideoPlan
-from jaxdeblur.restoration.video.restore import VideoJob, plan_restoration, restore_video
+from jaxdeblur.restoration.video.restore import restore_video
 from jaxdeblur.restoration.video.source import require_pyav
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
@@ -144,11 +146,11 @@ class _Run:
 
     def _restore(self, job: Job, video: VideoJob, stop: StopRequest) -> bool:
         """Restore one video and print how it went; return False if stopped."""
-        source = Fingerprint.of(job.source) if self.record else None
+        source = FileFingerprint.of(job.source) if self.record else None
 
         def add_to_record(complete_file: Path) -> None:
             if self.record and source:
-                self.record.add(job, source, Fingerprint.of(complete_file))
+                self.record.add(job, source, FileFingerprint.of(complete_file))
 
         progress = _FrameProgress(video.video.num_frames)
         completed = restore_video(

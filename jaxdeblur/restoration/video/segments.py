@@ -19,8 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import atomic_write, read_json, write_json
-from jaxdeblur.restoration.resume_record import Fingerprint
+from jaxdeblur.files import FileFingerprint, atomic_write, read_json, write_json
 from jaxdeblur.restoration.video.encoding import Segment
 
 _JOB = "job.json"
@@ -138,7 +137,7 @@ def _prepare(folder: Path, source: Path, target: Path, settings: Mapping[str, st
     if differences or not (folder / _JOB).exists():
         for path in folder.glob("*.safetensors"):
             path.unlink()
-        write_json(folder / _JOB, {"settings": dict(settings), "source": dataclasses.astuple(Fingerprint.of(source))})
+        write_json(folder / _JOB, {"settings": dict(settings), "source": FileFingerprint.of(source).to_json()})
 
 
 def _differences(folder: Path, source: Path, settings: Mapping[str, str]) -> list[str]:
@@ -147,7 +146,7 @@ def _differences(folder: Path, source: Path, settings: Mapping[str, str]) -> lis
         return []
     try:
         job = read_json(folder / _JOB)
-        fingerprint, earlier = Fingerprint(*job["source"]), dict(job["settings"])
+        fingerprint, earlier = FileFingerprint.from_json(job["source"]), dict(job["settings"])
     except (InputError, KeyError, TypeError, ValueError):
         return [f"{folder / _JOB} is corrupt"]
     differences = [

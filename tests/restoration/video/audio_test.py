@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video.restore import plan_restoration, restore_video
-from tests.helpers.videos import av, gray, read_video, restore
+from jaxdeblur.restoration.video.job import plan_restoration
+from jaxdeblur.restoration.video.restore import restore_video
+from tests.helpers.videos import av, grey, read_video, restore
 
 RATE = 48000
 OPTIONS = {"settings": {}, "batch_size": 25, "progress": lambda done: None, "stop": lambda: False}
 
 
 def write_sound(path, *codecs, layout="stereo", tracks=None, start=0, video_start=0):
-    """Write one second of gray video with a 440 Hz tone in each audio stream.
+    """Write one second of grey video with a 440 Hz tone in each audio stream.
 
     Args:
         path: of the file.
@@ -38,7 +39,7 @@ def write_sound(path, *codecs, layout="stereo", tracks=None, start=0, video_star
                 stream.disposition = flags
             streams.append(stream)
         for i in range(25):
-            frame = av.VideoFrame.from_ndarray(gray(9 * i), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(grey(9 * i), format="rgb24")
             frame.pts, frame.time_base = video_start + i, Fraction(1, 25)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))

@@ -1,4 +1,4 @@
-"""Colours survive in any pixel format, matrix, range and container: gray levels and a red.
+"""Colours survive in any pixel format, matrix, range and container: grey levels and a red.
 
 Oracles: the equations of the standards, written out below, encode sources and decode results; so does the command
 `ffmpeg`.
@@ -13,7 +13,7 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.video import colours as video_colours
-from jaxdeblur.restoration.video.restore import plan_restoration
+from jaxdeblur.restoration.video.job import plan_restoration
 from tests.helpers.videos import av, restore
 
 GRAYS = (0, 16, 64, 128, 192, 235, 255)

@@ -15,16 +15,17 @@ import pytest
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.video import source as video_source
 from jaxdeblur.restoration.video.encoding import decoding_times
-from jaxdeblur.restoration.video.restore import SEGMENT_FRAMES, plan_restoration, restore_video
+from jaxdeblur.restoration.video.job import plan_restoration
+from jaxdeblur.restoration.video.restore import SEGMENT_FRAMES, restore_video
 from jaxdeblur.restoration.video.segments import open_progress, progress_folder
-from tests.helpers.videos import av, blocks, gray, read_video, restore, stop_after, write_video
+from tests.helpers.videos import av, blocks, grey, read_video, restore, stop_after, write_video
 
 STARTS = (0, 1, 2, 5, 6, 9, 10)  # of frames, in 1/25 s: not evenly spaced
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_frames_are_restored_and_timing_and_sound_kept(tmp_path, suffix):
-    source = write_video(tmp_path / f"video{suffix}", [gray(20 * i) for i in range(7)], starts=STARTS)
+    source = write_video(tmp_path / f"video{suffix}", [grey(20 * i) for i in range(7)], starts=STARTS)
     batches = []
 
     def brighter(frames):
@@ -118,7 +119,8 @@ def test_a_killed_run_resumes_with_an_identical_result(tmp_path):
     program = f"""
         import time
         from pathlib import Path
-        from jaxdeblur.restoration.video.restore import plan_restoration, restore_video
+        from jaxdeblur.restoration.video.job import plan_restoration
+        from jaxdeblur.restoration.video.restore import restore_video
         job = plan_restoration(Path({str(source)!r}), Path({str(tmp_path / "out.mp4")!r}), 0)
         def restore(frames):
             time.sleep(0.05)
@@ -180,7 +182,7 @@ def test_names_of_255_bytes_can_be_written(tmp_path):
 
 
 def test_a_stop_or_failure_before_the_first_segment_leaves_no_files(tmp_path):
-    source = write_video(tmp_path / "video.mp4", [gray(9 * i) for i in range(12)])
+    source = write_video(tmp_path / "video.mp4", [grey(9 * i) for i in range(12)])
     assert restore(source, tmp_path / "out.mp4", stop=stop_after(1)) == (False, [0, 3])
     with pytest.raises(ZeroDivisionError):
         restore(source, tmp_path / "out.mp4", lambda frames: 1 / 0)

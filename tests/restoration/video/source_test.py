@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video.restore import plan_restoration
+from jaxdeblur.restoration.video.job import plan_restoration
 from jaxdeblur.restoration.video.source import open_video
-from tests.helpers.videos import av, gray, read_video, restore, write_video
+from tests.helpers.videos import av, grey, read_video, restore, write_video
 
 ONE = 1 << 16
 # The linear part (a, b, c, d) of display matrices: all combinations of flips and quarter turns.
@@ -28,7 +28,7 @@ MATRICES = {
 
 def corners():
     """Return an image with four different corners, (32, 48, 3)."""
-    image = gray(128, 32, 48)
+    image = grey(128, 32, 48)
     image[:16, :24], image[:16, 24:], image[16:, :24], image[16:, 24:] = 20, 90, 160, 230
     return image
 
@@ -83,7 +83,7 @@ def test_frames_become_upright(tmp_path, name, suffix):
     expected = displayed(corners(), MATRICES[name])
     assert np.abs(inputs[0][0].astype(int) - expected).max() <= 2
     assert np.abs(read_video(tmp_path / f"out{suffix}")[0][0].astype(int) - expected).max() <= 2
-    assert open_video(tmp_path / f"out{suffix}").orientation == open_video(write_stream(source, [gray(0)])).orientation
+    assert open_video(tmp_path / f"out{suffix}").orientation == open_video(write_stream(source, [grey(0)])).orientation
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs the ffmpeg command")
@@ -180,7 +180,7 @@ def test_progressive_frames_are_not_filtered(tmp_path):
 
 @pytest.mark.parametrize(("suffix", "size"), [(".mp4", (46, 52)), (".mkv", (46, 52)), (".webm", (45, 51))])
 def test_odd_sides_are_padded_for_h264_only(tmp_path, suffix, size):
-    image = gray(100, 45, 51)
+    image = grey(100, 45, 51)
     image[-1], image[:, -1] = 200, 200
     source = write_stream(tmp_path / "in.webm", [image] * 3, encoder="libvpx-vp9")
     notes = plan_restoration(source, tmp_path / f"out{suffix}", 16).notes
@@ -198,7 +198,7 @@ def test_odd_sides_are_padded_for_h264_only(tmp_path, suffix, size):
 
 
 def test_full_colour_resolution_is_kept_and_reported(tmp_path):
-    source = write_video(tmp_path / "in.mp4", [gray(100)], sound=False)
+    source = write_video(tmp_path / "in.mp4", [grey(100)], sound=False)
     assert any("4:4:4" in note for note in plan_restoration(source, tmp_path / "out.mp4", 16).notes)
     assert not plan_restoration(source, tmp_path / "out.webm", 16).notes
 
@@ -223,7 +223,7 @@ def test_files_without_video_are_refused(tmp_path):
 
 def test_frames_that_change_size_are_refused_and_leave_no_files(tmp_path):
     """Two concatenated H.264 streams, as MPEG-TS allows."""
-    parts = [write_stream(tmp_path / f"{side}.ts", [gray(100, side, 64)] * 60) for side in (48, 64)]
+    parts = [write_stream(tmp_path / f"{side}.ts", [grey(100, side, 64)] * 60) for side in (48, 64)]
     (tmp_path / "in.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
     with pytest.raises(InputError) as error:
         restore(tmp_path / "in.ts", tmp_path / "out.mp4")
@@ -237,7 +237,7 @@ def test_cover_art_is_not_a_video(tmp_path):
         cover = output.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = 64, 64, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
-        output.mux(cover.encode(av.VideoFrame.from_ndarray(gray(9, 64, 64), format="rgb24")))
+        output.mux(cover.encode(av.VideoFrame.from_ndarray(grey(9, 64, 64), format="rgb24")))
         output.mux(cover.encode(None))
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.float32), format="fltp", layout="mono")
         frame.rate = 16000
