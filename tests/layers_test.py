@@ -16,7 +16,7 @@ LAYERS = (
     ("restoration",),
     ("weights",),
     ("runs", "data", "synthesis"),
-    ("images", "runtime"),
+    ("images", "videos", "runtime"),
     ("models",),
     ("errors", "console", "files"),
 )
@@ -30,6 +30,7 @@ NEIGHBORS = {
     ("report", "evaluation"),
     ("training", "evaluation"),
     ("synthesis", "runs"),
+    ("videos", "runtime"),
     ("files", "console"),
     ("files", "errors"),
 }

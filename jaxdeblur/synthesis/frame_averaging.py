@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdeblur.console import say
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.decode import read_image
-from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.videos.reader import open_video
+from jaxdeblur.videos.reader import read_frames as read_video_frames
 
 GAMMA = 2.2  # light = stored value^2.2, both in [0, 1]
 _LIGHT = (np.arange(256) / 255) ** GAMMA
@@ -61,8 +63,11 @@ def take_windows(frames: Iterable[np.ndarray], length: int, stride: int) -> Iter
 def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
     """Yield the frames of a video file, or of image files in order, reading one at a time.
 
+    Frames of videos are upright and progressive; what was corrupt, interlaced or missing is printed.
+
     Raises:
-        InputError: a file is unreadable, or it is a video and PyAV is not installed.
+        InputError: a file is unreadable or unsupported (see `videos.reader`), or it is a video and PyAV is not
+            installed (code "missing-extra").
     """
     if isinstance(source, Path):
         yield from _read_video(source)
@@ -71,15 +76,8 @@ def read_frames(source: Path | Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 def _read_video(path: Path) -> Iterator[np.ndarray]:
-    """Yield a video's frames as stored, ignoring the rotation that players apply."""
-    av = require("av", f"{path}: reading videos")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InputError(f"{path}: contains no video stream. Remove or replace it.", code="video-unreadable")
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a video ({error}). Replace it with a good copy.", code="video-unreadable"
-        ) from error
+    notes: list[str] = []
+    for _, frame in read_video_frames(open_video(path), notes):
+        yield frame
+    for note in notes:
+        say(f"note: {path}: {note}.")

@@ -15,9 +15,7 @@ from jaxdeblur.errors import InputError, list_problems
 from jaxdeblur.files import printable
 from jaxdeblur.images.decode import SUFFIXES
 from jaxdeblur.images.png_chunks import without_large_chunks
-
-# Compared in lower case.
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mts", ".webm")
+from jaxdeblur.videos.reader import VIDEO_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +66,12 @@ def find_sequences(folder: Path, min_frames: int) -> list[Scene]:
     frames: dict[Path, list[Path]] = {}
     for path in sorted(path for path in files if path.suffix.lower() in SUFFIXES):
         frames.setdefault(path.parent, []).append(path)
-    scenes = [Scene(_scene_name(folder, path), path) for path in files if path.suffix.lower() in VIDEOS]
+    scenes = [Scene(_scene_name(folder, path), path) for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     scenes += [
         Scene(_scene_name(folder, path), tuple(sorted(images, key=_natural_key))) for path, images in frames.items()
     ]
     if not scenes:
-        suffixes = ", ".join(SUFFIXES + VIDEOS)
+        suffixes = ", ".join(SUFFIXES + VIDEO_SUFFIXES)
         raise InputError(
             f"{folder}: no frames found; expected folders of images, or videos: {suffixes}.", code="no-scenes"
         )

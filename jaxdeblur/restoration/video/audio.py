@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.video.encoding import CONTAINERS
-from jaxdeblur.restoration.video.source import Video, open_container, require_pyav, unreadable
+from jaxdeblur.videos.reader import Video, open_container, require_pyav, unreadable
 
 BIT_RATE_PER_CHANNEL = 128_000  # bits per second, of lossy re-encoding
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # for files that state only the number of channels

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdeblur.restoration.video.colours import BT709, RGB, Colours, apply_tags, from_rgb
-from jaxdeblur.restoration.video.source import Video, require_pyav
+from jaxdeblur.videos.colours import BT709, RGB, Colours, apply_tags, from_rgb
+from jaxdeblur.videos.reader import Video, require_pyav
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxdeblur.restoration.video.audio import AudioTrack, plan_audio
 from jaxdeblur.restoration.video.encoding import Encoding, plan_encoding
-from jaxdeblur.restoration.video.source import Video, open_video
+from jaxdeblur.videos.reader import Video, open_video
 
 
 @dataclasses.dataclass(frozen=True)

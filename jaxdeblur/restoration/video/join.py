@@ -13,7 +13,7 @@ from jaxdeblur.restoration.video.audio import AudioWriter, copy_tags, lost_tags
 from jaxdeblur.restoration.video.encoding import CONTAINERS, configure_encoder, decoding_times
 from jaxdeblur.restoration.video.job import VideoJob
 from jaxdeblur.restoration.video.segments import SegmentStore
-from jaxdeblur.restoration.video.source import Video, find_video_stream, open_container, require_pyav
+from jaxdeblur.videos.reader import Video, find_video_stream, open_container, require_pyav
 
 
 def join_segments(job: VideoJob, store: SegmentStore, path: Path) -> None:

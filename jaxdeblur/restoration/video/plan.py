@@ -11,7 +11,7 @@ from jaxdeblur.restoration.find_photos import find_inputs
 from jaxdeblur.restoration.jobs import Job, OutputFormat, assign_targets
 from jaxdeblur.restoration.resume_record import RECORD
 from jaxdeblur.restoration.video.encoding import CONTAINERS
-from jaxdeblur.synthesis.scenes import VIDEOS
+from jaxdeblur.videos.reader import VIDEO_SUFFIXES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan_videos(names: Sequence[str], output: Path) -> VideoPlan:
         files += map(str, _videos_below(path, output, problems)) if path.is_dir() else [name]
     if not files:
         raise InputError(
-            f"--input {' '.join(names)}: no videos; expected files with the suffixes {', '.join(VIDEOS)}",
+            f"--input {' '.join(names)}: no videos; expected files with the suffixes {', '.join(VIDEO_SUFFIXES)}",
             code="video-no-input",
         )
     inputs = find_inputs(files, output)
@@ -111,7 +111,7 @@ def _videos_below(root: Path, output: Path, problems: list[str]) -> list[Path]:
             and not Path(folder, name, RECORD).exists()
         ]
         files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-    videos = [path for path in files if path.suffix.lower() in VIDEOS]
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(videos) < len(files):
         say(f"{root}: skipped {len(files) - len(videos)} file(s) without a video's suffix.")
     return videos

@@ -19,7 +19,7 @@ from jaxdeblur.restoration.video.encoding import Encoding, SegmentEncoder
 from jaxdeblur.restoration.video.job import VideoJob
 from jaxdeblur.restoration.video.join import join_segments
 from jaxdeblur.restoration.video.segments import SegmentStore, open_progress
-from jaxdeblur.restoration.video.source import read_frames
+from jaxdeblur.videos.reader import read_frames
 
 # A stopped run loses at most this many frames. Divisible by many batch sizes, which fills the batches.
 SEGMENT_FRAMES = 48

@@ -16,9 +16,9 @@ from jaxdeblur.restoration.resume_record import Record, check_targets
 from jaxdeblur.restoration.video.job import VideoJob, plan_restoration
 from jaxdeblur.restoration.video.plan import VideoPlan
 from jaxdeblur.restoration.video.restore import restore_video
-from jaxdeblur.restoration.video.source import require_pyav
 from jaxdeblur.runtime.compilation import use_compilation_cache
 from jaxdeblur.runtime.malloc import keep_freed_memory
+from jaxdeblur.videos.reader import require_pyav
 from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 from jaxdeblur.weights.tensors import fingerprint
@@ -89,7 +89,7 @@ def _plan_restorations(plan: VideoPlan, quality: int) -> tuple[dict[Job, VideoJo
     """Return how each video is restored, and the problems of those that cannot be.
 
     Raises:
-        InputError: none can be restored ("video-none-readable"), or PyAV is not installed ("video-no-pyav").
+        InputError: none can be restored ("video-none-readable"), or PyAV is not installed ("missing-extra").
     """
     require_pyav()
     videos: dict[Job, VideoJob] = {}

@@ -16,8 +16,8 @@ from jaxdeblur.restoration.video import colours as video_colours
 from jaxdeblur.restoration.video.job import plan_restoration
 from tests.helpers.videos import av, restore
 
-GRAYS = (0, 16, 64, 128, 192, 235, 255)
-PATCHES = [*((value,) * 3 for value in GRAYS), (200, 30, 40)]
+GREYS = (0, 16, 64, 128, 192, 235, 255)
+PATCHES = [*((value,) * 3 for value in GREYS), (200, 30, 40)]
 # Weights of red and blue in luma (ITU-R BT.709-6, BT.601-7, BT.2020-2), by FFmpeg's AVColorSpace.
 LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 LIMITED, FULL = 1, 2

@@ -198,7 +198,7 @@ def test_corrupt_frames_are_reported(tmp_path):
     how = {"settings": {}, "batch_size": 4, "progress": lambda frames: None, "stop": lambda: False}
     assert restore_video(job, lambda frames: frames, **how)
     assert len(read_video(tmp_path / "out.mp4")[0]) == 9
-    assert job.notes[-1] == "1 of its 9 frames are corrupt, and were restored as far as decoded"
+    assert job.notes[-1] == "1 of its 9 frames are corrupt, and were used as far as decoded"
 
 
 def test_frames_without_usable_times_follow_the_previous_ones(tmp_path, monkeypatch):

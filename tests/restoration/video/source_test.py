@@ -9,7 +9,7 @@ import pytest
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.restoration.video.job import plan_restoration
-from jaxdeblur.restoration.video.source import open_video
+from jaxdeblur.videos.reader import open_video
 from tests.helpers.videos import av, grey, read_video, restore, write_video
 
 ONE = 1 << 16

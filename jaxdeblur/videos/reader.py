@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video.colours import MATRICES, RGB, Colours, colours_of, to_rgb
-from jaxdeblur.restoration.video.deinterlacing import deinterlace
-from jaxdeblur.restoration.video.orientation import Orientation, orientation_of
+from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.videos.colours import MATRICES, RGB, Colours, colours_of, to_rgb
+from jaxdeblur.videos.deinterlacing import deinterlace
+from jaxdeblur.videos.orientation import Orientation, orientation_of
 
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mts", ".webm")  # compared in lower case
 MAX_STEP_BACK = 0.5  # seconds between two frames; smaller steps back are a recorder's inaccuracy
 
 
@@ -55,15 +57,9 @@ def require_pyav() -> Any:
     """Return the module `av`.
 
     Raises:
-        InputError: it is not installed ("video-no-pyav").
+        InputError: it is not installed ("missing-extra").
     """
-    try:
-        import av
-    except ImportError as error:
-        raise InputError(
-            "Videos need PyAV, which is not installed: pip install '.[video]'.", code="video-no-pyav"
-        ) from error
-    return av
+    return require("av", "Reading videos")
 
 
 def open_container(path: Path) -> Any:
@@ -132,7 +128,7 @@ def read_frames(video: Video, notes: list[str], skip: int = 0) -> Generator[tupl
     if counts["interlaced"]:
         notes.append(f"{counts['interlaced']} of its {count} frames are interlaced, and were deinterlaced")
     if counts["corrupt"]:
-        notes.append(f"{counts['corrupt']} of its {count} frames are corrupt, and were restored as far as decoded")
+        notes.append(f"{counts['corrupt']} of its {count} frames are corrupt, and were used as far as decoded")
     if count < stated:
         notes.append(f"it ends early: {count} of {stated} frames can be read")
 
@@ -224,8 +220,8 @@ def _losses(container: Any, stream: Any, frame: Any) -> list[str]:
         notes.append("its colours of more than 8 bits are read and written at 8 bits")
     if any(component.is_alpha for component in frame.format.components):
         notes.append("its transparency is dropped")
-    others = {other.type for other in container.streams if other.type not in ("audio", "video")}
-    others |= {"second video" for other in container.streams.video if other.index != stream.index}
-    if others:
-        notes.append(f"dropped: {', '.join(sorted(others))}")
+    dropped = {other.type for other in container.streams if other.type not in ("audio", "video")}
+    dropped |= {"second video" for other in container.streams.video if other.index != stream.index}
+    if dropped:
+        notes.append(f"dropped: {', '.join(sorted(dropped))}")
     return notes

@@ -1,0 +1,1 @@
+"""Reads video files: frames as upright, progressive RGB. Needs PyAV."""
