@@ -23,6 +23,7 @@ import benchmark_networks
 import numpy as np
 from benchmark_peer import NETWORKS
 
+from jaxdeblur.data.gopro.archive import NUM_PAIRS
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import write_json
 from jaxdeblur.runs.environment import code_version
@@ -53,7 +54,7 @@ def show_data(rows: list[dict]) -> str:
         for row in routes:
             rates = row["rates"]
             ratio = f"{np.median(np.divide(rates, peer)):.1f}" if peer else ""
-            size = row["bytes_per_pair"] * benchmark_data.NUM_PAIRS / 1e9
+            size = row["bytes_per_pair"] * sum(NUM_PAIRS.values()) / 1e9
             spread = f"{min(rates):.0f}, {max(rates):.0f}"
             lines.append(f"| {row['route']} | {np.median(rates):.0f} | {spread} | {ratio} | {size:.1f} |")
     return "\n".join(lines[1:])

@@ -30,7 +30,6 @@ WHOLE, CROPS = f"whole frames resized to {SIDE}x{SIDE}", f"random {SIDE}x{SIDE} 
 RESIZED = InputOptions(resize=SIDE, resize_filter="bicubic", flip_and_rotate=False)
 CROPPED = replace(RESIZED, resize=0)
 VARIED = f"{SIDE}x{SIDE}, varied"
-NUM_PAIRS = 3214  # of GOPRO_Large
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -51,31 +50,32 @@ def run(root: Path, rounds: int, seconds: float) -> list[dict]:
     return rows
 
 
-def run_made_blur(root: Path, rounds: int) -> list[dict]:
+def run_synthetic_blur(root: Path, rounds: int) -> list[dict]:
     """Return one row per kind of synthetic blur: megapixels of output per second on one core, of each round.
 
     A sharp frame of `root` is exposed at 31 instants; reading and writing files is excluded. Needs OpenCV.
     """
-    from jaxdeblur.synthesis import exposure as synthetic
+    from jaxdeblur.synthesis.exposure import Exposure, make_pair, sample_motion
+    from jaxdeblur.synthesis.sensor import Sensor
 
     photo = open_folder(root / "train", "blur", skip_invalid=False)[0]["sharp"]
-    noisy = synthetic.Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
+    noisy = Sensor(highlight_gain=3.0, shot_noise=0.01, read_noise=0.001)
     kinds = {
-        "camera motion": (0, synthetic.Sensor(), ("blur",)),
-        "camera motion, both variants": (0, synthetic.Sensor(), ("blur", "blur_gamma")),
+        "camera motion": (0, Sensor(), ("blur",)),
+        "camera motion, both variants": (0, Sensor(), ("blur", "blur_gamma")),
         "with saturation and noise": (0, noisy, ("blur",)),
-        "with one moving region": (1, synthetic.Sensor(), ("blur",)),
+        "with one moving region": (1, Sensor(), ("blur",)),
         "both variants, one region, saturation and noise": (1, noisy, ("blur", "blur_gamma")),
     }
     rows = []
     for name, (regions, sensor, variants) in kinds.items():
-        exposure = synthetic.Exposure(Shake(time_samples=31), RegionRules(count=regions), sensor, variants)
+        exposure = Exposure(Shake(time_samples=31), RegionRules(count=regions), sensor, variants)
         rates = []
         for seed in range(rounds):
-            motion = synthetic.sample_motion(np.random.default_rng(seed), exposure, photo.shape[:2])
+            motion = sample_motion(np.random.default_rng(seed), exposure, photo.shape[:2])
             start = time.perf_counter()
-            made = synthetic.make_pair(photo, motion, exposure)
-            rates.append(made["sharp"].shape[0] * made["sharp"].shape[1] / 1e6 / (time.perf_counter() - start))
+            height, width = make_pair(photo, motion, exposure)["sharp"].shape[:2]
+            rates.append(height * width / 1e6 / (time.perf_counter() - start))
         rows.append({"kind": name, "rates": rates})
     return rows
 
@@ -94,14 +94,16 @@ def _jaxdeblur_routes(root: Path, folder: Path) -> list[tuple[str, str, float, C
     files = open_folder(root / "train", "blur", skip_invalid=False)
     png_bytes = _png_bytes(files.pairs)
     routes = []
-    for form in ("256", "tiles", "full"):
-        GoproLarge(config=f"blur_{form}", data_dir=folder / form, source=root, partial=True).download_and_prepare()
-    for task, options, forms in ((WHOLE, RESIZED, ("256", "tiles")), (CROPS, CROPPED, ("tiles", "full"))):
+    for storage_format in ("256", "tiles", "full"):
+        name = f"blur_{storage_format}"
+        GoproLarge(config=name, data_dir=folder / storage_format, source=root, partial=True).download_and_prepare()
+    tasks = ((WHOLE, RESIZED, ("256", "tiles")), (CROPS, CROPPED, ("tiles", "full")))
+    for task, options, storage_formats in tasks:
         routes.append((task, "jaxdeblur, folder of PNGs", png_bytes, _stream(files, options)))
-        for form in forms:
-            source = _open_form(folder, form, options)
-            stored = _stored_bytes(folder, form, source)
-            routes.append((task, f"jaxdeblur, prepared {form}", stored, _stream(source, options)))
+        for storage_format in storage_formats:
+            source = _open_prepared(folder, storage_format, options)
+            stored = _stored_bytes(folder, storage_format, source)
+            routes.append((task, f"jaxdeblur, prepared {storage_format}", stored, _stream(source, options)))
     return routes
 
 
@@ -124,20 +126,20 @@ def _varied_routes(root: Path, folder: Path) -> list[tuple[str, str, float, Call
         "prepared tiles, crop 256, zoom (0.5, 1.0)": ("tiles", scaled, False),
     }
     routes = []
-    for name, (form, options, mixes) in kinds.items():
-        source, parts = _open_form(folder, form, options), [Part(mixed, RESIZED, 0.5, "mixed", "mixed")]
+    for name, (storage_format, options, mixes) in kinds.items():
+        source, parts = _open_prepared(folder, storage_format, options), [Part(mixed, RESIZED, 0.5, "mixed", "mixed")]
         stream = _stream(source, options, parts if mixes else ())
-        routes.append((VARIED, name, _stored_bytes(folder, form, source), stream))
+        routes.append((VARIED, name, _stored_bytes(folder, storage_format, source), stream))
     return routes
 
 
-def _open_form(folder: Path, form: str, options: InputOptions) -> PairSource:
+def _open_prepared(folder: Path, storage_format: str, options: InputOptions) -> PairSource:
     shape = {"resize": options.resize, "resize_filter": options.resize_filter, "full_frames": options.reads_windows}
-    return open_prepared(folder / form, blur_variant="blur", **shape)["train"]
+    return open_prepared(folder / storage_format, blur_variant="blur", **shape)["train"]
 
 
-def _stored_bytes(folder: Path, form: str, source: PairSource) -> float:
-    return sum(path.stat().st_size for path in folder.glob(f"{form}/gopro_large/*/*/*-train*")) / len(source)
+def _stored_bytes(folder: Path, storage_format: str, source: PairSource) -> float:
+    return sum(path.stat().st_size for path in folder.glob(f"{storage_format}/gopro_large/*/*/*-train*")) / len(source)
 
 
 def _stream(source: PairSource, options: InputOptions, mixture: Sequence[Part] = ()) -> Callable[[], Iterator]:

@@ -1,6 +1,6 @@
 """Time and memory of training steps, restoring and startup, compared with PyTorch.
 
-Each contestant is a process of its own; what it compiles it keeps in a folder that is empty at first.
+Each contestant runs in a separate process, with a compilation cache that is empty at first.
 """
 
 import importlib.util
@@ -35,10 +35,10 @@ class Contestant:
 
     def __init__(self, peer: str, task: str, network: str, size: Sequence[int], programs: str):
         command = [sys.executable, str(PEER), peer, task, network, *map(str, size)]
-        kept = {"JAX_COMPILATION_CACHE_DIR": programs, "TORCHINDUCTOR_CACHE_DIR": programs}
+        caches = {"JAX_COMPILATION_CACHE_DIR": programs, "TORCHINDUCTOR_CACHE_DIR": programs}
         self.row: dict[str, Any] = {"peer": peer, "task": task, "network": network, "size": list(size), "step_s": []}
         start, pipe = time.perf_counter(), subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **kept})
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **caches})
         self.row |= self._read()
         self.row["first_s"] = time.perf_counter() - start
 
@@ -131,54 +131,54 @@ def run_growth(networks: Sequence[str], rounds: int) -> list[dict[str, Any]]:
 
 def measure_peak() -> float:
     """Return the machine's FLOP/s in a product of large float32 matrices."""
-    found = subprocess.run([sys.executable, str(PEER), "peak"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(found)["peak_flops"]
+    done = subprocess.run([sys.executable, str(PEER), "peak"], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)["peak_flops"]
 
 
 def show(rows: list[dict[str, Any]], peak_flops: float) -> str:
     """Return a Markdown table; ratios are the faster PyTorch variant's to ours, of alternating steps."""
-    heads = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
-    heads += ("GiB in steps", "ours / PyTorch's", "peak GiB", "ours / PyTorch's", "first result, s", "compiling, s")
-    heads += ("GFLOPs", "of peak")
+    header = ("network", "batch x H x W", "contestant", "s/step", "lowest, highest", "images/s", "PyTorch's / ours")
+    header += ("GiB in steps", "ours / PyTorch's", "peak GiB", "ours / PyTorch's", "first result, s", "compiling, s")
+    header += ("GFLOPs", "of peak")
     table = []
     for row in rows:
-        theirs = [other for other in _same_task(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
+        peers = [other for other in _same_task(row, rows) if row["peer"] == PEERS[0] and other["peer"] != PEERS[0]]
         seconds, speed = np.median(row["step_s"]), ""
-        if theirs:
-            best = min(theirs, key=lambda other: np.median(other["step_s"]))
+        if peers:
+            best = min(peers, key=lambda other: np.median(other["step_s"]))
             speed = f"{np.median(np.divide(best['step_s'], row['step_s'])):.2f}"
         flops = row.get("flops", 0)
         cells = [row["network"], "x".join(map(str, row["size"])), row["peer"], f"{seconds:.3f}"]
         cells += [f"{min(row['step_s']):.3f}, {max(row['step_s']):.3f}", f"{row['size'][0] / seconds:.2f}", speed]
         for key in ("peak_step_bytes", "peak_bytes"):
             cells.append(f"{row[key] / 2**30:.2f}" if key in row else "")
-            least = min((other[key] for other in theirs if key in row), default=0)
+            least = min((other[key] for other in peers if key in row), default=0)
             cells.append(f"{row[key] / least:.2f}" if least else "")
         cells.append(f"{row['first_s']:.1f}")
         cells += [f"{row['compile_s']:.1f}" if "compile_s" in row else "", f"{flops / 1e9:.0f}" if flops else ""]
         table.append([*cells, f"{flops / seconds / peak_flops:.0%}" if flops else ""])
-    return _markdown(heads, table)
+    return _markdown(header, table)
 
 
 def show_starts(rows: list[dict[str, Any]]) -> str:
     """Return a Markdown table; ratios are torch.compile's (eager PyTorch's without it) to ours."""
-    heads = ("network", "first result of", "contestant", "first start, s", "second start, s", "lowest, highest")
-    heads += ("PyTorch's / ours: first", "second")
+    header = ("network", "first result of", "contestant", "first start, s", "second start, s", "lowest, highest")
+    header += ("PyTorch's / ours: first", "second")
     table = []
     for row in rows:
-        theirs = _same_task(row, rows)[-1]
+        peer_row = _same_task(row, rows)[-1]
         cells = [row["network"], row["task"], row["peer"], f"{row['first_s']:.1f}", f"{np.median(row['second_s']):.1f}"]
         cells.append(f"{min(row['second_s']):.1f}, {max(row['second_s']):.1f}")
-        compared = row["peer"] == PEERS[0] and theirs is not row
-        cells.append(f"{theirs['first_s'] / row['first_s']:.2f}" if compared else "")
-        cells.append(f"{np.median(np.divide(theirs['second_s'], row['second_s'])):.2f}" if compared else "")
+        compared = row["peer"] == PEERS[0] and peer_row is not row
+        cells.append(f"{peer_row['first_s'] / row['first_s']:.2f}" if compared else "")
+        cells.append(f"{np.median(np.divide(peer_row['second_s'], row['second_s'])):.2f}" if compared else "")
         table.append(cells)
-    return _markdown(heads, table)
+    return _markdown(header, table)
 
 
 def show_growth(rows: list[dict[str, Any]]) -> str:
     """Return one Markdown table by size, and one by step."""
-    heads = ("network", "task", "batch x H x W", "s/step", "s/megapixel", "GiB in steps", "GiB/megapixel")
+    header = ("network", "task", "batch x H x W", "s/step", "s/megapixel", "GiB in steps", "GiB/megapixel")
     over_time = ("network", "task", "batch x H x W", *(f"GiB after step {step}" for step in LONG_STEPS))
     table, long_table = [], []
     for row in rows:
@@ -191,7 +191,7 @@ def show_growth(rows: list[dict[str, Any]]) -> str:
             memory = row.get("peak_step_bytes", row["peak_bytes"]) / 2**30
             cells += [f"{seconds:.3f}", f"{seconds / megapixels:.2f}", f"{memory:.2f}", f"{memory / megapixels:.2f}"]
             table.append(cells)
-    return f"{_markdown(heads, table)}\n\n{_markdown(over_time, long_table)}"
+    return f"{_markdown(header, table)}\n\n{_markdown(over_time, long_table)}"
 
 
 def _same_task(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -200,6 +200,6 @@ def _same_task(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str
     return [other for other in rows if all(other[key] == row[key] for key in same)]
 
 
-def _markdown(heads: Sequence[str], table: list[list[str]]) -> str:
-    lines = [heads, ["---"] * 3 + ["---:"] * (len(heads) - 3), *table]
+def _markdown(header: Sequence[str], table: list[list[str]]) -> str:
+    lines = [header, ["---"] * 3 + ["---:"] * (len(header) - 3), *table]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -111,7 +111,7 @@ def _read_row(row: dict[str, str], location: str) -> Photograph:
         "sha256": re.fullmatch(r"[0-9a-f]{64}", fields["sha256"]) is not None,
         "split": fields["split"] in SPLITS,
     }
-    if wrong := [f"{name} {fields[name]!r}" for name, good in checks.items() if not good]:
+    if wrong := [f"{name} {fields[name]!r}" for name, holds in checks.items() if not holds]:
         raise InputError(f"{location}: not as in docs/photographs.tsv: {', '.join(wrong)}.", code="list-bad-row")
     if source["repository"]:
         origin, path = ("github", source["repository"], source["commit"]), source["path"]
@@ -205,10 +205,10 @@ def read_from_package(package: tarfile.TarFile, path: str) -> bytes:
     Raises:
         InputError: there is none, or there are several.
     """
-    found = [member for member in package.getmembers() if f"/{member.name}".endswith(f"/{path}") and member.isfile()]
-    if len(found) != 1:
-        raise InputError(f"{path}: {len(found)} files of that name in the package", code="not-in-package")
-    return package.extractfile(found[0]).read()
+    matches = [member for member in package.getmembers() if f"/{member.name}".endswith(f"/{path}") and member.isfile()]
+    if len(matches) != 1:
+        raise InputError(f"{path}: {len(matches)} files of that name in the package", code="not-in-package")
+    return package.extractfile(matches[0]).read()
 
 
 def reduce_photograph(content: bytes, size: tuple[int, int]) -> bytes:
@@ -222,10 +222,10 @@ def reduce_photograph(content: bytes, size: tuple[int, int]) -> bytes:
             image = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"not an image ({error})", code="not-an-image") from error
-    (width, height), (found_width, found_height) = size, image.size
-    if found_width < width or abs(found_height * width / found_width - height) > 1.0:
+    (width, height), (actual_width, actual_height) = size, image.size
+    if actual_width < width or abs(actual_height * width / actual_width - height) > 1.0:
         raise InputError(
-            f"{found_width}x{found_height}, which cannot be reduced to {width}x{height}", code="other-proportions"
+            f"{actual_width}x{actual_height}, which cannot be reduced to {width}x{height}", code="other-proportions"
         )
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)

@@ -45,8 +45,8 @@ def coverage(effects: str, count: int, repeats: int) -> dict[str, float]:
         values = EFFECTS[effects](rng, count)[sequences] + rng.normal(0, 0.7, sequences.size)
         lengths, totals = np.bincount(sequences), np.bincount(sequences, values)
         result = interval(values, sequences.tolist())
-        ends = (percentile(totals, lengths, rng), student_t(totals, lengths), (result.low, result.high))
-        for method, (low, high) in zip(METHODS, ends, strict=True):
+        intervals = (percentile(totals, lengths, rng), student_t(totals, lengths), (result.low, result.high))
+        for method, (low, high) in zip(METHODS, intervals, strict=True):
             hits[method] += low <= 0 <= high
     return {method: number / repeats for method, number in hits.items()}
 

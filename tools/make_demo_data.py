@@ -27,7 +27,7 @@ from jaxdeblur.synthesis.moving_patches import RegionRules
 
 # Names of scikit-image's photos, files of scikit-learn's. Of scikit-image's `cat` and `chelsea`, the same photo, and of
 # its stereo pair, one each.
-PHOTOGRAPHS = {
+PHOTOS = {
     "brick": ("train", "brick"),
     "camera": ("train", "camera"),
     "coffee": ("train", "coffee"),
@@ -53,7 +53,7 @@ FRAMES = {"train": 40, "test": 12}  # per photo
 SEED = 0
 
 
-def load_photograph(source: str) -> np.ndarray:
+def load_photo(source: str) -> np.ndarray:
     """Return a photo of scikit-image or scikit-learn by its name, uint8 RGB (H, W, 3)."""
     if source.endswith(".jpg"):
         import sklearn.datasets
@@ -68,19 +68,17 @@ def load_photograph(source: str) -> np.ndarray:
 
 def make_sequence(name: str, folder: Path) -> None:
     """Write the pairs of one photo, `blur/<frame>.png` and `sharp/<frame>.png`; deterministic."""
-    split, source = PHOTOGRAPHS[name]
-    photo = load_photograph(source)
+    split, source = PHOTOS[name]
+    photo = load_photo(source)
     for variant in ("blur", "sharp"):
         (folder / split / name / variant).mkdir(parents=True)
     for frame in range(1, FRAMES[split] + 1):
-        pair = blur_photograph(photo, [SEED, zlib.crc32(name.encode()), frame], side=SIDE)
+        pair = blur_photo(photo, [SEED, zlib.crc32(name.encode()), frame], side=SIDE)
         for variant, image in pair.items():
             Image.fromarray(image).save(folder / split / name / variant / f"{frame:06d}.png", compress_level=1)
 
 
-def blur_photograph(
-    photo: np.ndarray, seed: Sequence[int], *, side: int, shake: Shake = SHAKE
-) -> dict[str, np.ndarray]:
+def blur_photo(photo: np.ndarray, seed: Sequence[int], *, side: int, shake: Shake = SHAKE) -> dict[str, np.ndarray]:
     """Return `blur` and `sharp` of one exposure of a photo, uint8 (height, width, 3).
 
     Args:
@@ -112,8 +110,8 @@ def main() -> None:
         require(module, "Creating the demo's photos")
     temporary = claim_output(output)
     with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL while resampling
-        results = pool.map(lambda name: make_sequence(name, temporary), PHOTOGRAPHS)
-        for _ in tqdm(results, total=len(PHOTOGRAPHS), desc="Blurring photos", unit="photo"):
+        results = pool.map(lambda name: make_sequence(name, temporary), PHOTOS)
+        for _ in tqdm(results, total=len(PHOTOS), desc="Blurring photos", unit="photo"):
             pass
     temporary.replace(output)
 

@@ -124,8 +124,8 @@ def fill(text: str, records: Sequence[Mapping[str, Any]]) -> str:
     return text
 
 
-def _distinct(runs: Sequence[Mapping[str, Any]], key: str, form: str = "{}") -> str:
-    return " and ".join(dict.fromkeys(form.format(run[key]) for run in runs))
+def _distinct(runs: Sequence[Mapping[str, Any]], key: str, template: str = "{}") -> str:
+    return " and ".join(dict.fromkeys(template.format(run[key]) for run in runs))
 
 
 def _format_range(values: Sequence[int]) -> str:
@@ -163,8 +163,8 @@ def main(command_line: Sequence[str] | None = None) -> None:
             return
         for folder in arguments.runs:
             row = {"run": folder.resolve().name, "table": arguments.table, "recipe": arguments.recipe}
-            others = [r for r in records if (r["run"], r["table"]) != (row["run"], row["table"])]
-            records = [*others, {**row, **read_run(folder, arguments.splits)}]
+            other_rows = [r for r in records if (r["run"], r["table"]) != (row["run"], row["table"])]
+            records = [*other_rows, {**row, **read_run(folder, arguments.splits)}]
         write_json(arguments.records, records)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

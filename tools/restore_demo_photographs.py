@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from make_demo_data import PHOTOGRAPHS, SEED, SHAKE, blur_photograph, load_photograph
+from make_demo_data import PHOTOS, SEED, SHAKE, blur_photo, load_photo
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.report.before_after import Comparison, write_before_after
@@ -46,7 +46,6 @@ def write_page(output: Path, weights: str | None) -> str:
         output: the .html file.
         weights: as `--weights`: a shipped network's name, a run's folder or a `.safetensors`.
 
-
     Raises:
         InputError: the weights are missing or corrupt.
     """
@@ -62,17 +61,17 @@ def write_page(output: Path, weights: str | None) -> str:
         "Move the slider below each photo to compare before and after. Real blur is harder than this simulation: "
         "docs/model_card.md says what to expect of real photos.",
     )
-    comparisons = compare_photographs(load_restorer(path))
+    comparisons = compare_photos(load_restorer(path))
     return write_before_after(comparisons, output, title=TITLE, introduction=introduction, network=network)
 
 
-def compare_photographs(restore: Callable[[np.ndarray], np.ndarray]) -> list[Comparison]:
+def compare_photos(restore: Callable[[np.ndarray], np.ndarray]) -> list[Comparison]:
     """Blur the demo's test photos as `PATHS` says and restore them."""
     comparisons = []
     for name, length in PATHS.items():
-        photo = load_photograph(PHOTOGRAPHS[name][1])
+        photo = load_photo(PHOTOS[name][1])
         shake = dataclasses.replace(SHAKE, travel=(length, length))
-        pair = blur_photograph(photo, [SEED, zlib.crc32(name.encode()), 0], side=0, shake=shake)
+        pair = blur_photo(photo, [SEED, zlib.crc32(name.encode()), 0], side=0, shake=shake)
         caption = f"camera shake of {length:g} pixels"
         comparisons.append(Comparison(name, caption, pair["blur"], restore(pair["blur"]), pair["sharp"]))
     return comparisons

@@ -172,8 +172,8 @@ def _match(layout: Layout) -> tuple[dict[PairName, tuple[Path, Path]], list[str]
             matched[name] = (blur[0], sharp[0])
         for files, counterparts in ((blur, sharp), (sharp, blur)):
             if len(files) > 1:
-                others = ", ".join(str(path) for path in files[1:])
-                problems.append(f"{files[0]}: has the same name as {others}; keep one of them")
+                duplicates = ", ".join(str(path) for path in files[1:])
+                problems.append(f"{files[0]}: has the same name as {duplicates}; keep one of them")
             elif files and not counterparts:
                 expected = layout.counterparts[files[0]]
                 if layout.reported.isdisjoint(expected.parents):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from jaxdeblur.console import say
@@ -10,7 +11,7 @@ from jaxdeblur.data.gopro.storage import DATA_SET
 from jaxdeblur.data.pair_source import KeepPair, PairSource
 from jaxdeblur.data.paired_folders import FolderSource, open_folder
 from jaxdeblur.data.splits import check_held_out, split_original_test, split_pairs
-from jaxdeblur.errors import InputError
+from jaxdeblur.errors import InputError, raise_together
 from jaxdeblur.files import printable
 
 EXPECTED = "prepared data, or the folder that holds `train` and `test`"
@@ -173,19 +174,15 @@ def _open_splits(
     Raises:
         InputError: the problems of all splits.
     """
-    sources: dict[str, FolderSource] = {}
-    errors = []
-    for split, keep in splits.items():
-        try:
-            sources[split] = open_folder(
-                options.root / split,
-                options.blur_variant,
-                skip_invalid=options.skip_invalid,
-                min_side=min_side if split == "train" else 0,
-                keep=keep,
-            )
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        raise InputError("\n".join(map(str, errors)), code=errors[0].code)
-    return sources
+    checks = [
+        partial(
+            open_folder,
+            options.root / split,
+            options.blur_variant,
+            skip_invalid=options.skip_invalid,
+            min_side=min_side if split == "train" else 0,
+            keep=keep,
+        )
+        for split, keep in splits.items()
+    ]
+    return dict(zip(splits, raise_together(*checks), strict=True))

@@ -50,22 +50,22 @@ def make_model(model: Network, variables: Mapping[str, Any], metadata: Mapping[s
     if graph.weights:
         raise ValueError(f"the graph of {type(model).__name__} does not use {', '.join(sorted(graph.weights))}")
     graph.nodes[-1].output[0] = "restored"
-    ends = [
+    input_info, output_info = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "height", "width", 3])
         for name in ("image", "restored")
-    ]
-    whole = helper.make_graph(graph.nodes, type(model).__name__, ends[:1], ends[1:], graph.constants)
+    )
+    onnx_graph = helper.make_graph(graph.nodes, type(model).__name__, [input_info], [output_info], graph.constants)
     opsets = [helper.make_opsetid("", OPSET)]
-    file = helper.make_model(
-        whole,
+    onnx_model = helper.make_model(
+        onnx_graph,
         opset_imports=opsets,
         ir_version=helper.find_min_ir_version_for(opsets),  # not every runtime knows the newest
         producer_name="jaxdeblur",
         producer_version=__version__,
     )
-    helper.set_model_props(file, dict(metadata))
-    onnx.checker.check_model(file, full_check=True)
-    return file.SerializeToString()
+    helper.set_model_props(onnx_model, dict(metadata))
+    onnx.checker.check_model(onnx_model, full_check=True)
+    return onnx_model.SerializeToString()
 
 
 def _transformnet(graph: Graph, model: TransformNet, image: str) -> str:

@@ -27,7 +27,7 @@ from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.synthesis.dataset_writer import Pairs, SceneFacts, claim_output, write_data_set
 from jaxdeblur.synthesis.frame_averaging import average_frames, read_frames, take_windows
 from jaxdeblur.synthesis.options import SHARES, capture_rules, check_arguments, make_parser, motion_rules
-from jaxdeblur.synthesis.scenes import Scene, find_photographs, find_sequences
+from jaxdeblur.synthesis.scenes import Scene, find_photos, find_sequences
 from jaxdeblur.synthesis.splits import SPLITS, assign_splits
 
 VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge appears as several
@@ -35,13 +35,13 @@ VISIBLE_STEP = 2.0  # pixels between two instants, above which an edge appears a
 MakePairs = Callable[[Scene, SceneFacts], Pairs]
 
 
-def expose_photographs(arguments: argparse.Namespace) -> MakePairs:
+def expose_photos(arguments: argparse.Namespace) -> MakePairs:
     """Return the function that makes the pairs of one photo and records facts about them.
 
     Raises:
         InputError: an option is out of range, or OpenCV is not installed.
     """
-    require("cv2", "Blurring photographs")
+    require("cv2", "Blurring photos")
     from jaxdeblur.synthesis.exposure import Exposure, Sensor
     from jaxdeblur.synthesis.exposure_sampling import describe_exposure, draw_exposure, make_exposure
     from jaxdeblur.synthesis.object_outlines import find_outlines
@@ -103,7 +103,7 @@ def make_data_set(arguments: argparse.Namespace) -> dict[str, Any]:
     claim_output(arguments.output)
     total: int | None
     if arguments.kind == "photos":
-        make, scenes = expose_photographs(arguments), find_photographs(arguments.input)
+        make, scenes = expose_photos(arguments), find_photos(arguments.input)
         total = len(scenes) * arguments.exposures
     else:
         make, scenes = average_sequences(arguments), find_sequences(arguments.input, arguments.window)

@@ -31,7 +31,7 @@ class Scene:
         return self.source if isinstance(self.source, Path) else self.source[0].parent
 
 
-def find_photographs(folder: Path) -> list[Scene]:
+def find_photos(folder: Path) -> list[Scene]:
     """Return every image file at any depth as a scene, sorted by name; only headers are read.
 
     Raises:

@@ -20,14 +20,14 @@ def write(folder, *names, size=(8, 6)):
 def test_every_photo_is_a_scene(tmp_path):
     write(tmp_path, "b.JPG", "a.png", "trip/c.tiff", ".cache/thumb.png")
     (tmp_path / "notes.txt").write_text("")
-    found = scenes.find_photographs(tmp_path)
+    found = scenes.find_photos(tmp_path)
     assert [scene.name for scene in found] == ["a", "b", "trip_c"]
     assert found[2].source == tmp_path / "trip" / "c.tiff"
 
 
 def test_names_of_scenes_are_printable(tmp_path):
     write(tmp_path, os.fsdecode(b"a\xff.png"))
-    assert [scene.name for scene in scenes.find_photographs(tmp_path)] == [r"a\xff"]
+    assert [scene.name for scene in scenes.find_photos(tmp_path)] == [r"a\xff"]
 
 
 def test_every_folder_of_frames_and_every_video_is_a_scene(tmp_path):
@@ -56,7 +56,7 @@ def test_all_invalid_photos_are_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.webp").touch()
     with pytest.raises(InputError) as error:
-        scenes.find_photographs(tmp_path)
+        scenes.find_photos(tmp_path)
     lines = str(error.value).splitlines()
     assert "4 problem(s)" in lines[0]
     for problem in (
@@ -81,7 +81,7 @@ def test_all_invalid_sequences_are_named(tmp_path):
     assert "4.png: cannot be read as an image" in message
 
 
-@pytest.mark.parametrize("find", [scenes.find_photographs, lambda folder: scenes.find_sequences(folder, 3)])
+@pytest.mark.parametrize("find", [scenes.find_photos, lambda folder: scenes.find_sequences(folder, 3)])
 def test_folders_without_images_are_refused(tmp_path, find):
     with pytest.raises(InputError, match=r"found; expected .*png"):
         find(tmp_path)

@@ -1,10 +1,14 @@
-"""The benchmark of networks: ratios of alternating steps, and contestants in subprocesses."""
+"""Benchmarks: ratios of alternating steps, contestants in subprocesses, and rates of synthetic blur."""
 
 from functools import partial
 
+import benchmark
+import benchmark_data
 import benchmark_networks
 import numpy as np
 import pytest
+
+from tests.helpers.images import write_pairs
 
 
 def row(peer, seconds, gib, **facts):
@@ -28,11 +32,11 @@ def test_ratios_are_to_the_faster_peer_in_the_same_rounds():
         row("PyTorch eager", [2.0, 6.0, 2.0], 4),
         row("PyTorch compile", [7.0, 7.0, 7.0], 2),
     ]
-    heads, _, ours, eager, _ = [
+    header, _, ours, eager, _ = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in benchmark_networks.show(rows, 100e9).splitlines()
     ]
-    ours, eager = dict(zip(heads, ours, strict=True)), dict(zip(heads, eager, strict=True))
+    ours, eager = dict(zip(header, ours, strict=True)), dict(zip(header, eager, strict=True))
     assert ours["s/step"] == "2.000"
     assert ours["images/s"] == "1.00"
     assert ours["PyTorch's / ours"] == "2.00"
@@ -91,3 +95,11 @@ def test_growth_is_shown_per_megapixel_and_over_time(monkeypatch):
     table = benchmark_networks.show_growth([first, long]).splitlines()
     assert table[2] == "| transformnet | train | 1x500x500 | 0.500 | 2.00 | 0.25 | 1.00 |"
     assert table[-1] == "| transformnet | train | 2x32x32 | 0.50 | 1.00 |"
+
+
+def test_synthetic_blur_is_timed(tmp_path):
+    pytest.importorskip("cv2")
+    write_pairs(tmp_path, "train", "scene_a", 1, side=88)
+    rows = benchmark_data.run_synthetic_blur(tmp_path, rounds=2)
+    assert all(len(row["rates"]) == 2 and min(row["rates"]) > 0 for row in rows)
+    assert len(benchmark.show_synthetic_blur(rows).splitlines()) == 2 + len(rows)

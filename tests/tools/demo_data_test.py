@@ -21,8 +21,8 @@ PHOTOGRAPHS_TSV = ROOT / "docs" / "photographs.tsv"
 def test_no_photo_is_in_two_splits():
     """scikit-image ships one photo as `cat` and as `chelsea`; thumbnails reveal such pairs."""
     thumbnails = {}
-    for name, (split, source) in make_demo_data.PHOTOGRAPHS.items():
-        image = Image.fromarray(make_demo_data.load_photograph(source)).convert("L").resize((16, 16))
+    for name, (split, source) in make_demo_data.PHOTOS.items():
+        image = Image.fromarray(make_demo_data.load_photo(source)).convert("L").resize((16, 16))
         thumbnails[name] = split, np.asarray(image, float)
     train, test = ({n: t for n, (s, t) in thumbnails.items() if s == split} for split in ("train", "test"))
     assert len(train) == 9
@@ -49,8 +49,8 @@ def test_shipped_network_was_not_trained_on_the_demos_photos():
 
 def test_page_compares_test_photos_only():
     """Those not used in training."""
-    found = restore_demo_photographs.compare_photographs(lambda image: image[::-1])
-    tests = [name for name, (split, _) in make_demo_data.PHOTOGRAPHS.items() if split == "test"]
+    found = restore_demo_photographs.compare_photos(lambda image: image[::-1])
+    tests = [name for name, (split, _) in make_demo_data.PHOTOS.items() if split == "test"]
     assert [one.name for one in found] == tests
     for one in found:
         assert 15 < one.psnr[0] < 40
@@ -58,11 +58,11 @@ def test_page_compares_test_photos_only():
 
 
 def test_a_longer_path_blurs_more():
-    photo = make_demo_data.load_photograph("chelsea")
+    photo = make_demo_data.load_photo("chelsea")
     errors = []
     for length in (0.0, 3.0, 15.0):
         shake = make_demo_data.Shake(time_samples=41, travel=(length, length), roll=0.0, zoom=0.0, jitter=0.0, pull=0.0)
-        pair = make_demo_data.blur_photograph(photo, [1, 2, 5], side=200, shake=shake)
+        pair = make_demo_data.blur_photo(photo, [1, 2, 5], side=200, shake=shake)
         assert pair["blur"].shape == pair["sharp"].shape == (200, 200, 3)
         errors.append(np.square(pair["blur"].astype(float) - pair["sharp"]).mean())
     assert errors[0] < errors[1] < errors[2]
