@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video import colours as video_colours
 from jaxdeblur.restoration.video.job import plan_restoration
+from jaxdeblur.videos import colours as video_colours
 from tests.helpers.videos import av, restore
 
 GREYS = (0, 16, 64, 128, 192, 235, 255)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.restoration.video import source as video_source
+from jaxdeblur.videos import reader as video_reader
 from jaxdeblur.restoration.video.encoding import decoding_times
 from jaxdeblur.restoration.video.job import plan_restoration
 from jaxdeblur.restoration.video.restore import SEGMENT_FRAMES, restore_video
@@ -204,7 +204,7 @@ def test_corrupt_frames_are_reported(tmp_path):
 def test_frames_without_usable_times_follow_the_previous_ones(tmp_path, monkeypatch):
     """Times that are missing or jump back, as written by faulty recorders."""
     source = write_video(tmp_path / "video.mkv", blocks(6), sound=False)
-    decoded_frames = video_source._decoded_frames
+    decoded_frames = video_reader._decoded_frames
 
     def damage_times(*arguments):
         for i, frame in enumerate(decoded_frames(*arguments)):
@@ -212,7 +212,7 @@ def test_frames_without_usable_times_follow_the_previous_ones(tmp_path, monkeypa
                 frame.pts = None if i == 1 else 0
             yield frame
 
-    monkeypatch.setattr(video_source, "_decoded_frames", damage_times)
+    monkeypatch.setattr(video_reader, "_decoded_frames", damage_times)
     assert restore(source, tmp_path / "out.mkv")[0]
     times = read_video(tmp_path / "out.mkv")[1]
     assert times == pytest.approx([0, 0.04, 0.08, 0.081, 0.16, 0.2])
