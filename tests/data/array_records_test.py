@@ -32,34 +32,37 @@ def prepared(tmp_path_factory):
                 path = root / "GOPRO_Large" / split / sequence / variant / f"{frame:06d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
-    for form in ("256", "tiles", "full"):
-        prepare(root / "GOPRO_Large", root / form, form)
+    for storage_format in ("256", "tiles", "full"):
+        prepare(root / "GOPRO_Large", root / storage_format, storage_format)
     return root
 
 
-def prepare(source, data_dir, form):
-    GoproLarge(config=f"blur_{form}", data_dir=data_dir, source=source, partial=True).download_and_prepare()
+def prepare(source, data_dir, storage_format):
+    GoproLarge(config=f"blur_{storage_format}", data_dir=data_dir, source=source, partial=True).download_and_prepare()
 
 
-def open_form(root, form, *, resize=0, resize_filter="bicubic"):
-    return open_prepared(root / form, blur_variant="blur", resize=resize, resize_filter=resize_filter)
+def open_format(root, storage_format, *, resize=0, resize_filter="bicubic"):
+    return open_prepared(root / storage_format, blur_variant="blur", resize=resize, resize_filter=resize_filter)
 
 
-@pytest.mark.parametrize("form", ["tiles", "full"])
-def test_frames_names_and_fingerprint_equal_the_folders(prepared, form):
+@pytest.mark.parametrize("storage_format", ["tiles", "full"])
+def test_frames_names_and_fingerprint_equal_the_folders(prepared, storage_format):
     folder = open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)
-    source = open_form(prepared, form)["train"]
+    source = open_format(prepared, storage_format)["train"]
     assert (source.names, source.sizes, source.digests) == (folder.names, folder.sizes, folder.digests)
     assert source.fingerprint() == folder.fingerprint()
-    for ours, theirs in zip(source, folder, strict=True):
-        assert (ours["sequence"], ours["frame"]) == (theirs["sequence"], theirs["frame"])
+    for prepared_source, folder_source in zip(source, folder, strict=True):
+        assert (prepared_source["sequence"], prepared_source["frame"]) == (
+            folder_source["sequence"],
+            folder_source["frame"],
+        )
         for key in ("blur", "sharp"):
-            np.testing.assert_array_equal(ours[key], theirs[key])
+            np.testing.assert_array_equal(prepared_source[key], folder_source[key])
 
 
-@pytest.mark.parametrize("form", ["tiles", "full"])
-def test_windows_are_at_the_right_position(prepared, form):
-    source, rng = open_form(prepared, form)["test"], np.random.default_rng(1)
+@pytest.mark.parametrize("storage_format", ["tiles", "full"])
+def test_windows_are_at_the_right_position(prepared, storage_format):
+    source, rng = open_format(prepared, storage_format)["test"], np.random.default_rng(1)
     for _ in range(100):
         index = int(rng.integers(len(source)))
         height, width = source.sizes[index]
@@ -70,22 +73,22 @@ def test_windows_are_at_the_right_position(prepared, form):
 
 
 def test_window_reads_only_overlapping_tiles(prepared, monkeypatch):
-    source, seen = open_form(prepared, "tiles")["train"], []
+    source, tiles_read = open_format(prepared, "tiles")["train"], []
     records = source._records
 
     class Seen:
         def __getitem__(self, index):
-            seen.append(index)
+            tiles_read.append(index)
             return records[index]
 
     monkeypatch.setattr(source, "_records", Seen())
     source.read(3, np.s_[100:128, 120:140])  # the fourth pair, 150 x 260, is 2 rows of 3 tiles
     first = 6 + 1 + 2
-    assert seen == [first, first + 1]
+    assert tiles_read == [first, first + 1]
 
 
 def test_select(prepared):
-    source = open_form(prepared, "tiles")["train"]
+    source = open_format(prepared, "tiles")["train"]
     some = source.select(lambda sequence, frame: frame != "000000").select(lambda sequence, frame: frame == "000001")
     assert some.names == [source.names[1], source.names[4]]
     assert (some[1]["sequence"], some[1]["frame"]) == source.names[4] == ("GOPR0477_11_00", "000001")
@@ -100,8 +103,8 @@ def test_batches_are_equal_from_a_folder_and_every_format(prepared, crop):
     if crop:
         options = InputOptions(resize=0, resize_filter="bicubic", flip_and_rotate=True)
     sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)]
-    for form in ("tiles", "full") if crop else ("256", "tiles", "full"):
-        sources.append(open_form(prepared, form, resize=options.resize)["train"])
+    for storage_format in ("tiles", "full") if crop else ("256", "tiles", "full"):
+        sources.append(open_format(prepared, storage_format, resize=options.resize)["train"])
     sources = [source.select(lambda sequence, frame: frame != "000002") for source in sources]  # too small for the crop
     streams = [
         make_train_batches(source, options, BatchOptions(crop=crop, batch_size=2, seed=0, num_threads=2), first_step=3)
@@ -119,15 +122,15 @@ def test_zoomed_windows_are_equal_from_a_folder_and_every_format(prepared, resiz
     zoom = (1.0, 2.0) if resize else (0.8, 1.5)
     options = InputOptions(resize, "bicubic", flip_and_rotate=True, zoom=zoom, aspect_jitter=1.1)
     sources = [open_folder(prepared / "GOPRO_Large" / "train", "blur", skip_invalid=False)]
-    for form in ("tiles", "full"):
-        found = open_prepared(
-            prepared / form,
+    for storage_format in ("tiles", "full"):
+        opened = open_prepared(
+            prepared / storage_format,
             blur_variant="blur",
             resize=resize,
             resize_filter="bicubic",
             full_frames=options.reads_windows,
         )
-        sources.append(found["train"])
+        sources.append(opened["train"])
     for i in range(6):
         examples = [
             read_example(source, i, options, 40 if i % 2 or not resize else 0, np.random.default_rng(i))
@@ -139,12 +142,12 @@ def test_zoomed_windows_are_equal_from_a_folder_and_every_format(prepared, resiz
 
 
 def test_resized_frames_cannot_be_zoomed(prepared):
-    words = (
+    messages = (
         r"data.root: .*256 holds blur_256 of .*; data.blur_variant='blur' at full size, since data.crop_scale or "
         r"data.aspect_jitter crops windows of frames, needs blur_tiles or blur_full. Run `jaxdeblur prepare-gopro "
         r"--blur blur --frames tiles`"
     )
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=messages):
         open_prepared(prepared / "256", blur_variant="blur", resize=256, resize_filter="bicubic", full_frames=True)
     options = MixtureOptions(prepared / "256", 0.5, "blur", InputOptions(256, "bicubic", True, zoom=(1, 2)))
     with pytest.raises(
@@ -157,21 +160,23 @@ def test_resized_frames_cannot_be_zoomed(prepared):
 
 
 def test_training_reads_full_frames_and_validation_resized_ones(prepared, tiny_config, tmp_path):
-    for form in ("256", "tiles"):
-        shutil.copytree(prepared / form / "gopro_large", tmp_path / "data" / "gopro_large", dirs_exist_ok=True)
+    for storage_format in ("256", "tiles"):
+        shutil.copytree(
+            prepared / storage_format / "gopro_large", tmp_path / "data" / "gopro_large", dirs_exist_ok=True
+        )
     tiny_config.data.update(root=str(tmp_path / "data"), validation_sequences=("GOPR0477_11_00",), resize=256)
     tiny_config.evaluation.protocols = ("256",)
-    for crop_scale, form in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
+    for crop_scale, storage_format in (((1.0, 2.0), "tiles"), ((1.0, 1.0), "256")):
         tiny_config.data.crop_scale = crop_scale
         run = open_run(tiny_config, tmp_path / "run")
         run.release()
-        assert run.source.name == f"gopro_large/blur_{form}"
+        assert run.source.name == f"gopro_large/blur_{storage_format}"
         assert {source.name for source in run.evaluator.protocols[0].sources.values()} == {"gopro_large/blur_256"}
 
 
 def test_fastest_suitable_format_is_opened(prepared, tmp_path):
-    for form in ("256", "full", "tiles"):
-        shutil.copytree(prepared / form / "gopro_large", tmp_path / "gopro_large", dirs_exist_ok=True)
+    for storage_format in ("256", "full", "tiles"):
+        shutil.copytree(prepared / storage_format / "gopro_large", tmp_path / "gopro_large", dirs_exist_ok=True)
 
     def chosen(resize, resize_filter="bicubic"):
         return open_prepared(tmp_path, blur_variant="blur", resize=resize, resize_filter=resize_filter)["test"].name
@@ -217,28 +222,28 @@ def test_prepared_data_has_the_same_splits(prepared):
         open_sources(DataOptions(options.root, "blur", "drawn", (), False), resize=0, resize_filter="bicubic", crop=0)
 
 
-@pytest.mark.parametrize("form", ["256", "tiles"])
-def test_corrupt_data_is_named(prepared, tmp_path, form):
-    shutil.copytree(prepared / form, tmp_path / form)
-    folder = tmp_path / form / "gopro_large" / f"blur_{form}" / "1.0.0"
+@pytest.mark.parametrize("storage_format", ["256", "tiles"])
+def test_corrupt_data_is_named(prepared, tmp_path, storage_format):
+    shutil.copytree(prepared / storage_format, tmp_path / storage_format)
+    folder = tmp_path / storage_format / "gopro_large" / f"blur_{storage_format}" / "1.0.0"
     (file,) = folder.glob("*-train.array_record*")
     content = bytearray(file.read_bytes())
     content[len(content) // 3 : len(content) // 3 + 5000] = bytes(5000)
     file.write_bytes(content)
-    source = open_form(tmp_path, form, resize=256)["train"]
+    source = open_format(tmp_path, storage_format, resize=256)["train"]
     with pytest.raises(InputError, match=r"pair \d of train cannot be read .*prepare-gopro` again"):
         [source[i] for i in range(len(source))]
     file.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(InputError) as error:
-        open_form(tmp_path, form, resize=256)
+        open_format(tmp_path, storage_format, resize=256)
     assert error.value.code == "prepared-data-corrupt"
     file.unlink()
     with pytest.raises(InputError) as error:
-        open_form(tmp_path, form, resize=256)
+        open_format(tmp_path, storage_format, resize=256)
     assert error.value.code == "prepared-data-corrupt"
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(InputError) as error:
-        open_form(tmp_path, form, resize=256)
+        open_format(tmp_path, storage_format, resize=256)
     assert error.value.code == "prepared-data-corrupt"
 
 
@@ -249,7 +254,7 @@ def test_mismatch_of_metadata_and_records_is_refused(prepared, tmp_path):
     metadata["pairs"]["test"]["frame"].pop()
     path.write_text(json.dumps(metadata))
     with pytest.raises(InputError, match="3 records of test, expected 2"):
-        open_form(tmp_path, "256", resize=256)
+        open_format(tmp_path, "256", resize=256)
 
 
 def test_misnamed_folders_are_refused(prepared, tmp_path):
@@ -274,7 +279,7 @@ def test_folder_of_files_is_not_prepared_data(prepared, tmp_path):
 
 def test_real_frames_resized_once_equal_those_resized_each_time(real_gopro, tmp_path):
     prepare(real_gopro, tmp_path, "256")
-    ours = open_prepared(tmp_path, blur_variant="blur", resize=256, resize_filter="bicubic")["test"]
-    theirs = open_folder(real_gopro / "test", "blur", skip_invalid=False)
-    assert ours.fingerprint() == theirs.fingerprint()
-    np.testing.assert_array_equal(ours[2]["blur"], resize_image(theirs[2]["blur"], 256, "bicubic"))
+    prepared_source = open_prepared(tmp_path, blur_variant="blur", resize=256, resize_filter="bicubic")["test"]
+    folder_source = open_folder(real_gopro / "test", "blur", skip_invalid=False)
+    assert prepared_source.fingerprint() == folder_source.fingerprint()
+    np.testing.assert_array_equal(prepared_source[2]["blur"], resize_image(folder_source[2]["blur"], 256, "bicubic"))

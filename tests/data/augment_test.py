@@ -84,13 +84,13 @@ def test_zoomed_crop_reads_only_what_it_needs(factor, side):
 def test_windows_are_uniform_and_factors_log_uniform():
     source = Noise(128, 256)
     options = dataclasses.replace(PLAIN, resize=16, zoom=(1.0, 4.0))
-    found = windows(source, options, 2000)
-    rows, columns = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
+    drawn = windows(source, options, 2000)
+    rows, columns = drawn[:, 1] - drawn[:, 0], drawn[:, 3] - drawn[:, 2]
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 128, 64, 256)
     np.testing.assert_allclose(columns, 2 * rows, atol=1)
     assert np.mean(rows > 64) == pytest.approx(0.5, abs=0.04)  # even draws of the factor would give 0.33, of 1/it 0.67
     slack = np.column_stack([128 - rows, 256 - columns])
-    place = found[:, [0, 2]][rows < 100] / slack[rows < 100]
+    place = drawn[:, [0, 2]][rows < 100] / slack[rows < 100]
     assert place.min() == 0
     assert place.max() == 1
     assert place.mean() == pytest.approx(0.5, abs=0.03)
@@ -100,8 +100,8 @@ def test_windows_are_uniform_and_factors_log_uniform():
 def test_aspect_jitter_is_symmetric():
     source = Noise(512, 512)
     options = dataclasses.replace(PLAIN, resize=16, zoom=(2.0, 2.0), aspect_jitter=1.5)
-    found = windows(source, options, 1000)
-    rows, columns = found[:, 1] - found[:, 0], found[:, 3] - found[:, 2]
+    drawn = windows(source, options, 1000)
+    rows, columns = drawn[:, 1] - drawn[:, 0], drawn[:, 3] - drawn[:, 2]
     ratio = np.log(rows / columns) / math.log(1.5)
     assert np.abs(ratio).max() == pytest.approx(1, abs=0.02)
     assert ratio.min() < -0.97
@@ -111,9 +111,9 @@ def test_aspect_jitter_is_symmetric():
 
 def test_jittered_window_never_leaves_the_frame():
     source = Noise(40, 64)
-    found = windows(source, dataclasses.replace(PLAIN, resize=16, zoom=(1.0, 1.2), aspect_jitter=2.0), 200)
-    assert found[:, [1, 3]].max(axis=0).tolist() == [40, 64]
-    assert found.min() == 0
+    drawn = windows(source, dataclasses.replace(PLAIN, resize=16, zoom=(1.0, 1.2), aspect_jitter=2.0), 200)
+    assert drawn[:, [1, 3]].max(axis=0).tolist() == [40, 64]
+    assert drawn.min() == 0
     options = dataclasses.replace(PLAIN, zoom=(0.5, 0.6), aspect_jitter=1.5)
     assert options.frame_side(12) == 30  # 12 / 0.5 x the root of 1.5 is 29.4
     assert dataclasses.replace(PLAIN, zoom=(0.3, 1.0)).frame_side(96) == 320

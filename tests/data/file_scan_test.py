@@ -34,13 +34,13 @@ def test_scan_has_size_orientation_and_hash(folder):
     turned[274] = 6
     Image.new("RGB", (8, 6)).save(folder / "turned.jpg", exif=turned)
     (folder / "text.png").write_text("no image")
-    found = scan_all(folder)
+    scans = scan_all(folder)
     sha256 = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    assert found["a.png"] == FileScan((6, 8), 1, sha256["a.png"], "")
-    assert found["turned.jpg"] == FileScan((8, 6), 6, sha256["turned.jpg"], "")
-    assert found["text.png"].sha256 == sha256["text.png"]
-    assert found["text.png"].problem.startswith("cannot be read as an image")
-    assert scan_all(folder) == found  # from the cache
+    assert scans["a.png"] == FileScan((6, 8), 1, sha256["a.png"], "")
+    assert scans["turned.jpg"] == FileScan((8, 6), 6, sha256["turned.jpg"], "")
+    assert scans["text.png"].sha256 == sha256["text.png"]
+    assert scans["text.png"].problem.startswith("cannot be read as an image")
+    assert scan_all(folder) == scans  # from the cache
 
 
 def test_second_scan_decodes_nothing(folder, capsys):
@@ -52,12 +52,12 @@ def test_second_scan_decodes_nothing(folder, capsys):
     assert scan_all(folder) == first
     assert capsys.readouterr().err == ""
     os.utime(folder / "b.png")
-    found = scan_all(folder)
-    assert "cannot be read" in found["b.png"].problem
+    scans = scan_all(folder)
+    assert "cannot be read" in scans["b.png"].problem
     assert "decoding 1 new or changed images; 2 known" in capsys.readouterr().err
     # Invalid files are cached too.
     replace_unseen(folder / "b.png", good)
-    assert scan_all(folder) == found
+    assert scan_all(folder) == scans
     os.utime(folder / "b.png")
     assert scan_all(folder) == first
 
@@ -92,10 +92,10 @@ def test_corrupt_cache_causes_a_scan_and_a_message(folder, content, capsys):
     cache_file(folder).write_text(content.replace("READER", file_scan.READER))
     capsys.readouterr()
     assert scan_all(folder) == first
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert "cannot use the cached scan" in told[0]
-    assert "decoding 3 new or changed images" in told[1]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "cannot use the cached scan" in lines[0]
+    assert "decoding 3 new or changed images" in lines[1]
     assert scan_all(folder) == first
     assert capsys.readouterr().err == ""
 
@@ -133,10 +133,10 @@ def test_unreadable_files_are_reported_and_not_cached(folder):
     (folder / "broken.png").symlink_to(folder / "nowhere.png")
     (folder / "loop.png").symlink_to(folder / "loop.png")
     os.mkfifo(folder / "pipe.png")
-    found = scan_all(folder)
-    assert found["broken.png"].problem == "cannot be read (No such file or directory)"
-    assert found["loop.png"].problem == "cannot be read (Too many levels of symbolic links)"
-    assert found["pipe.png"].problem == "is not a regular file"
+    scans = scan_all(folder)
+    assert scans["broken.png"].problem == "cannot be read (No such file or directory)"
+    assert scans["loop.png"].problem == "cannot be read (Too many levels of symbolic links)"
+    assert scans["pipe.png"].problem == "is not a regular file"
     assert list(json.loads(cache_file(folder).read_text())["files"]) == ["a.png", "b.png", "c.png"]
 
 

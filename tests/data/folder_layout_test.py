@@ -18,8 +18,8 @@ def pairs(layout: Layout, root: Path) -> dict[tuple[str, str], tuple[str, str]]:
     assert not layout.problems
     assert layout.blur.keys() == layout.sharp.keys()
     assert all(len(files) == 1 for kind in (layout.blur, layout.sharp) for files in kind.values())
-    found = {name: (layout.blur[name][0], layout.sharp[name][0]) for name in layout.blur}
-    return {name: tuple(path.relative_to(root).as_posix() for path in files) for name, files in found.items()}
+    pairs = {name: (layout.blur[name][0], layout.sharp[name][0]) for name in layout.blur}
+    return {name: tuple(path.relative_to(root).as_posix() for path in files) for name, files in pairs.items()}
 
 
 def test_all_layouts_at_any_depth(tmp_path):

@@ -148,8 +148,8 @@ def test_problems_of_all_splits_are_one_error(tiny_gopro):
     (tiny_gopro / "test" / "scene_t" / "sharp" / "000002.png").write_bytes(b"")
     with pytest.raises(InputError) as error:
         open_all(tiny_gopro)
-    for words in ("train/scene_a/sharp/000001.png: unpaired", "test/scene_t/sharp/000002.png: cannot be read"):
-        assert words in str(error.value)
+    for line in ("train/scene_a/sharp/000001.png: unpaired", "test/scene_t/sharp/000002.png: cannot be read"):
+        assert line in str(error.value)
 
 
 def test_only_training_images_must_fit_the_crop(tiny_gopro):

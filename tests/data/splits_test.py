@@ -53,8 +53,8 @@ def test_official_holds_out_whole_sequences_unless_there_is_a_validation_split()
         "validation": [("v", "1")],
         "test": [("t", "1")],
     }
-    given = {"train": train, "validation": Named([("w", "1")]), "test": test}
-    assert split(given, "official", ("nowhere",)) == given
+    available = {"train": train, "validation": Named([("w", "1")]), "test": test}
+    assert split(available, "official", ("nowhere",)) == available
 
 
 def test_original_divides_the_sorted_test_list_at_entry_500():

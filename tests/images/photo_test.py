@@ -117,9 +117,9 @@ def test_orientation_is_applied(tmp_path, suffix, orientation):
         expected = np.asarray(ImageOps.exif_transpose(image))
     assert expected.shape == ((6, 9, 3) if orientation < 5 else (9, 6, 3))
     np.testing.assert_array_equal(photo.pixels, expected)
-    kept = Image.Exif()
-    kept.load(photo.metadata.exif)
-    assert dict(kept) == {ExifTags.Base.Model: "camera"}
+    kept_exif = Image.Exif()
+    kept_exif.load(photo.metadata.exif)
+    assert dict(kept_exif) == {ExifTags.Base.Model: "camera"}
 
 
 def test_orientation_applies_to_alpha_and_both_bytes(tmp_path):
@@ -185,9 +185,9 @@ def test_bigtiff_exif_is_kept(tmp_path, orientation):
     photo = read_photo(tmp_path / "a.tif")
     np.testing.assert_array_equal(photo.pixels, np.rot90(RGB, -1) if orientation == 6 else RGB)
     assert photo.notes == ()
-    kept = Image.Exif()
-    kept.load(photo.metadata.exif)
-    assert kept[272] == "camera"
+    kept_exif = Image.Exif()
+    kept_exif.load(photo.metadata.exif)
+    assert kept_exif[272] == "camera"
 
 
 @pytest.mark.parametrize("content", [(274, 3, tiff_bytes.short(6)), (274, 1, b"\6")])
@@ -530,9 +530,9 @@ def test_heic_orientation_is_applied_once(tmp_path):
     photo = read_photo(tmp_path / "a.heic")
     np.testing.assert_array_equal(photo.pixels, np.asarray(smooth))
     assert photo.notes == ()
-    kept = Image.Exif()
-    kept.load(photo.metadata.exif)
-    assert dict(kept) == {ExifTags.Base.Model: "camera"}
+    kept_exif = Image.Exif()
+    kept_exif.load(photo.metadata.exif)
+    assert dict(kept_exif) == {ExifTags.Base.Model: "camera"}
 
 
 def test_first_heic_file_has_its_megapixels(tmp_path, monkeypatch):

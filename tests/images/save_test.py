@@ -54,8 +54,8 @@ def test_16_bits_are_lossless(tmp_path, suffix, alpha):
     transparency = RNG.integers(0, 65536, DEEP.shape[:2], np.uint16) if alpha else None
     expected = np.dstack([DEEP, transparency]) if alpha else DEEP
     assert write(photo_of(DEEP, transparency), tmp_path / f"a{suffix}") == []
-    found = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(found[..., [2, 1, 0, 3][: expected.shape[2]]], expected)
+    actual = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(actual[..., [2, 1, 0, 3][: expected.shape[2]]], expected)
     if suffix == ".tif":
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), expected)
     again = read_photo(tmp_path / f"a{suffix}")
@@ -65,8 +65,8 @@ def test_16_bits_are_lossless(tmp_path, suffix, alpha):
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_one_row_of_16_bits(tmp_path, suffix):
     write(photo_of(DEEP[:1]), tmp_path / f"a{suffix}")
-    found = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(found[..., ::-1], DEEP[:1])
+    actual = cv2.imread(str(tmp_path / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(actual[..., ::-1], DEEP[:1])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -48,9 +48,9 @@ def problems_of(folder, **options):
 def test_valid_photos_pass(folder, capsys):
     assert problems_of(folder) == ({}, [])
     check_photos.main([str(folder)], prog="check-photos")  # does not exit
-    said = capsys.readouterr().out
-    for words in ("sub/c.png", "640x576", "CC BY 4.0", "3 photos, 0 with problems"):
-        assert words in said
+    output = capsys.readouterr().out
+    for text in ("sub/c.png", "640x576", "CC BY 4.0", "3 photos, 0 with problems"):
+        assert text in output
 
 
 def test_every_kind_of_problem_is_found(folder, capsys):

@@ -25,14 +25,14 @@ def write(output, make=make, workers=2):
 
 
 def test_pairs_are_in_gopros_layout(tmp_path):
-    made = write(tmp_path / "made")
+    metadata = write(tmp_path / "made")
     images = {path.relative_to(tmp_path / "made").as_posix() for path in (tmp_path / "made").rglob("*.png")}
     names = ("train/a/{}/000001", "train/a/{}/000002", "test/b/{}/000001", "train/c/{}/000001")
     assert images == {name.format(kind) + ".png" for name in names for kind in ("blur", "sharp")}
     assert (read_image(tmp_path / "made" / "train/a/blur/000002.png") == 11).all()
-    assert made["train"] == {"a": {"pairs": 2, "letter": "a"}, "c": {"pairs": 1, "letter": "c"}}
-    assert made["seed"] == 7
-    assert made["validation"] == {}
+    assert metadata["train"] == {"a": {"pairs": 2, "letter": "a"}, "c": {"pairs": 1, "letter": "c"}}
+    assert metadata["seed"] == 7
+    assert metadata["validation"] == {}
 
 
 def test_failing_scenes_are_all_named_and_nothing_is_left(tmp_path):

@@ -32,10 +32,10 @@ def error(pair, name="blur"):
 def test_neutral_rules_have_no_effect():
     for seed in range(3):
         motion = sample_motion(np.random.default_rng([seed, 7]), MOVING, SIZE, 64)
-        expected, made = make_pair(PHOTO, motion, MOVING), make(seed=seed)
-        assert made.keys() == expected.keys()
-        for name in made:
-            np.testing.assert_array_equal(made[name], expected[name])
+        expected, actual = make_pair(PHOTO, motion, MOVING), make(seed=seed)
+        assert actual.keys() == expected.keys()
+        for name in actual:
+            np.testing.assert_array_equal(actual[name], expected[name])
 
 
 def test_motion_does_not_depend_on_the_capture():

@@ -155,10 +155,10 @@ EXPOSURE = Exposure(SHAKE, RegionRules(1), Sensor(), ("blur",), objects=RULES)
 
 def test_objects_are_in_the_window_and_at_rest_in_the_middle():
     photo = skimage.data.astronaut()
-    found = object_outlines.find_outlines(photo)
+    outlines = object_outlines.find_outlines(photo)
     counts, replaced = [], 0
     for seed in range(40):
-        motion = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, photo.shape[:2], 200, found)
+        motion = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, photo.shape[:2], 200, outlines)
         left, top, width, height = motion.window
         solid = [one for one in motion.regions if one.solid]
         for one in solid:

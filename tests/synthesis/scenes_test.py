@@ -20,9 +20,9 @@ def write(folder, *names, size=(8, 6)):
 def test_every_photo_is_a_scene(tmp_path):
     write(tmp_path, "b.JPG", "a.png", "trip/c.tiff", ".cache/thumb.png")
     (tmp_path / "notes.txt").write_text("")
-    found = scenes.find_photos(tmp_path)
-    assert [scene.name for scene in found] == ["a", "b", "trip_c"]
-    assert found[2].source == tmp_path / "trip" / "c.tiff"
+    actual = scenes.find_photos(tmp_path)
+    assert [scene.name for scene in actual] == ["a", "b", "trip_c"]
+    assert actual[2].source == tmp_path / "trip" / "c.tiff"
 
 
 def test_names_of_scenes_are_printable(tmp_path):
@@ -33,10 +33,10 @@ def test_names_of_scenes_are_printable(tmp_path):
 def test_every_folder_of_frames_and_every_video_is_a_scene(tmp_path):
     write(tmp_path, "x/2.png", "x/10.png", "x/1.png", "deep/y/1.png", "deep/y/2.png", "deep/y/3.png")
     (tmp_path / "clip.MP4").touch()
-    found = scenes.find_sequences(tmp_path, 3)
-    assert [scene.name for scene in found] == ["clip", "deep_y", "x"]
-    assert found[0].source == tmp_path / "clip.MP4"
-    assert [path.name for path in found[1].source] == ["1.png", "2.png", "3.png"]
+    actual = scenes.find_sequences(tmp_path, 3)
+    assert [scene.name for scene in actual] == ["clip", "deep_y", "x"]
+    assert actual[0].source == tmp_path / "clip.MP4"
+    assert [path.name for path in actual[1].source] == ["1.png", "2.png", "3.png"]
 
 
 def test_frames_are_in_numerical_order(tmp_path):

@@ -38,14 +38,14 @@ def test_shift_by_whole_pixels_is_a_box_blur():
 
 
 def test_shift_by_half_a_pixel_averages_neighbours():
-    seen = integrate((10, 20, 30, 25), shifts((0.5, 0)))
-    np.testing.assert_allclose(seen, PHOTO[20:45, 10:40] / 2 + PHOTO[20:45, 11:41] / 2)
+    actual = integrate((10, 20, 30, 25), shifts((0.5, 0)))
+    np.testing.assert_allclose(actual, PHOTO[20:45, 10:40] / 2 + PHOTO[20:45, 11:41] / 2)
 
 
 def test_fine_positions_are_not_rounded():
     """A hundredth of a pixel moves by a hundredth of the difference to the neighbour."""
-    seen = integrate((10, 20, 30, 25), shifts((0, 0.01)))
-    np.testing.assert_allclose(seen, 0.99 * PHOTO[20:45, 10:40] + 0.01 * PHOTO[21:46, 10:40], atol=0.02)
+    actual = integrate((10, 20, 30, 25), shifts((0, 0.01)))
+    np.testing.assert_allclose(actual, 0.99 * PHOTO[20:45, 10:40] + 0.01 * PHOTO[21:46, 10:40], atol=0.02)
 
 
 def test_views_match_pillow():
@@ -55,8 +55,8 @@ def test_views_match_pillow():
     pillow = corner @ camera @ np.linalg.inv(corner)
     smooth = Image.fromarray(PHOTO[:10, :12]).resize((80, 60), Image.Resampling.BICUBIC)
     expected = smooth.transform((80, 60), Image.Transform.PERSPECTIVE, (pillow / pillow[2, 2]).ravel()[:8], 2)
-    seen = integrate((20, 15, 40, 30), camera[np.newaxis], photo=np.asarray(smooth))
-    np.testing.assert_allclose(seen, np.asarray(expected, float)[15:45, 20:60], atol=1.1)
+    actual = integrate((20, 15, 40, 30), camera[np.newaxis], photo=np.asarray(smooth))
+    np.testing.assert_allclose(actual, np.asarray(expected, float)[15:45, 20:60], atol=1.1)
 
 
 def test_tiles_make_up_the_image():

@@ -49,10 +49,10 @@ def test_shipped_network_was_not_trained_on_the_demos_photos():
 
 def test_page_compares_test_photos_only():
     """Those not used in training."""
-    found = restore_demo_photographs.compare_photos(lambda image: image[::-1])
+    comparisons = restore_demo_photographs.compare_photos(lambda image: image[::-1])
     tests = [name for name, (split, _) in make_demo_data.PHOTOS.items() if split == "test"]
-    assert [one.name for one in found] == tests
-    for one in found:
+    assert [one.name for one in comparisons] == tests
+    for one in comparisons:
         assert 15 < one.psnr[0] < 40
         np.testing.assert_array_equal(one.restored, one.blurred[::-1])
 

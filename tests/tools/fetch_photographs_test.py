@@ -126,10 +126,10 @@ def test_photos_match_the_list(tmp_path, repository, archive, capsys):
     arguments = ["--list", str(write_list(tmp_path / "list.tsv", rows)), "--output", str(tmp_path / "out")]
     arguments += ["--github", github, "--debian", debian]
     assert fetch_photographs.main(arguments) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "3 identical, 1 re-encoded, 0 failed"
-    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
-    assert found == {"train/a.jpg", "held/gone.jpg", "train/road.jpg", "train/other.jpg"}
+    output = capsys.readouterr().out.splitlines()
+    assert output[-1] == "3 identical, 1 re-encoded, 0 failed"
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {"train/a.jpg", "held/gone.jpg", "train/road.jpg", "train/other.jpg"}
     assert (tmp_path / "out/train/a.jpg").read_bytes() == reduced(there, (160, 120))
 
     # Existing identical files need no source; the others are fetched again.
@@ -156,8 +156,8 @@ def test_failures_are_reported_and_do_not_stop_the_rest(tmp_path, repository, ar
     ]
     arguments = ["--list", str(write_list(tmp_path / "list.tsv", rows)), "--output", str(tmp_path / "out")]
     assert fetch_photographs.main([*arguments, "--github", github, "--debian", debian]) == 1
-    said = {line.split()[1].rstrip(":"): line for line in capsys.readouterr().out.splitlines()[:-1]}
-    for name, words in (
+    output = {line.split()[1].rstrip(":"): line for line in capsys.readouterr().out.splitlines()[:-1]}
+    for name, reason in (
         ("1.jpg", "not in the repository's history"),
         ("2.jpg", "not an image"),
         ("3.jpg", "320x240, which cannot be reduced to 160x100"),
@@ -167,9 +167,9 @@ def test_failures_are_reported_and_do_not_stop_the_rest(tmp_path, repository, ar
         ("7.jpg", "not a Debian package"),
         ("8.jpg", "404"),
     ):
-        assert said[name].startswith("failed")
-        assert words in said[name]
-    assert said["9.jpg"].startswith("identical")
+        assert output[name].startswith("failed")
+        assert reason in output[name]
+    assert output["9.jpg"].startswith("identical")
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["9.jpg"]
 
 

@@ -33,12 +33,13 @@ def test_data_is_prepared_and_described(gopro_part, tmp_path):
         "full",
     )
     tool = run_tool(*arguments, "--partial")
-    said, errors = tool.communicate(timeout=300)
+    output, errors = tool.communicate(timeout=300)
     assert tool.returncode == 0, errors
     assert (
-        "gopro_large/blur_gamma_256/1.0.0 is ready: 4 train, 4 test pairs. Train on it with --config.data.root=" in said
+        "gopro_large/blur_gamma_256/1.0.0 is ready: 4 train, 4 test pairs. Train on it with --config.data.root="
+        in output
     )
-    assert "part of GOPRO_Large" in said
+    assert "part of GOPRO_Large" in output
     whole = run_tool(*arguments)
     _, errors = whole.communicate(timeout=300)
     assert whole.returncode == 1
@@ -63,8 +64,8 @@ def test_existing_corrupt_data_is_refused(gopro_part, tmp_path, spoil):
     spoil(folder)
     arguments = ["--source", gopro_part, "--output", tmp_path / "data", "--blur", "blur", "--frames", "256"]
     tool = run_tool(*arguments, "--partial")
-    said, errors = tool.communicate(timeout=300)
-    assert tool.returncode == 1, said
+    output, errors = tool.communicate(timeout=300)
+    assert tool.returncode == 1, output
     assert f"error: {folder}: cannot be read as prepared data" in errors
     assert "Traceback" not in errors
 

@@ -41,7 +41,7 @@ def test_missing_files_are_listed(tmp_path):
     (tmp_path / "part" / "test" / "GOPR9999_00_00" / "blur" / "1.png").touch()
     with pytest.raises(InputError) as error:
         plan_pairs(Archive(tmp_path / "part"), "blur", partial=False)
-    for words in (
+    for line in (
         "train: 2,101 pairs, expected 2,103",
         "train/GOPR0372_07_01: 2 frame(s) missing in between: 000005, 000006",
         "test: 1 of 11 sequences missing: GOPR0854_11_00",
@@ -49,7 +49,7 @@ def test_missing_files_are_listed(tmp_path):
         "sequences not in GOPRO_Large: GOPR9999_00_00",
         "pass --partial",
     ):
-        assert words in str(error.value)
+        assert line in str(error.value)
     pairs, missing = plan_pairs(Archive(tmp_path / "part"), "blur", partial=True)
     assert (len(pairs["train"]), len(pairs["test"])) == (2101, 1010)
     assert "train: 2,101 pairs, expected 2,103" in missing
@@ -60,8 +60,8 @@ def test_part_needs_complete_pairs_and_both_splits(gopro_part):
     shutil.rmtree(gopro_part / "test")
     with pytest.raises(InputError) as error:
         plan_pairs(Archive(gopro_part), "blur", partial=True)
-    for words in ("train/GOPR0372_07_00: sharp/000002.png is unpaired, none in blur/", "no pairs in test"):
-        assert words in str(error.value)
+    for line in ("train/GOPR0372_07_00: sharp/000002.png is unpaired, none in blur/", "no pairs in test"):
+        assert line in str(error.value)
 
 
 def test_duplicate_frame_is_named(gopro_part):

@@ -69,13 +69,13 @@ def test_tiles_make_up_the_frame(tmp_path):
             folder.mkdir(parents=True)
             Image.fromarray(frame[split, variant]).save(folder / "000001.png")
     records = prepare(root, tmp_path / "data", "blur_tiles").as_data_source("train")
-    found = {key: np.zeros((150, 260, 3), np.uint8) for key in ("blur", "sharp")}
+    assembled = {key: np.zeros((150, 260, 3), np.uint8) for key in ("blur", "sharp")}
     for record in records:
-        for key, image in found.items():
+        for key, image in assembled.items():
             tile = record[key]
             image[record["top"] : record["top"] + tile.shape[0], record["left"] : record["left"] + tile.shape[1]] = tile
     assert len(records) == len(cut_tiles(150, 260)) == 6
-    for key, image in found.items():
+    for key, image in assembled.items():
         np.testing.assert_array_equal(image, frame["train", key])
 
 
@@ -172,13 +172,13 @@ def test_all_corrupt_files_are_named_and_nothing_is_left(gopro_part, tmp_path):
     Image.new("RGB", (30, 32)).save(third)
     with pytest.raises(InputError) as error:
         prepare(gopro_part, tmp_path / "data", "blur_full")
-    for words in (
+    for line in (
         "3 problem(s) with the images",
         str(first.relative_to(gopro_part)),
         "not an 8-bit RGB PNG",
         "differ in size",
     ):
-        assert words in str(error.value)
+        assert line in str(error.value)
     assert not list((tmp_path / "data" / "gopro_large").rglob("*.array_record*"))
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
-from jaxdeblur.videos import reader as video_reader
 from jaxdeblur.restoration.video.encoding import decoding_times
 from jaxdeblur.restoration.video.job import plan_restoration
 from jaxdeblur.restoration.video.restore import SEGMENT_FRAMES, restore_video
 from jaxdeblur.restoration.video.segments import open_progress, progress_folder
+from jaxdeblur.videos import reader as video_reader
 from tests.helpers.videos import av, blocks, grey, read_video, restore, stop_after, write_video
 
 STARTS = (0, 1, 2, 5, 6, 9, 10)  # of frames, in 1/25 s: not evenly spaced
