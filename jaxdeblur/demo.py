@@ -1,6 +1,6 @@
 """Try a network on your photos in the browser. Needs Gradio: pip install '.[demo]'.
 
-    python -m jaxdeblur.demo
+    jaxdeblur web
 
 The page is served to this machine only, unless `--host` says otherwise, and loads nothing from other hosts.
 """
@@ -80,7 +80,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
-    """Serve the page; exit with a message for a user's mistake."""
+    """Serve the page; exit with a message on user errors."""
     options = make_parser(prog).parse_args(arguments)
     with suppress(KeyboardInterrupt):
         exit_with(lambda: serve(options))

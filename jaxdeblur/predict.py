@@ -6,13 +6,13 @@
 
 Without --output, photo.jpg becomes photo_restored.png next to it. Files are only overwritten with --overwrite, and
 input files never. Photos are restored at their original size and written losslessly. Formats that can be lossless are
-kept: PNG, TIFF, WebP, BMP. JPEG and HEIC become PNG, since recompressing them would cost some of the sharpness;
+kept: PNG, TIFF, WebP, BMP. JPEG, AVIF and HEIC become PNG, since recompression would cost some of the sharpness;
 `--format jpeg` overrides this.
 
 The exit status is 0 if all photos were restored, 1 if any failed or nothing could be started, 2 if the command line
 cannot be parsed, and 130 after Ctrl-C.
 
-Run the same command again to resume.
+With a folder as --output, run the same command again to resume.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("photos", nargs="*", metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.jpg'")
     add("--input", nargs="+", default=[], metavar="PATH", help="the same, as an option")
     add("--output", type=Path, help="folder for the results; for a single file also a file name such as sharp.png")
-    add("--format", choices=FILE_FORMATS, help="of all results; by default that of each photo, PNG for JPEG and HEIC")
+    add("--format", choices=FILE_FORMATS, help="of all results; by default that of each photo, PNG for JPEG, AVIF and HEIC")
     add("--quality", type=int, default=95, help="of JPEG results, 1 to 100 (%(default)s), without chroma subsampling")
     add("--side_by_side", action="store_true", help="write input | result")
     add("--overwrite", action="store_true", help="overwrite existing files, except input files")
@@ -62,7 +62,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
-    """Restore photos; exit with a message for a user's mistake."""
+    """Restore photos; exit with a message on user errors."""
     parser = make_parser(prog)
     options = parser.parse_intermixed_args(arguments)
     names = options.photos + options.input

@@ -1,7 +1,7 @@
 """Deblur videos, frame by frame.
 
-    python -m jaxdeblur.video --input clip.mp4 --output sharp.mp4
-    python -m jaxdeblur.video --weights runs/transformnet --input clips 'more/*.mov' --output restored
+    jaxdeblur video --input clip.mp4 --output sharp.mp4
+    jaxdeblur video --weights runs/transformnet --input clips 'more/*.mov' --output restored
 
 Sound and timing are kept. Needs PyAV: pip install '.[video]'. Run the same command again to resume.
 """
@@ -48,7 +48,7 @@ def check_options(options: argparse.Namespace, plan: VideoPlan) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> None:
-    """Restore videos; exit with a message for a user's mistake."""
+    """Restore videos; exit with a message on user errors."""
     options = make_parser(prog).parse_args(arguments)
 
     def run() -> int:

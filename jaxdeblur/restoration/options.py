@@ -76,7 +76,7 @@ def require_all(checks: Mapping[str, bool], *, code: str, remedy: str = "Nothing
 
 
 def exit_with(command: Callable[[], int]) -> None:
-    """Run a command and exit with its status if it is not 0, or with a message for a user's mistake."""
+    """Run a command and exit with its status if it is not 0, or with a message on user errors."""
     try:
         status = command()
     except (InputError, OSError) as error:

@@ -123,6 +123,6 @@ def _restore(
     if problems:
         say(list_problems(f"{len(problems)} failed:", problems, "The others are not affected.", shown=None))
     if stop:
-        say("Stopped. Run the same command to resume.")
+        say("Stopped. Run the same command to resume." if plan.keeps_record else "Stopped.")
         return 130
     return 1 if problems else 0
