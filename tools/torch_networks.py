@@ -170,3 +170,99 @@ class ResnetEncDec(nn.Module):
 
 
 NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}
+
+
+class ChannelLayerNorm(nn.Module):
+    """LayerNorm over the channels of each pixel, with scale and shift."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the normalized map; in channels-last memory both permutations are free."""
+        y = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-6)
+        return y.permute(0, 3, 1, 2)
+
+
+def simple_gate(x: torch.Tensor) -> torch.Tensor:
+    """Multiply the first half of the channels by the second."""
+    first, second = x.chunk(2, dim=1)
+    return first * second
+
+
+class NAFBlock(nn.Module):
+    """NAFNet's block (Chen et al. 2022, arXiv 2204.04676); `attention` adds its simplified channel attention."""
+
+    def __init__(self, channels: int, *, attention: bool):
+        super().__init__()
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.norm1, self.norm2 = ChannelLayerNorm(channels), ChannelLayerNorm(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1)) if attention else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        y = simple_gate(self.conv2(self.conv1(self.norm1(x))))
+        if self.sca is not None:
+            y = y * self.sca(y)
+        x = x + self.beta * self.conv3(y)
+        return x + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(x))))
+
+
+class NAFNet(nn.Module):
+    """NAFNet with the published tensor names; the options are those of `jaxdeblur.models.nafnet.NAFNet`.
+
+    Sides must be multiples of what the network halves them to. Without attention there are no `sca` tensors, and with
+    `half_resolution` the first and last convolution work on 2x2 pixels as 12 channels: neither is published.
+    """
+
+    def __init__(
+        self,
+        width: int = 32,
+        encoder_blocks: tuple[int, ...] = (1, 1, 1, 28),
+        middle_blocks: int = 1,
+        decoder_blocks: tuple[int, ...] = (1, 1, 1, 1),
+        *,
+        half_resolution: bool = False,
+        attention: str = "global",
+    ):
+        super().__init__()
+
+        def blocks(count: int, channels: int) -> nn.Sequential:
+            return nn.Sequential(*(NAFBlock(channels, attention=attention == "global") for _ in range(count)))
+
+        self.half_resolution = half_resolution
+        image_channels = 12 if half_resolution else 3
+        levels = range(len(encoder_blocks))
+        self.intro = nn.Conv2d(image_channels, width, 3, padding=1)
+        self.encoders = nn.ModuleList(blocks(encoder_blocks[level], width << level) for level in levels)
+        self.downs = nn.ModuleList(nn.Conv2d(width << level, width << level + 1, 2, stride=2) for level in levels)
+        self.middle_blks = blocks(middle_blocks, width << len(levels))
+        # Decoder levels are numbered from the deepest one.
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width << level + 1, width << level + 2, 1, bias=False), nn.PixelShuffle(2))
+            for level in reversed(levels)
+        )
+        self.decoders = nn.ModuleList(blocks(decoder_blocks[level], width << level) for level in reversed(levels))
+        self.ending = nn.Conv2d(width, image_channels, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the restored image, unclipped."""
+        x = self.intro(functional.pixel_unshuffle(image, 2) if self.half_resolution else image)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle_blks(x)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = decoder(up(x) + skips.pop())
+        x = self.ending(x)
+        return image + (functional.pixel_shuffle(x, 2) if self.half_resolution else x)
