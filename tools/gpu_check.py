@@ -30,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_S = 225.0
 START_LIMIT_S = 60.0  # for a process to import JAX and find the device
+TINY_LIMITS = 20.0  # factor of all limits with --tiny: they are meant for a GPU and an idle machine
 NETWORKS = ("nafnet-32", "shipped", "transformnet", "resnetencdec", "unet")
 STATUSES = ("passed", "failed", "timed out", "crashed", "skipped")
 
@@ -148,6 +149,7 @@ class Session:
         self.results = [Result(task) for task in tasks]
         self.started = time.monotonic()
         self._output, self._tiny, self._deadline = output, tiny, deadline
+        self._patience = TINY_LIMITS if tiny else 1.0
         self._lock = threading.Lock()
         self.device = ""
 
@@ -191,8 +193,8 @@ class Session:
             if worker is None:
                 log = self._output / f"worker{lane}.log"
                 worker = Worker(tiny=self._tiny, log=log, alone=result.task.alone)
-                self.device = worker.receive(min(start + START_LIMIT_S, self._deadline))["device"]
-            until = min(time.monotonic() + result.task.limit_s, self._deadline)
+                self.device = worker.receive(min(start + START_LIMIT_S * self._patience, self._deadline))["device"]
+            until = min(time.monotonic() + result.task.limit_s * self._patience, self._deadline)
             result.reason = worker.run(result.task, result.rows, until)
             result.status = "failed" if result.reason else "passed"
         except TimeoutError:
