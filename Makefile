@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 PHOTOGRAPHS := $(addsuffix .png,astronaut brick camera chelsea coffee coins grass gravel motorcycle_left) rocket.jpg
 
-.PHONY: demo test test-slow test-parity parity-table lint clean
+.PHONY: demo test test-slow test-parity test-gpu parity-table lint clean
 
 demo: .venv/ready
 	$(RUN) tools/restore_demo_photographs.py --output runs/demo-photographs/before_after.html
@@ -43,6 +43,10 @@ test-parity: .venv/ready
 parity-table: .venv/ready
 	$(RUN) -m pip install --quiet torch==2.13.0
 	$(RUN) tools/update_parity_table.py
+
+# On a machine with a CUDA device, by any Python that has JAX and this project's requirements: PYTHON=python3.12.
+test-gpu:
+	$(PYTHON) tools/gpu_check.py --output runs/gpu_check
 
 lint: .venv/ready
 	$(RUN) -m ruff check .

@@ -11,6 +11,8 @@ compilation cache. Contestants alternate.
 `data`: pairs per second from stored images to batches, by every route, and the throughput of synthetic blur. PATH is a
 folder in GOPRO_Large's layout, or a part of one, which is first prepared in all formats in the temporary folder (8 MB
 per pair).
+
+On a GPU, `benchmark_gpu.py` measures training and restoring.
 """
 
 import argparse

@@ -5,6 +5,7 @@ of outputs max|difference| / max|reference|, of gradients the L2 norm of the dif
 all parameters together. The reference is plain float32 on the CPU, without this project's faster CPU convolutions.
 """
 
+import contextlib
 import dataclasses
 import math
 import tempfile
@@ -51,7 +52,9 @@ GRADIENT_BOUNDS = {"float32": 1e-3, "TF32": 7.5e-2, "bfloat16": 3e-1}
 EXPORT_BOUND = 1e-4  # of values in [0, 1]: a fortieth of an 8-bit level
 TILE_BOUND = 1e-5
 DETERMINISTIC = ("xla_gpu_exclude_nondeterministic_ops", "xla_gpu_deterministic_ops")  # the newer name first
-RESUME_BOUND = 1e-5  # where no option makes the operations deterministic
+# Where operations cannot be made deterministic (XLA has no such gradient of max-pooling): in two steps, Adam with a
+# learning rate of 1e-3 can move a parameter whose gradient's sign is noise by this much.
+RESUME_BOUND = 4e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +330,7 @@ def check_resume(bench: Bench, name: str) -> Iterator[Row]:
     batch = to_devices(bench.images(2, side, side), batch_sharding(bench.mesh))
     state = bench.start(name, stage, "float32")
     program, deterministic = _compile_deterministic(make_train_step(stage, bench.mesh).lower(state, batch))
-    yield Row("deterministic operations", "yes" if deterministic else "no such option")
+    yield Row("deterministic operations", "yes" if deterministic else "not available")
 
     def two_steps(state: Any) -> Any:
         for _ in range(2):
@@ -349,12 +352,11 @@ def check_resume(bench: Bench, name: str) -> Iterator[Row]:
 
 
 def _compile_deterministic(lowered: Any) -> tuple[Any, bool]:
+    """Return the compiled program, and whether all its operations are deterministic."""
     for option in DETERMINISTIC:
-        try:
+        # jaxlib without the option, or an operation without a deterministic form: the exceptions have no common class.
+        with contextlib.suppress(Exception):
             return lowered.compile({option: True}), True
-        except Exception as error:  # jaxlib without the option; its exceptions have no common class
-            if option not in str(error):
-                raise
     return lowered.compile(), False
 
 

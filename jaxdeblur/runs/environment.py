@@ -19,6 +19,7 @@ LIBRARIES = (
     "jaxlib",
     "jax-cuda12-plugin",
     "jax-cuda13-plugin",
+    "jax-cuda13-plugin",
     "libtpu",
     "flax",
     "optax",
