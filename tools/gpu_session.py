@@ -34,7 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 TINY = os.environ.get("JAXDEBLUR_TINY", "") not in ("", "0")
 PARTS = ("check", "synthesize", "benchmark", "train")
-LIMITS_S = {"check": 235.0, "synthesize": 120.0, "benchmark": 235.0}
+LIMITS_S = {"check": 120.0 if TINY else 235.0, "synthesize": 120.0, "benchmark": 120.0 if TINY else 235.0}
 GRACE_S = 15.0  # to save and exit after SIGTERM
 EPOCH_S = 30.0  # of training between two validations
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
