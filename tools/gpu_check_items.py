@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from jaxdeblur.export.stablehlo import to_stablehlo
 from jaxdeblur.images.arrays import to_float
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.restoration.forward import make_forward
-from jaxdeblur.restoration.restorer import Restorer, load_model
+from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import create_train_state, init_variables
@@ -33,6 +32,8 @@ from jaxdeblur.runtime.optional_packages import require
 from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, to_devices
 from jaxdeblur.training.stages import Stage, plan_stages
 from jaxdeblur.training.step import make_train_step
+from jaxdeblur.weights.load import TrainedNetwork, load_network
+from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 
 # The published NAFNet for GOPRO: 36 blocks (arXiv 2204.04676).
 NAFNET_32 = {
@@ -152,8 +153,8 @@ class Bench:
         """Return a network and its variables on the host; random ones differ from zero everywhere."""
         kind, options = self.sizes.networks.get(name, ("nafnet", {}))
         if name == SHIPPED:
-            model, variables = load_model()
-            return model.clone(dtype=dtype), jax.tree.map(np.asarray, variables)
+            network = load_network(resolve_weights(None), dtype=dtype)
+            return network.model, jax.tree.map(np.asarray, dict(network.variables))
         model = build_model(kind, dtype=dtype, **options)
         with jax.default_device(self.cpu):
             variables = jax.tree.map(np.asarray, init_variables(model, jax.random.key(0)))
@@ -427,9 +428,7 @@ def check_export(bench: Bench, name: str) -> Iterator[Row]:
         yield Row("not checked", str(error))
         return
     model, variables = bench.network(name)
-    content = to_stablehlo(
-        SimpleNamespace(name=name.replace("-", "_"), model=model, variables=variables, multiple=model.multiple)
-    )
+    content = to_stablehlo(TrainedNetwork(name.replace("-", "_"), model, variables, "this check"))
     program = jax.export.deserialize(content)
     yield Row("not lowered for CUDA", float("cuda" not in program.platforms), 0.0)
     forward = make_forward(model)
