@@ -1,6 +1,9 @@
 """NAFNet at its published size (width 32, 36 blocks) on the whole of GOPRO_Large, for a GPU. Not run yet.
 
 Without global attention, so that photographs of any size can be restored in tiles.
+
+Float32, which NVIDIA GPUs compute in TF32: bfloat16 has not been shown to be stable. docs/recipes.md estimates time and
+memory.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,8 @@
-"""ResnetEncDec as this project recommends it, on the whole of GOPRO_Large, for a GPU. Not run yet."""
+"""ResnetEncDec as this project recommends it, on the whole of GOPRO_Large, for a GPU. Not run yet.
+
+Float32, which NVIDIA GPUs compute in TF32: bfloat16 has not been shown to be stable. docs/recipes.md estimates time and
+memory.
+"""
 
 from ml_collections import ConfigDict
 
