@@ -31,7 +31,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
@@ -120,6 +121,8 @@ class Measured:
 class Process:
     """A contestant, or what measures the device: answers in lines of JSON."""
 
+    running: ClassVar[set[int]] = set()  # process groups
+
     def __init__(self, arguments: Sequence[str], log: Path):
         environment = {
             **os.environ,
@@ -139,6 +142,7 @@ class Process:
                 env=environment,
                 start_new_session=True,  # torch.compile has processes of its own
             )
+        Process.running.add(self._process.pid)
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -173,6 +177,16 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        Process.running.discard(self._process.pid)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """End at once, and every contestant; what was measured is on disk."""
+    del frame
+    for group in Process.running.copy():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 class Benchmark:
@@ -384,6 +398,8 @@ def main(command_line: Sequence[str] | None = None) -> int:
         if options.task in (None, row.task) and (not options.networks or row.network in options.networks)
     ]
     options.output.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     benchmark = Benchmark(rows, options.output, tiny=options.tiny, peers=peers, deadline=deadline)
     with tempfile.TemporaryDirectory() as programs:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", programs)

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_S = 225.0
@@ -79,6 +81,8 @@ def plan(networks: Sequence[str] = NETWORKS) -> list[Task]:
 class Worker:
     """A process that runs checks one after another and returns their rows as they are measured."""
 
+    running: ClassVar[set[subprocess.Popen]] = set()
+
     def __init__(self, *, tiny: bool, log: Path, alone: bool):
         # Processes share the device, so none may reserve most of its memory, except the one that runs alone.
         environment = {
@@ -87,13 +91,14 @@ class Worker:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "true" if alone else "false",
             "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",  # used where JAX_COMPILATION_CACHE_DIR is set
-            **({"JAX_PLATFORMS": "cpu"} if tiny else {}),
+            "JAX_PLATFORMS": "cpu" if tiny else "cuda,cpu",  # the reference is computed on the CPU
         }
         command = [sys.executable, str(Path(__file__).resolve()), "--worker", *(["--tiny"] if tiny else [])]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
             )
+        Worker.running.add(self._process)
         self.used = False
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -140,6 +145,15 @@ class Worker:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
+        Worker.running.discard(self._process)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """End at once, and every worker; what was measured is on disk."""
+    del frame
+    for process in Worker.running.copy():
+        process.kill()
+    os._exit(128 + number)
 
 
 class Session:
@@ -319,6 +333,8 @@ def main(command_line: Sequence[str] | None = None) -> int:
     networks = options.networks or [name for name in NETWORKS if not (options.tiny and name == "shipped")]
     tasks = [task for task in plan(networks) if not options.checks or task.check in options.checks]
     options.output.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     session = Session(tasks, options.output, tiny=options.tiny, deadline=deadline)
     session.run(options.lanes)
     session.write()

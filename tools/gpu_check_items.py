@@ -187,8 +187,7 @@ class Bench:
         """Return a fresh training state on the device, as training initialises it."""
         model, variables = self.network(name, dtype)
         create = jax.jit(lambda key: create_train_state(model, stage.tx, key, ema=True))
-        with self.mesh:
-            state = create(jax.random.key(0))
+        state = create(jax.random.key(0))
         if name == SHIPPED:
             state = state.starting_from(jax.device_put(variables, self.device))
         return jax.device_put(state, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
@@ -482,7 +481,7 @@ def check_largest_batch(bench: Bench, name: str) -> Iterator[Row]:
             size = min(max(fits + 1, fits * 5 // 4), bench.sizes.batch_limit)
         else:
             size = (fits + too_large) // 2
-        if size in (fits, too_large):
+        if not fits < size < too_large:
             break
     yield Row(f"largest batch of {side}x{side}, bfloat16", fits)
 

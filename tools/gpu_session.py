@@ -19,6 +19,7 @@ Compiled programs and data stay in --work, so that a second session on the same 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -43,7 +44,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 BLUR = "--variants blur --travel 3 50 --region_travel 3 50 --regions 2 --highlight_gain 1.5 --shot_noise 0.002 "
 BLUR += "--read_noise 0.0005 --jitter 0.3 --pull 0.3 --jerks 0.2 --time_samples 51"
 SIDE, CROP, BATCH = (64, 32, 2) if TINY else (320, 256, 32)
-EXPOSURES = 1 if TINY else 4  # of each photograph per round
+EXPOSURES = 2 if TINY else 4  # of each photograph per round
 PROBE_STEPS = 2 if TINY else 40
 TINY_FIELDS = {
     "init.network": "",
@@ -94,11 +95,11 @@ class Session:
             return process.wait(timeout=max(limit_s, 0.0))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=GRACE_S)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         return None
 
     def run(self, parts: Sequence[str]) -> None:
@@ -125,18 +126,22 @@ class Session:
         return self.start(part, *arguments, *(tiny if TINY else []))
 
     def _synthesize(self, limit_s: float) -> None:
-        """Make rounds of pairs until the time is over; every tenth photograph is for validation, in all rounds."""
+        """Make rounds of pairs until the time is over, with a tenth of the photographs each for validation and test.
+
+        A photograph is in the same split in all rounds, which differ in the exposures.
+        """
         end = time.monotonic() + limit_s
         suffixes = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
         names = sorted(path.stem for path in self.photographs.iterdir() if path.suffix.lower() in suffixes)
-        validation = names[:: min(10, max(len(names) // 2, 1))]
+        every = min(10, max(len(names) // 2, 3))
+        splits = ["--validation", *names[::every], "--test", *names[every // 2 :: every]]
         longest, round_number = 0.0, len(list(self.work.glob("made_*.json")))
         while time.monotonic() + 1.2 * longest < end:
             began, folder = time.monotonic(), self.work / "round"
             arguments = ["tools/synthesize_blur.py", "photos", "--input", str(self.photographs), *BLUR.split()]
             arguments += ["--output", str(folder), "--side", str(SIDE), "--exposures", str(EXPOSURES)]
-            arguments += ["--seed", str(round_number), "--test_share", "0", "--workers", str(CORES)]
-            process = self.start("synthesize", *arguments, "--validation", *validation, nice=19)
+            arguments += ["--seed", str(round_number), "--workers", str(CORES)]
+            process = self.start("synthesize", *arguments, *splits, nice=19)
             status = self.finish(process, end - began)
             if status != 0:
                 self.note("synthesize", status=status)
@@ -152,7 +157,9 @@ class Session:
             self.note("synthesize", rounds=round_number, seconds=round(time.monotonic() - (end - limit_s)))
             if TINY:
                 break
-        pairs = {split: len(list(self.work.glob(f"made/{split}/*/blur/*"))) for split in ("train", "validation")}
+        pairs = {
+            split: len(list(self.work.glob(f"made/{split}/*/blur/*"))) for split in ("train", "validation", "test")
+        }
         self.note("synthesize", pairs=pairs)
 
     def _train(self) -> None:
@@ -193,6 +200,7 @@ class Session:
             "data.epoch_images": epoch_images,
             "data.num_threads": CORES,
             "data.cache_gib": 0.1 if TINY else 24.0,
+            "evaluation.batch_size": BATCH,  # all images have one size
             "compute.dtype": dtype,
             "stages[0].epochs": epochs,
             "stages[0].crop": CROP,

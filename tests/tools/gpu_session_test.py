@@ -39,7 +39,7 @@ def test_a_rehearsal_brings_back_weights(tmp_path):
     command += ["--output", tmp_path / "out", "--work", tmp_path / "work", "--parts", "synthesize", "train"]
     subprocess.run(command, env=os.environ | {"JAXDEBLUR_TINY": "1"}, timeout=1000, check=True)
     parts = json.loads((tmp_path / "out" / "session.json").read_text())["parts"]
-    assert parts["synthesize"]["pairs"] == {"train": 2, "validation": 2}
+    assert parts["synthesize"]["pairs"] == {"train": 2, "validation": 4, "test": 2}
     assert (parts["train"]["dtype"], parts["train"]["status"], parts["train"]["packed"]) == ("float32", 0, 0)
     _, metadata = read_weights(tmp_path / "out" / "trained.safetensors")
     assert metadata["name"] == "gpu-trained"
