@@ -134,14 +134,14 @@ class Session:
         suffixes = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
         names = sorted(path.stem for path in self.photographs.iterdir() if path.suffix.lower() in suffixes)
         every = min(10, max(len(names) // 2, 3))
-        splits = ["--validation", *names[::every], "--test", *names[every // 2 :: every]]
+        chosen = ["--validation", *names[::every], "--test", *names[every // 2 :: every]]
         longest, round_number = 0.0, len(list(self.work.glob("made_*.json")))
         while time.monotonic() + 1.2 * longest < end:
             began, folder = time.monotonic(), self.work / "round"
             arguments = ["tools/synthesize_blur.py", "photos", "--input", str(self.photographs), *BLUR.split()]
             arguments += ["--output", str(folder), "--side", str(SIDE), "--exposures", str(EXPOSURES)]
             arguments += ["--seed", str(round_number), "--workers", str(CORES)]
-            process = self.start("synthesize", *arguments, *splits, nice=19)
+            process = self.start("synthesize", *arguments, *chosen, nice=19)
             status = self.finish(process, end - began)
             if status != 0:
                 self.note("synthesize", status=status)
@@ -182,13 +182,10 @@ class Session:
         workdir = self.work / f"run_{int(time.time())}"
         training = self.start("train", *self._training(workdir, dtype, epoch_steps * BATCH, epochs))
         self.note("train", status=self.finish(training, self.left - 2 * GRACE_S))
-        for name in ("config.json", "run.json", "metrics.jsonl", "eval", "report.html"):
-            source = workdir / name
-            if source.is_dir():
-                shutil.copytree(source, self.output / "run" / name, dirs_exist_ok=True)
-            elif source.exists():
-                (self.output / "run").mkdir(exist_ok=True)
-                shutil.copy(source, self.output / "run" / name)
+        (self.output / "run").mkdir(exist_ok=True)
+        for source in (*workdir.glob("*.json*"), *workdir.glob("eval/*.json"), workdir / "report" / "report.html"):
+            if source.exists():
+                shutil.copy(source, self.output / "run" / source.name)
         arguments = ["tools/pack_weights.py", str(workdir), str(self.output / "trained.safetensors")]
         pack = self.start("pack", *arguments, "--name", "gpu-trained", "--version", "1", "--overwrite")
         self.note("train", packed=self.finish(pack, max(self.left, GRACE_S)), seconds=round(time.monotonic() - began))
