@@ -27,9 +27,9 @@ from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.restoration.restorer import Restorer
 from jaxdeblur.restoration.tiled_network import TiledNetwork
 from jaxdeblur.runs.checkpoints import Checkpoints
-from jaxdeblur.runs.train_state import create_train_state, init_variables
+from jaxdeblur.runs.train_state import TrainState, init_variables
 from jaxdeblur.runtime.optional_packages import require
-from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, to_devices
+from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated, to_devices
 from jaxdeblur.training.stages import Stage, plan_stages
 from jaxdeblur.training.step import make_train_step
 from jaxdeblur.weights.load import TrainedNetwork, load_network
@@ -154,11 +154,9 @@ class Bench:
         kind, options = self.sizes.networks.get(name, ("nafnet", {}))
         if name == SHIPPED:
             network = load_network(resolve_weights(None), dtype=dtype)
-            return network.model, jax.tree.map(np.asarray, dict(network.variables))
+            return network.model, {"batch_stats": {}, **jax.tree.map(np.asarray, dict(network.variables))}
         model = build_model(kind, dtype=dtype, **options)
-        with jax.default_device(self.cpu):
-            variables = jax.tree.map(np.asarray, init_variables(model, jax.random.key(0)))
-        return model, _without_zeros(variables)
+        return model, _random_variables(jax.eval_shape(lambda: init_variables(model, jax.random.key(0))))
 
     def images(self, batch: int, height: int, width: int) -> dict[str, np.ndarray]:
         """Return uint8 `sharp` (smooth noise) and `blur` (its mean over 9 columns), (B, H, W, 3)."""
@@ -183,27 +181,35 @@ class Bench:
         kind = self.sizes.networks.get(name, ("nafnet", {}))[0]
         return plan_stages([parse_stage(options)], epoch, encoder=ENCODERS.get(kind, ""), ema_decay=0.999)[0]
 
-    def start(self, name: str, stage: Stage, dtype: str) -> Any:
-        """Return a fresh training state on the device, as training initialises it."""
+    def start(self, name: str, stage: Stage, dtype: str) -> TrainState:
+        """Return a fresh training state on the device, with averaged parameters."""
         model, variables = self.network(name, dtype)
-        create = jax.jit(lambda key: create_train_state(model, stage.tx, key, ema=True))
-        state = create(jax.random.key(0))
-        if name == SHIPPED:
-            state = state.starting_from(jax.device_put(variables, self.device))
-        return jax.device_put(state, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec()))
+
+        def create(variables: Any) -> TrainState:
+            average = jax.tree.map(jnp.copy, variables["params"])
+            return TrainState.create(apply_fn=model.apply, tx=stage.tx, **variables, ema_params=average)
+
+        return jax.jit(create, out_shardings=replicated(self.mesh))(jax.device_put(variables, self.device))
 
 
-def _without_zeros(variables: Any) -> Any:
-    """Return variables in which those that start at zero, such as NAFNet's scales, are small random numbers."""
+def _random_variables(shapes: Any) -> Any:
+    """Return float32 variables without a zero among the kernels; initializing on the device would be compiled first.
+
+    Scales of BatchNorm are near 1; those of NAFNet's residual branches, which training starts at 0, near 0.1.
+    """
     rng = np.random.default_rng(0)
 
-    def fill(leaf: np.ndarray) -> np.ndarray:
-        if leaf.any():
-            return leaf
-        size = 0.1 if leaf.ndim == 1 else 0.3 / math.sqrt(math.prod(leaf.shape[:-1]))
-        return rng.normal(0.0, size, leaf.shape).astype(leaf.dtype)
+    def fill(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name == "var" or (name == "scale" and len(path) > 1 and "bn" in str(path[-2].key)):
+            values = rng.uniform(0.5, 1.5, leaf.shape)
+        elif name in ("scale", "bias", "mean"):
+            values = rng.normal(0.0, 0.1, leaf.shape)
+        else:
+            values = rng.normal(0.0, 1 / math.sqrt(math.prod(leaf.shape[:-1])), leaf.shape)
+        return values.astype(np.float32)
 
-    return jax.tree.map(fill, variables)
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

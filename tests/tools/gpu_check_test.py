@@ -9,6 +9,7 @@ import time
 
 import gpu_check
 import gpu_check_items
+import jax
 import pytest
 from gpu_check import NETWORKS, Session, Task
 
@@ -35,6 +36,14 @@ def test_networks_have_the_options_that_the_sizes_name():
     assert gpu_check_items.FULL.networks["resnetencdec"][0] in ENCODERS
     options = gpu_check_items.NAFNET_32
     assert sum(options["encoder_blocks"]) + options["middle_blocks"] + sum(options["decoder_blocks"]) == 36
+
+
+def test_networks_come_with_random_or_shipped_weights():
+    bench = gpu_check_items.Bench(gpu_check_items.TINY)
+    for name in NETWORKS:
+        _, variables = bench.network(name)
+        assert set(variables) == {"params", "batch_stats"}
+        assert all(leaf.any() for leaf in jax.tree.leaves(variables["params"])) or name == "shipped"
 
 
 def test_it_ends_within_four_minutes():
