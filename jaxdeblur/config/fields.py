@@ -145,7 +145,7 @@ FIELDS: dict[str, Field] = {
     "evaluation.protocols": Field(
         ("256",),
         protocols,
-        "'256': frames resized to 256x256 (any size), 'full': frames as they are; the first one validates training",
+        "'256': frames resized to 256x256 (any size), 'full': frames at their own size; the first validates training",
     ),
     "evaluation.lpips": Field("", text("a path, or '' for none"), "file of LPIPS weights; '': LPIPS is not measured"),
     "evaluation.batch_size": Field(16, number(int, 1), "images per batch when scoring; does not change the scores"),

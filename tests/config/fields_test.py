@@ -1,70 +1,12 @@
-"""Configs: the shipped recipes are valid, and all problems of a config are reported at once."""
-
-import runpy
+"""All invalid, unknown and missing fields of a config are reported at once."""
 
 import pytest
 
 from jaxdeblur.config.fields import FIELDS
-from jaxdeblur.config.legacy import new_name, translate
-from jaxdeblur.config.recipes import list_variants, load_recipe, recipe_folder
 from jaxdeblur.config.run_config import parse_config
-from jaxdeblur.config.tree import flatten, to_config_dict, to_plain, with_defaults
+from jaxdeblur.config.tree import to_config_dict, to_plain
 from jaxdeblur.errors import InputError
-from tests.helpers.paths import ROOT
-
-ORIGINALS = ("resnetencdec", "transformnet")
-TINY_RESNETENCDEC = {
-    "name": "resnetencdec",
-    "width": 4,
-    "stage_sizes": (1, 1, 1, 1),
-    "residual": False,
-    "norm": "batch",
-}
-TINY_NAFNET = {
-    "name": "nafnet",
-    "width": 4,
-    "encoder_blocks": (1, 2),
-    "middle_blocks": 1,
-    "decoder_blocks": (1, 1),
-    "half_resolution": True,
-    "attention": "none",
-}
-
-
-@pytest.mark.parametrize("path", sorted(recipe_folder().glob("*.py")), ids=lambda path: path.stem)
-def test_every_variant_of_every_shipped_recipe_is_valid(path):
-    get_config = runpy.run_path(str(path))["get_config"]
-    for variant in list_variants(path):
-        parse_config(get_config(variant))
-    with pytest.raises(ValueError, match=r"has the variants default, smoke.*'nonsense'"):
-        get_config("nonsense")
-
-
-def test_default_variants_follow_the_original_project():
-    """Whole frames squeezed to 256x256, MSE, Adam 1e-3 for 350 epochs; TransformNet then SGD 1e-4 for 200."""
-    adam = {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8}
-    for name in ORIGINALS:
-        config = load_recipe(name)
-        assert (config.model.residual, config.model.norm) == (False, "batch")
-        assert (config.data.resize, config.data.resize_filter, config.data.splits) == (256, "bicubic", "official")
-        assert {stage.crop for stage in config.stages} == {0}
-        assert not config.data.flip_and_rotate
-        assert (config.data.crop_scale, config.data.aspect_jitter, config.data.gain) == ((1.0, 1.0), 1.0, (1.0, 1.0))
-        assert (config.data.permute_channels, config.data.mixture) == (False, ())
-        first = config.stages[0].to_dict()
-        assert (first["epochs"], first["loss"], first["optimizer"]) == (350, "mse", adam)
-        assert first["schedule"] == {"name": "constant", "learning_rate": 1e-3}
-        assert (config.compute.dtype, config.compute.remat, config.ema_decay) == ("float32", False, 0.0)
-        for stage in config.stages:
-            assert (stage.accumulate, stage.clip_norm) == (1, 0.0)
-            assert stage.encoder.to_dict() == {"frozen_epochs": 0, "lr_multiplier": 1.0}
-        rest = [stage.to_dict() for stage in config.stages[1:]]
-        if name == "transformnet":
-            assert [stage["epochs"] for stage in rest] == [200]
-            assert rest[0]["optimizer"] == {"name": "sgd", "momentum": 0.0}
-            assert rest[0]["schedule"] == {"name": "constant", "learning_rate": 1e-4}
-        else:
-            assert rest == []
+from tests.helpers.configs import MIXTURE_ENTRY, TINY_NAFNET, TINY_RESNETENCDEC, refused
 
 
 def test_all_problems_are_listed_in_one_message(tiny_config):
@@ -113,29 +55,6 @@ def test_model_options_are_checked_by_annotation(tiny_config):
         parse_config(tiny_config)
 
 
-def test_recommended_recipes_start_as_the_identity_and_have_no_batchnorm():
-    for name in ("nafnet", "resnetencdec", "transformnet", "unet"):
-        config = runpy.run_path(str(recipe_folder() / f"{name}.py"))["get_config"]("recommended")
-        if name in ORIGINALS:
-            assert (config.model.residual, config.model.norm, config.init.encoder) == (True, "none", "")
-        assert (config.data.resize, config.data.flip_and_rotate) == (256, True)
-        assert config.ema_decay > 0
-        (stage,) = config.stages
-        assert (stage.crop, stage.loss, stage.clip_norm, stage.schedule.name) == (128, "charbonnier", 1.0, "cosine")
-        # As long on any data, and so half an hour; UNet's is the default recipe, as its file and docs/training.md say.
-        assert bool(config.data.epoch_images) == (name != "unet")
-
-
-def test_docs_state_the_crops_of_the_photographs_variants():
-    message = (ROOT / "docs" / "recipes.md").read_text()
-    crops = {}
-    for name in ("nafnet", "resnetencdec", "transformnet"):
-        config = load_recipe(f"{name}_photographs")
-        crops.setdefault(config.stages[0].crop, []).append(name)
-    assert crops == {192: ["nafnet"], 128: ["resnetencdec", "transformnet"]}
-    assert "192x192 for NAFNet, 128x128 for the other two" in message
-
-
 def test_model_options_are_checked_by_value_and_for_consistency(tiny_config):
     config = tiny_config
     with config.ignore_type():
@@ -164,13 +83,6 @@ def test_model_options_are_checked_by_value_and_for_consistency(tiny_config):
     parse_config(config)
 
 
-def test_validation_sequences_are_optional_with_splits_auto(tiny_config):
-    tiny_config.data.validation_sequences = ()
-    assert "data.validation_sequences: found []" in refused(tiny_config)
-    tiny_config.data.splits = "auto"
-    parse_config(tiny_config)
-
-
 def test_a_nafnet_level_may_have_zero_blocks_but_a_resnet_stage_may_not(tiny_config):
     """Only where the number of blocks is given by level; an encoder's stage of ResNet needs its blocks."""
     tiny_config.model = {**TINY_NAFNET, "encoder_blocks": (0, 2), "decoder_blocks": (1, 0)}
@@ -197,33 +109,6 @@ def test_out_of_range_values_are_refused(tiny_config):
         assert message in str(error.value)
     with pytest.raises(InputError, match=r"returns a dict, expected an ml_collections.ConfigDict"):
         parse_config({})
-
-
-def test_batch_sizes_must_be_divisible_by_the_number_of_devices(tiny_config):
-    tiny_config.data.batch_size = 6
-    tiny_config.stages[1].accumulate = 3
-    parse_config(tiny_config, num_devices=2)
-    tiny_config.evaluation.batch_size = 2
-    tiny_config.seed = -1
-    with pytest.raises(InputError) as error:
-        parse_config(tiny_config, num_devices=4)
-    for message in (
-        "The config has 4 problem(s)",
-        "seed: found -1",
-        "data.batch_size: found 6, which the 4 devices cannot share evenly; expected 4 or 8, or fewer devices",
-        "data.batch_size / stages[1].accumulate: found 2, which the 4 devices cannot share evenly; expected 4, or",
-        "evaluation.batch_size: found 2",
-    ):
-        assert message in str(error.value)
-    with pytest.raises(InputError, match=r"has 2 problem"):  # scoring shares no training batch
-        parse_config(tiny_config, num_devices=4, training=False)
-
-
-def refused(config):
-    """Return the message with which a config is refused."""
-    with pytest.raises(InputError) as error:
-        parse_config(config)
-    return str(error.value)
 
 
 def test_training_options_are_checked_by_type_and_range(tiny_config):
@@ -258,45 +143,6 @@ def test_training_options_are_checked_by_type_and_range(tiny_config):
         assert line in message
 
 
-def test_contradictory_fields_are_reported(tiny_config):
-    config = tiny_config
-    config.init.encoder = "weights/resnet50.safetensors"
-    config.stages[0].encoder = {"frozen_epochs": 1, "lr_multiplier": 1.0}
-    config.stages[1].encoder = {"frozen_epochs": 0, "lr_multiplier": 0.1}
-    config.stages[0].accumulate = 3
-    config.stages[0].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": 2, "unit": "epochs"}
-    message = refused(config)
-    assert "5 problem(s)" in message
-    for line in (
-        "init.encoder: found 'weights/resnet50.safetensors', but transformnet has no encoder; expected ''",
-        "stages[0].encoder.frozen_epochs: found 1, but transformnet has no encoder; expected 0",
-        "stages[1].encoder.lr_multiplier: found 0.1, but transformnet has no encoder; expected 1.0",
-        "stages[0].accumulate: found 3, which does not divide data.batch_size, 2",
-        "stages[0].schedule.warmup: found 2 epochs, but the stage has only 2",
-    ):
-        assert line in message
-    config.model = TINY_RESNETENCDEC
-    config.stages[0].encoder.frozen_epochs = 3
-    config.stages[1].encoder.frozen_epochs = 1
-    message = refused(config)
-    assert "stages[0].encoder.frozen_epochs: found 3, but the stage has only 2 epochs" in message
-    assert (
-        "stages[1].encoder.lr_multiplier: found 0.1, but the encoder is frozen throughout the stage; expected 1.0"
-        in message
-    )
-    assert "no encoder" not in message
-
-
-ENTRY = {
-    "root": "made",
-    "share": 0.5,
-    "blur_variant": "blur",
-    "resize": 16,
-    "crop_scale": (1.0, 1.0),
-    "aspect_jitter": 1.0,
-}
-
-
 def test_augmentation_and_mixture_fields_are_checked(tiny_config):
     config = tiny_config
     config.data.crop_scale = (2.0, 1.0)
@@ -304,9 +150,9 @@ def test_augmentation_and_mixture_fields_are_checked(tiny_config):
     config.data.gain = (0.0, 1.0)
     with config.ignore_type():
         config.data.permute_channels = 1
-    broken = {**ENTRY, "share": 1.0, "resize": 2, "crop_scale": (1.0,), "roof": "made"}
+    broken = {**MIXTURE_ENTRY, "share": 1.0, "resize": 2, "crop_scale": (1.0,), "roof": "made"}
     del broken["root"]
-    config.data.mixture = (ENTRY, broken)
+    config.data.mixture = (MIXTURE_ENTRY, broken)
     config.seed = -1
     message = refused(config)
     assert "10 problem(s)" in message
@@ -325,39 +171,6 @@ def test_augmentation_and_mixture_fields_are_checked(tiny_config):
         assert line in message
 
 
-def test_mixture_shares_must_sum_to_less_than_one(tiny_config):
-    tiny_config.data.mixture = (ENTRY, {**ENTRY, "share": 0.25}, {**ENTRY, "share": 0.25})
-    assert "data.mixture: the shares sum up to 1, expected less than 1: data.root has the rest" in refused(tiny_config)
-    tiny_config.data.mixture = tiny_config.data.mixture[:2]
-    parse_config(tiny_config)
-    tiny_config.data.mixture = ("root", "share")  # what the command line makes of a dict without a tuple around it
-    assert "data.mixture: found ['root', 'share'], expected a tuple of dicts with root, share" in refused(tiny_config)
-
-
-def test_contradictory_sizes_are_reported(tiny_config):
-    config = tiny_config
-    config.data.crop_scale = (0.5, 1.0)
-    config.data.mixture = (
-        {**ENTRY, "resize": 0, "aspect_jitter": 1.1},
-        {**ENTRY, "share": 0.2, "zoom": (0.9, 1.0)},
-        {**ENTRY, "share": 0.2, "resize": 0, "crop_scale": (1.0, 2.0)},
-    )
-    message = refused(config)
-    assert "4 problem(s)" in message
-    for line in (
-        "data.crop_scale: found [0.5, 1.0], but a window cannot be larger than the frame",
-        "stages[0].crop: found 0, but data.mixture[0].zoom and data.mixture[0].aspect_jitter make frames of many sizes",
-        "data.mixture[1].zoom: found [0.9, 1.0], but frames are resized to 16 pixels; use data.mixture[1].crop_scale",
-        "data.mixture[2].crop_scale: found [1.0, 2.0], but frames are not resized; use data.mixture[2].zoom",
-    ):
-        assert line in message
-    config.data.mixture = ()
-    config.data.update(resize=0, crop_scale=(1.0, 1.0), zoom=(0.5, 1.0))
-    assert "stages[0].crop: found 0, but data.zoom and data.aspect_jitter make" in refused(config)
-    config.stages[0].crop = 16
-    parse_config(config)
-
-
 def test_missing_fields_get_their_defaults(tiny_config):
     """Entries of the mixture inherit the fields of `data`."""
     expected = parse_config(tiny_config)
@@ -370,70 +183,3 @@ def test_missing_fields_get_their_defaults(tiny_config):
     assert (parsed.data, parsed.model, parsed.keep_latest) == (expected.data, expected.model, 2)
     assert parsed.log_every_steps == FIELDS["log.every_steps"].default == 10
     assert parsed.mixture[0].inputs == expected.inputs
-
-
-OLD = {
-    "seed": 3,
-    "model": {"name": "transformnet", "width": 4, "num_blocks": 1, "residual": False, "norm": "batch"},
-    "compute": {"dtype": "float32", "remat": False, "fast": False},
-    "start": {"network": "n", "encoder": ""},
-    "data": {
-        "blur": "blur_gamma",
-        "skip_bad": True,
-        "keep_gib": 2.0,
-        "resize": 0,
-        "rescale": [0.5, 1.0],
-        "stretch": 1.5,
-        "flip_and_turn": True,
-        "mixture": [{"root": "m", "share": 0.5, "blur": "blur", "resize": 16, "rescale": [1.0, 2.0], "stretch": 2.0}],
-    },
-    "stages": [{"epochs": 1, "crop": 8, "encoder": {"frozen_epochs": 1, "rate": 0.5}}],
-}
-
-
-def test_renamed_fields_of_existing_runs_are_translated():
-    new = flatten(translate(OLD))
-    assert {key: new[key] for key in new if not key.startswith("model.")} == {
-        "seed": 3,
-        "compute.dtype": "float32",
-        "compute.remat": False,
-        "compute.cpu_fast_conv": False,
-        "init.network": "n",
-        "init.encoder": "",
-        "data.blur_variant": "blur_gamma",
-        "data.skip_invalid": True,
-        "data.cache_gib": 2.0,
-        "data.resize": 0,
-        "data.zoom": [0.5, 1.0],
-        "data.aspect_jitter": 1.5,
-        "data.flip_and_rotate": True,
-        "data.mixture[0].root": "m",
-        "data.mixture[0].share": 0.5,
-        "data.mixture[0].blur_variant": "blur",
-        "data.mixture[0].resize": 16,
-        "data.mixture[0].crop_scale": [1.0, 2.0],
-        "data.mixture[0].aspect_jitter": 2.0,
-        "stages[0].epochs": 1,
-        "stages[0].crop": 8,
-        "stages[0].encoder.frozen_epochs": 1,
-        "stages[0].encoder.lr_multiplier": 0.5,
-    }
-    assert translate(translate(OLD)) == translate(OLD)
-    assert not [key for key in flatten(with_defaults(translate(OLD))) if new_name(key)]
-
-
-def test_an_old_field_name_is_refused_with_the_new_one(tiny_config):
-    tiny_config.data.stretch = 1.0
-    tiny_config.stages[0].encoder = {"frozen_epochs": 0, "rate": 1.0}
-    message = refused(tiny_config)
-    assert "data.stretch: unknown field; it is now data.aspect_jitter" in message
-    assert "stages[0].encoder.rate: unknown field; it is now encoder.lr_multiplier" in message
-
-
-def test_an_encoder_may_be_frozen_and_have_a_learning_rate_multiplier(tiny_config):
-    tiny_config.model = TINY_RESNETENCDEC
-    tiny_config.stages[0].encoder = {"frozen_epochs": 1, "lr_multiplier": 0.1}
-    tiny_config.stages[1].encoder = {"frozen_epochs": 1, "lr_multiplier": 1.0}
-    tiny_config.stages[0].accumulate = 2
-    tiny_config.stages[1].schedule = {"name": "cosine", "learning_rate": 1.0, "warmup": 0, "unit": "epochs"}
-    parse_config(tiny_config)

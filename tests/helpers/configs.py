@@ -4,11 +4,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ml_collections import ConfigDict
 
-from jaxdeblur.config.run_config import parse_stage
+from jaxdeblur.config.run_config import parse_config, parse_stage
+from jaxdeblur.errors import InputError
 from jaxdeblur.training.options import NamedOptions
 from jaxdeblur.training.stages import Stage, plan_stages
+
+TINY_RESNETENCDEC = {
+    "name": "resnetencdec",
+    "width": 4,
+    "stage_sizes": (1, 1, 1, 1),
+    "residual": False,
+    "norm": "batch",
+}
+TINY_NAFNET = {
+    "name": "nafnet",
+    "width": 4,
+    "encoder_blocks": (1, 2),
+    "middle_blocks": 1,
+    "decoder_blocks": (1, 1),
+    "half_resolution": True,
+    "attention": "none",
+}
+MIXTURE_ENTRY = {
+    "root": "made",
+    "share": 0.5,
+    "blur_variant": "blur",
+    "resize": 16,
+    "crop_scale": (1.0, 1.0),
+    "aspect_jitter": 1.0,
+}
 
 
 def named(**options: Any) -> NamedOptions:
@@ -83,3 +110,10 @@ def make_tiny_config(root: Path) -> ConfigDict:
             "log": {"every_steps": 2},
         }
     )
+
+
+def refused(config: ConfigDict) -> str:
+    """Return the message with which a config is refused."""
+    with pytest.raises(InputError) as error:
+        parse_config(config)
+    return str(error.value)

@@ -1,4 +1,4 @@
-"""Losses by hand."""
+"""Losses, compared with NumPy and scikit-image."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def test_losses_match_numpy(name, expected):
 
 
 def test_psnr_is_minus_scikit_images_mean_over_images():
-    """Of each image by itself: images of unlike errors would give another number if their errors were pooled."""
+    """The PSNR of each image is averaged; pooling the errors of unequal images would give another number."""
     rng = np.random.default_rng(0)
     sharp = rng.random((3, 12, 10, 3))
     prediction = sharp + rng.normal(size=sharp.shape) * np.array([0.01, 0.1, 0.3])[:, None, None, None]
