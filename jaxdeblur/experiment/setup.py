@@ -19,7 +19,7 @@ from jaxdeblur.data.paired_folders import FolderSource
 from jaxdeblur.data.pipeline import check_sizes, steps_per_epoch
 from jaxdeblur.data.sources import open_sources
 from jaxdeblur.errors import InputError, raise_together
-from jaxdeblur.evaluation.evaluator import Evaluator, open_evaluator
+from jaxdeblur.evaluation.evaluator import Evaluator, Weights, open_evaluator
 from jaxdeblur.experiment.config_changes import check_scoring
 from jaxdeblur.experiment.run_identity import check_agreement, claim_folder_in_primary, data_facts, network_facts
 from jaxdeblur.files import require_utf8
@@ -30,11 +30,12 @@ from jaxdeblur.runs.folder import is_under_way
 from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runtime import processes
 from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.runtime.sharding import create_mesh
+from jaxdeblur.runtime.sharding import create_mesh, replicated
 from jaxdeblur.training.run import Run, ScoredRun
 from jaxdeblur.training.stages import Stage, plan_stages
 from jaxdeblur.weights.initial import InitialWeights, read_initial_weights
-from jaxdeblur.weights.tensors import network_shapes
+from jaxdeblur.weights.load import load_network
+from jaxdeblur.weights.tensors import check_fit, network_shapes
 
 Sources = dict[str, PairSource]
 
@@ -130,6 +131,42 @@ def open_scored_run(config: ConfigDict, workdir: Path) -> ScoredRun:
     check_agreement(workdir, parsed, data_facts(evaluator.data_set, evaluator.protocols[0].sources))
     checkpoints = Checkpoints(workdir / "checkpoints", keep_latest=parsed.keep_latest, read_only=True)
     return ScoredRun(model=model, mesh=create_mesh(), evaluator=evaluator, checkpoints=checkpoints)
+
+
+def open_scored_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluator, Weights, RunLock | None]:
+    """Open weights and data for scoring into a separate folder, which this process then owns.
+
+    Args:
+        config: names the network and the data.
+        workdir: the folder for the scores; new, or holding earlier scores.
+        path: a `.safetensors` or another run's folder.
+
+    Returns:
+        The evaluator, the weights and, in the primary process, the folder's lock.
+
+    Raises:
+        InputError: the user can fix what is wrong.
+    """
+    parsed = parse_config(config, num_devices=jax.device_count(), training=False)
+    use_compilation_cache(parsed.compilation_cache)
+    if any((workdir / "checkpoints").glob("*")):
+        raise InputError(
+            f"--workdir: {workdir} holds a trained run. Choose another folder for the scores of --weights.",
+            code="workdir-holds-a-run",
+        )
+    model = parsed.model.build()
+    shapes, network = network_shapes(model), load_network(path)
+    check_fit(path, network.variables, shapes)
+    evaluator = open_evaluation(parsed, model)
+    facts = {
+        **network_facts(parsed.model, shapes),
+        "trained": False,
+        "initial_weights": f"not trained here; {network.description}",
+        **data_facts(evaluator.data_set, evaluator.protocols[0].sources),
+    }
+    lock = claim_folder_in_primary(workdir, parsed, facts, has_checkpoint=False)
+    variables = jax.device_put(network.variables, replicated(evaluator.local_mesh))
+    return evaluator, Weights(variables, network.description, step=None), lock
 
 
 def open_training_data(config: RunConfig) -> tuple[Sources, tuple[Part, ...]]:

@@ -6,24 +6,17 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxdeblur.config.run_config import parse_config
 from jaxdeblur.console import say, stop_on_signal
 from jaxdeblur.errors import InputError
-from jaxdeblur.evaluation.evaluator import Evaluator, Weights, evaluate_network
-from jaxdeblur.experiment.run_identity import claim_folder_in_primary, data_facts, network_facts
-from jaxdeblur.experiment.setup import open_evaluation, open_run, open_scored_run
+from jaxdeblur.evaluation.evaluator import Weights, evaluate_network
+from jaxdeblur.experiment.setup import open_run, open_scored_run, open_scored_weights
 from jaxdeblur.runs.checkpoint_files import check_disk_space
-from jaxdeblur.runs.lock import RunLock
 from jaxdeblur.runs.metric_log import MetricLog
 from jaxdeblur.runs.records import CheckpointScore, CheckpointScores, to_json, write_record
 from jaxdeblur.runs.train_state import count_parameters
 from jaxdeblur.runtime import processes
-from jaxdeblur.runtime.compilation import use_compilation_cache
-from jaxdeblur.runtime.sharding import replicated
 from jaxdeblur.training.loop import needs_validation, restore_or_create, train
 from jaxdeblur.training.run import Run, ScoredRun
-from jaxdeblur.weights.load import load_network
-from jaxdeblur.weights.tensors import check_fit, network_shapes
 
 
 def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
@@ -104,41 +97,13 @@ def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
     Raises:
         InputError: the user can fix what is wrong, for example that the weights are another network's.
     """
-    evaluator, weights, lock = processes.run_on_all(lambda: open_weights(config, workdir, path))
+    evaluator, weights, lock = processes.run_on_all(lambda: open_scored_weights(config, workdir, path))
     try:
         evaluate_network(evaluator, workdir / "eval", weights, overwrite=True)
         report_run(workdir)
     finally:
         if lock:
             lock.release()
-
-
-def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluator, Weights, RunLock | None]:
-    """Check config, weights, data and folder; return the folder's lock too, in the primary process.
-
-    Raises:
-        InputError: the user can fix what is wrong.
-    """
-    parsed = parse_config(config, num_devices=jax.device_count(), training=False)
-    use_compilation_cache(parsed.compilation_cache)
-    if any((workdir / "checkpoints").glob("*")):
-        raise InputError(
-            f"--workdir: {workdir} holds a trained run. Choose another folder for the scores of --weights.",
-            code="workdir-holds-a-run",
-        )
-    model = parsed.model.build()
-    shapes, network = network_shapes(model), load_network(path)
-    check_fit(path, network.variables, shapes)
-    evaluator = open_evaluation(parsed, model)
-    facts = {
-        **network_facts(parsed.model, shapes),
-        "trained": False,
-        "initial_weights": f"not trained here; {network.description}",
-        **data_facts(evaluator.data_set, evaluator.protocols[0].sources),
-    }
-    lock = claim_folder_in_primary(workdir, parsed, facts, has_checkpoint=False)
-    variables = jax.device_put(network.variables, replicated(evaluator.local_mesh))
-    return evaluator, Weights(variables, network.description, step=None), lock
 
 
 def report_run(workdir: Path) -> None:

@@ -53,7 +53,7 @@ def use_compilation_cache(folder: str) -> Path | None:
             folder.
 
     Returns:
-        None if the user has no cache folder; nothing is cached then, and `user_cache_folder` tells the user.
+        None if the user has no cache folder; nothing is cached then, and `user_cache_folder` has logged it.
     """
     if folder:
         path = Path(folder).expanduser()
@@ -122,7 +122,7 @@ def _count_flops(stage: jax.stages.Lowered | jax.stages.Compiled) -> float:
 
 @functools.cache
 def _cpu_options(use_ynnpack_matmul: bool) -> dict[str, str]:
-    """Return the options that this jaxlib supports; the user is told which are missing."""
+    """Return the options that this jaxlib supports; the missing ones are logged."""
     supported = {}
     for name, value in (_CPU_SCHEDULER | _YNNPACK[use_ynnpack_matmul]).items():
         try:

@@ -78,7 +78,7 @@ WITHOUT_HOME = """
 import os, pwd, sys
 from pathlib import Path
 sys.stderr.reconfigure(line_buffering=True)
-if sys.argv[1] == "unknown":  # as for a user id that /etc/passwd does not list
+if sys.argv[1] == "unknown":  # such as a user id that /etc/passwd does not list
     def getpwuid(uid):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
     pwd.getpwuid = getpwuid
@@ -95,7 +95,7 @@ jax.jit(lambda x: x + 1)(1.0)
 
 
 @pytest.mark.parametrize("home", ["unknown", "/proc/none"])
-def test_without_a_home_folder_nothing_is_cached_and_the_user_is_told_once(tmp_path, home):
+def test_without_a_home_folder_nothing_is_cached_and_one_message_is_printed(tmp_path, home):
     save_noise(tmp_path / "a.png")
     environment = {"PATH": os.environ["PATH"], "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     environment |= {} if home == "unknown" else {"HOME": home}
@@ -103,7 +103,7 @@ def test_without_a_home_folder_nothing_is_cached_and_the_user_is_told_once(tmp_p
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("No writable home folder for a cache") == 1
-    assert "cannot be kept" not in done.stderr
+    assert "cannot cache the scan" not in done.stderr
 
 
 def test_the_least_recently_used_programs_are_removed_from_a_full_cache(tmp_path, monkeypatch, restored_cache):
