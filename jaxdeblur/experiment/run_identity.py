@@ -1,9 +1,9 @@
 """What identifies a run: its network and its data. All processes agree on them before the folder is claimed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from jaxdeblur.config.run_config import ModelOptions, RunConfig
 from jaxdeblur.config.tree import flatten
@@ -20,9 +20,34 @@ from jaxdeblur.weights.tensors import Shapes
 VARIANTS = {("residual", True): "residual", ("norm", "none"): "without BatchNorm"}
 
 
-def data_facts(data_set: str, sources: dict[str, PairSource], mixture: Sequence[Part] = ()) -> dict[str, Any]:
-    """Return what run.json records of the data; sources of the mixture are named by field, as `data.mixture[0]`."""
-    mixed = {part.field: {"data_set": part.data_set, "share": part.share} for part in mixture}
+class MixtureFacts(TypedDict):
+    """The data set of a mixture's entry, and its share of every batch."""
+
+    data_set: str
+    share: float
+
+
+class DataFacts(TypedDict):
+    """What run.json records of the data, by split and, for the mixture, by field, as `data.mixture[0]`."""
+
+    data_set: str
+    mixture: dict[str, MixtureFacts]
+    data_sha256: dict[str, str]
+    pairs: dict[str, int]
+    pairs_skipped: dict[str, int]
+
+
+class NetworkFacts(TypedDict):
+    """What run.json records of the network; `parameters` is the number of trainable ones."""
+
+    network: str
+    parameters: int
+    batch_norm: bool
+
+
+def data_facts(data_set: str, sources: dict[str, PairSource], mixture: Sequence[Part] = ()) -> DataFacts:
+    """Return the facts of the sources of all splits and of the mixture."""
+    mixed: dict[str, MixtureFacts] = {part.field: {"data_set": part.data_set, "share": part.share} for part in mixture}
     sources = {**sources, **{part.field: part.source for part in mixture}}
     return {
         "data_set": data_set,
@@ -33,8 +58,8 @@ def data_facts(data_set: str, sources: dict[str, PairSource], mixture: Sequence[
     }
 
 
-def network_facts(model: ModelOptions, shapes: Shapes) -> dict[str, Any]:
-    """Return what run.json records of the network; its name says how it differs from the published one."""
+def network_facts(model: ModelOptions, shapes: Shapes) -> NetworkFacts:
+    """Return the facts of the network; its name states how it differs from the published one."""
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("params/"))
     variants = [name for (field, value), name in VARIANTS.items() if model.options.get(field) == value]
     name = f"{model.name} ({', '.join(variants)})" if variants else model.name
@@ -58,7 +83,7 @@ def claim_folder_in_primary(
     return locks[0] if locks else None
 
 
-def check_agreement(workdir: Path, config: RunConfig, facts: dict[str, Any]) -> None:
+def check_agreement(workdir: Path, config: RunConfig, facts: Mapping[str, Any]) -> None:
     """Refuse processes that were started for different runs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What training and scoring a run need, checked and made once."""
+"""What training and scoring a run need; `experiment.setup` checks and opens it."""
 
 import dataclasses
 from collections.abc import Iterator
