@@ -1,4 +1,4 @@
-"""File primitives: atomic writes, JSON, hashes, change stamps, file names and the cache folder."""
+"""File primitives: atomic writes, locks, JSON, hashes, change stamps, file names and the cache folder."""
 
 import errno
 import fcntl
@@ -74,6 +74,24 @@ def sync_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive_lock(path: Path, held_elsewhere: InputError) -> Iterator[None]:
+    """Lock an existing file or folder against other processes; a crash releases the lock.
+
+    Raises:
+        InputError: `held_elsewhere`, if another process holds the lock.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise held_elsewhere from error
+        yield
     finally:
         os.close(descriptor)
 

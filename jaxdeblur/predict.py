@@ -34,7 +34,11 @@ def make_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("photos", nargs="*", metavar="PATH", help="files, folders, or patterns in quotes: 'a/**/*.jpg'")
     add("--input", nargs="+", default=[], metavar="PATH", help="the same, as an option")
     add("--output", type=Path, help="folder for the results; for a single file also a file name such as sharp.png")
-    add("--format", choices=FILE_FORMATS, help="of all results; default: the photo's, PNG for JPEG, AVIF and HEIC")
+    add(
+        "--format",
+        choices=FILE_FORMATS,
+        help="of all results; if not given, each photo's, but PNG for JPEG, AVIF, HEIC",
+    )
     add("--quality", type=int, default=95, help="of JPEG results, 1 to 100 (%(default)s), without chroma subsampling")
     add("--side_by_side", action="store_true", help="write input | result")
     add("--overwrite", action="store_true", help="overwrite existing files, except input files")

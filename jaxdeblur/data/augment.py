@@ -23,9 +23,9 @@ class InputOptions:
         resize: side in pixels of the square that whole frames are resized to; 0 keeps their size.
         resize_filter: name of the Pillow filter, antialiased when shrinking.
         flip_and_rotate: random horizontal flip and rotation by a multiple of 90 degrees.
-        zoom: range of the random magnification, drawn log-uniformly; it scales the blur's length too. With `resize`, a
-            random window with 1 / zoom of the frame's sides, times crop / resize where there is a crop, is resized;
-            without, the frame is rescaled before the crop.
+        zoom: range of the random magnification, drawn log-uniformly; it scales the blur's length too. With `resize`
+            (the config's `data.crop_scale`), a random window with 1 / zoom of the frame's sides, times crop / resize
+            where there is a crop, is resized; without (`data.zoom`), the frame is rescaled before the crop.
         aspect_jitter: largest ratio between the vertical and the horizontal magnification; drawn log-uniformly.
         permute_channels: random permutation of red, green and blue.
         gain: range of a random factor of all values, drawn log-uniformly; reduced where a value would exceed 255.

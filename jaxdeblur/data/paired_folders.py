@@ -5,7 +5,7 @@ BY 4.0); image formats and their conversion to uint8 RGB (H, W, 3) are those of 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,15 +133,8 @@ def open_folder(
     if keep:
         layout = _restrict(layout, keep)
     matched, problems = _match(layout)
-    scans = scan_files(folder, [path for files in matched.values() for path in files])
-    pairs = []
-    for (sequence, frame), (blur, sharp) in matched.items():
-        pair_problems = _check_pair(blur, scans[blur], sharp, scans[sharp], min_side)
-        problems += pair_problems
-        if not pair_problems:
-            digests = (scans[blur].sha256, scans[sharp].sha256)
-            pairs.append(PairFiles(sequence, frame, blur, sharp, scans[blur].size, digests))
-    problems = sorted(layout.problems + problems)
+    pairs, pair_problems = _scan_pairs(folder, matched, min_side)
+    problems = sorted(layout.problems + problems + pair_problems)
     if layout.ignored:
         suffixes = ", ".join(sorted(layout.ignored))
         say(f"{folder}: ignored {layout.ignored.total()} file(s) without an image suffix ({suffixes}).")
@@ -179,6 +172,22 @@ def _match(layout: Layout) -> tuple[dict[PairName, tuple[Path, Path]], list[str]
                 if layout.reported.isdisjoint(expected.parents):
                     problems.append(f"{files[0]}: unpaired, {expected} is missing")
     return matched, problems
+
+
+def _scan_pairs(
+    folder: Path, matched: Mapping[PairName, tuple[Path, Path]], min_side: int
+) -> tuple[list[PairFiles], list[str]]:
+    """Return the valid pairs among matched files, and a line for every problem of the others."""
+    scans = scan_files(folder, [path for files in matched.values() for path in files])
+    pairs: list[PairFiles] = []
+    problems: list[str] = []
+    for (sequence, frame), (blur, sharp) in matched.items():
+        pair_problems = _check_pair(blur, scans[blur], sharp, scans[sharp], min_side)
+        problems += pair_problems
+        if not pair_problems:
+            digests = (scans[blur].sha256, scans[sharp].sha256)
+            pairs.append(PairFiles(sequence, frame, blur, sharp, scans[blur].size, digests))
+    return pairs, problems
 
 
 def _check_pair(blur: Path, blur_scan: FileScan, sharp: Path, sharp_scan: FileScan, min_side: int) -> list[str]:

@@ -131,19 +131,19 @@ def _assign_splits(arguments: argparse.Namespace, names: list[str]) -> dict[str,
     return assign_splits(names, named, shares, arguments.seed)
 
 
-def describe(output: Path, made: dict[str, Any]) -> None:
+def describe(output: Path, metadata: dict[str, Any]) -> None:
     """Print what was created, with hints."""
     for split in SPLITS:
-        count = sum(facts["pairs"] for facts in made[split].values())
-        print(f"{output / split}: {count} pairs of {len(made[split])} scenes")
-    scenes = {name: facts for split in SPLITS for name, facts in made[split].items()}
+        count = sum(facts["pairs"] for facts in metadata[split].values())
+        print(f"{output / split}: {count} pairs of {len(metadata[split])} scenes")
+    scenes = {name: facts for split in SPLITS for name, facts in metadata[split].items()}
     for name, facts in scenes.items():
         if facts.get("frames_left_over"):
             print(f"{name}: the last {facts['frames_left_over']} of {facts['frames']} frames fill no window")
     steps = {name: facts.get("largest_step", 0) for name, facts in scenes.items()}
     worst = max(steps, key=lambda name: steps[name])
     if steps[worst] > VISIBLE_STEP:
-        samples = 2 * int(made["parameters"]["time_samples"] * steps[worst] / VISIBLE_STEP / 2) + 1
+        samples = 2 * int(metadata["parameters"]["time_samples"] * steps[worst] / VISIBLE_STEP / 2) + 1
         print(
             f"{worst}: {steps[worst]} pixels between two instants, so edges may appear several times; --time_samples "
             f"{samples} or more avoids this"

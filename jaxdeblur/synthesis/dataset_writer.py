@@ -73,9 +73,9 @@ def write_data_set(
             heading = f"{len(problems)} of {len(scenes)} scene(s) cannot be used:"
             remedy = "Remove or replace them; small or short ones need other options."
             raise InputError(list_problems(heading, problems, remedy), code="scenes-unusable")
-        made = {"version": code_version(), **about}
-        made |= {split: {name: facts[name] for name in facts if splits[name] == split} for split in SPLITS}
-        write_json(temporary / "made.json", made)
+        metadata = {"version": code_version(), **about}
+        metadata |= {split: {name: facts[name] for name in facts if splits[name] == split} for split in SPLITS}
+        write_json(temporary / "made.json", metadata)
         temporary.replace(output)
     except OSError as error:
         raise InputError(
@@ -84,7 +84,7 @@ def write_data_set(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return made
+    return metadata
 
 
 def _make_scenes(
@@ -117,7 +117,7 @@ def _make_scenes(
     with tqdm(total=total, desc="Blurring", unit="pair", disable=None) as bar, ThreadPoolExecutor(workers) as pool:
         try:
             return [problem for problem in pool.map(write_scene, scenes) if problem]
-        except BaseException:  # including interrupts: the threads must be told to stop
+        except BaseException:  # including interrupts: the threads must be stopped too
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise

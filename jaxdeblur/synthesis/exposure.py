@@ -106,18 +106,7 @@ def sample_motion(
     depth, replaced = None, 0
     if exposure.depth.relief[1]:
         depth = sample_depth(np.random.default_rng([noise_seed, _DEPTH_STREAM]), exposure.depth, path, focal, size)
-    left, top, width, height = safe_window(size, cameras if depth is None else depth.extremes)
-    if side:
-        if min(width, height) < side:
-            raise InputError(
-                f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}: too small for a "
-                f"window of {side}x{side}",
-                code="photograph-too-small",
-            )
-        left += int(rng.integers(width - side + 1))
-        top += int(rng.integers(height - side + 1))
-        width = height = side
-    window = (left, top, width, height)
+    window = _draw_window(rng, size, cameras if depth is None else depth.extremes, side)
     if exposure.objects.count:
         assert outlines is not None
         object_rng = np.random.default_rng([noise_seed, _OBJECT_STREAM])
@@ -127,6 +116,22 @@ def sample_motion(
     if depth is not None:
         regions = tuple(with_parallax(region, cameras, depth) for region in regions)
     return Motion(cameras, regions, window, noise_seed, depth, replaced)
+
+
+def _draw_window(rng: np.random.Generator, size: tuple[int, int], cameras: np.ndarray, side: int) -> Window:
+    """Return the `safe_window` of a photo of `size` (H, W), or a random square of `side` pixels in it."""
+    left, top, width, height = safe_window(size, cameras)
+    if not side:
+        return left, top, width, height
+    if min(width, height) < side:
+        raise InputError(
+            f"{size[1]}x{size[0]} pixels, of which the camera's motion leaves {width}x{height}: too small for a "
+            f"window of {side}x{side}",
+            code="photograph-too-small",
+        )
+    left += int(rng.integers(width - side + 1))
+    top += int(rng.integers(height - side + 1))
+    return left, top, side, side
 
 
 def with_parallax(region: Region, cameras: np.ndarray, depth: Depth) -> Region:

@@ -4,11 +4,13 @@ Files are `{train,test}/<sequence>/{blur,blur_gamma,sharp}/<frame>.png`, below a
 """
 
 import dataclasses
+import hashlib
 import os
 import re
 import zipfile
 import zlib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxdeblur.errors import InputError, list_problems
@@ -197,3 +199,13 @@ def _gaps(sequence: str, frames: list[str]) -> list[str]:
     lost = sorted({*range(min(numbers, default=0), max(numbers, default=0))} - {*numbers})
     listed = ", ".join(f"{number:06d}" for number in lost[:3]) + (" ..." if len(lost) > 3 else "")
     return [f"{sequence}: {len(lost)} frame(s) missing in between: {listed}"] if lost else []
+
+
+def listing_sha256(archive: Archive, pairs: Mapping[str, Sequence[ArchivePair]]) -> str:
+    """Return the SHA-256 of the names and sizes of the files of pairs, which are given by split."""
+    digest = hashlib.sha256()
+    for split, split_pairs in pairs.items():
+        for pair in split_pairs:
+            sizes = f"{archive.sizes[pair.blur]}/{archive.sizes[pair.sharp]}"
+            digest.update(f"{split}/{pair.sequence}/{pair.frame}/{sizes}\n".encode())
+    return digest.hexdigest()

@@ -5,8 +5,6 @@ Images are uint8 RGB, (H, W, 3). TensorFlow is not needed.
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import io
 import os
 import shutil
@@ -21,9 +19,10 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
-from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, ArchivePair, plan_pairs
+from jaxdeblur.data.gopro.archive import SEQUENCES, Archive, ArchivePair, listing_sha256, plan_pairs
 from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, DATA_VERSION, FORMATS, STORED_SIDE, config_name, read_pair
 from jaxdeblur.errors import InputError, list_problems
+from jaxdeblur.files import exclusive_lock
 
 SHARD_BYTES = 2**28  # TFDS holds a shard's examples in memory until its file is closed
 PER_PAIR = ("sequence", "frame", "height", "width", "blur_sha256", "sharp_sha256")
@@ -112,8 +111,13 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             return
         if self._source:  # fail before TFDS creates its first folder
             self._plan = self._make_plan(self._source)
+        folder = Path(self.data_path).parent
+        busy = InputError(
+            f"{folder}: another process is preparing data here. Wait for it, or stop it.", code="folder-locked"
+        )
         try:
-            with _locked(Path(self.data_path).parent), contextlib.redirect_stdout(io.StringIO()):
+            folder.mkdir(parents=True, exist_ok=True)
+            with exclusive_lock(folder, busy), contextlib.redirect_stdout(io.StringIO()):
                 for leftover in self.data_path.parent.glob("incomplete.*"):  # of a process that was killed
                     shutil.rmtree(leftover)
                 # TFDS's output is about downloads, of which there are none.
@@ -175,7 +179,7 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
         self.info.metadata.update(
             partial=bool(missing),
             missing=missing,
-            listing_sha256=_listing_sha256(archive, pairs),
+            listing_sha256=listing_sha256(archive, pairs),
             pairs={split: {key: [] for key in PER_PAIR} for split in SEQUENCES},
         )
         total = sum(map(len, pairs.values()))
@@ -234,31 +238,11 @@ class GoproLarge(tfds.core.ShardBasedBuilder):
             )
         if self._source:
             archive, pairs, _ = self._make_plan(self._source)
-            if _listing_sha256(archive, pairs) != metadata["listing_sha256"]:
+            if listing_sha256(archive, pairs) != metadata["listing_sha256"]:
                 raise InputError(
                     f"{self.data_dir}: was made from other files than those of {self._source}. {remedy}",
                     code="prepared-data-differs",
                 )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes that prepare data in it.
-
-    Raises:
-        InputError: another process holds the lock (code "folder-locked").
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(
-            f"{folder}: another process is preparing data here. Wait for it, or stop it.", code="folder-locked"
-        ) from error
-    finally:
-        os.close(descriptor)
 
 
 def _find_source(manual_dir: Path) -> Path:
@@ -268,13 +252,3 @@ def _find_source(manual_dir: Path) -> Path:
     raise InputError(
         f"{manual_dir}: no GOPRO_Large.zip and no folder GOPRO_Large. Put one there.", code="archive-missing"
     )
-
-
-def _listing_sha256(archive: Archive, pairs: dict[str, list[ArchivePair]]) -> str:
-    """Return the SHA-256 of the names and sizes of the files in use."""
-    digest = hashlib.sha256()
-    for split, split_pairs in pairs.items():
-        for pair in split_pairs:
-            sizes = f"{archive.sizes[pair.blur]}/{archive.sizes[pair.sharp]}"
-            digest.update(f"{split}/{pair.sequence}/{pair.frame}/{sizes}\n".encode())
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ atomically.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import FileFingerprint, atomic_write, read_json, write_json
+from jaxdeblur.files import FileFingerprint, atomic_write, exclusive_lock, read_json, write_json
 from jaxdeblur.restoration.video.encoding import Segment
 
 _JOB = "job.json"
@@ -106,14 +105,12 @@ def open_progress(
     """
     folder = progress_folder(target)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"--output {target}: another process is writing it. Wait for it, or choose another --output.",
-                code="video-busy",
-            ) from error
+    lock = folder / "lock"
+    lock.touch()
+    busy = InputError(
+        f"--output {target}: another process is writing it. Wait for it, or choose another --output.", code="video-busy"
+    )
+    with exclusive_lock(lock, busy):
         try:
             _prepare(folder, source, target, settings, overwrite)
             yield SegmentStore(folder)
