@@ -14,6 +14,7 @@ from jaxdeblur.files import (
     FileFingerprint,
     FileStamp,
     atomic_write,
+    exclusive_lock,
     file_sha256,
     printable,
     read_json,
@@ -136,6 +137,15 @@ def test_temporary_name_of_the_longest_name_fits(tmp_path):
     with atomic_write(path) as temporary:
         temporary.write_bytes(b"1")
     assert path.read_bytes() == b"1"
+
+
+def test_lock_is_exclusive_and_released(tmp_path):
+    held = InputError("held", code="held")
+    for _ in range(2):
+        with exclusive_lock(tmp_path, held):
+            with pytest.raises(InputError) as error, exclusive_lock(tmp_path, held):
+                pass
+            assert error.value.code == "held"
 
 
 def test_json_errors_have_codes(tmp_path):

@@ -13,7 +13,7 @@ from jaxdeblur.errors import InputError
 from jaxdeblur.images.pillow_reading import available_formats
 from jaxdeblur.images.png_chunks import without_large_chunks
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF", "GIF")  # GIF is refused with a message of its own
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF", "GIF")  # GIF is refused with its own message
 
 
 class _PixelLimitOff:

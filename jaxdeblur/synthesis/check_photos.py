@@ -129,7 +129,7 @@ def read_licences(path: Path) -> dict[str, str]:
 
 
 def check_photo(path: Path, name: str, min_side: int, min_sharpness: float) -> PhotoCheck:
-    """Check one file by itself."""
+    """Check one file; duplicates and licences are checked by `check_folder`."""
     photo = PhotoCheck(name)
     try:
         content = path.read_bytes()

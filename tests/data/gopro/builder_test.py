@@ -14,9 +14,10 @@ from PIL import Image
 
 from jaxdeblur.data.array_records import open_folder_of_records
 from jaxdeblur.data.gopro.archive import SEQUENCES, Archive
-from jaxdeblur.data.gopro.builder import GoproLarge, _locked
+from jaxdeblur.data.gopro.builder import GoproLarge
 from jaxdeblur.data.gopro.storage import BYTES_PER_PAIR, cut_tiles
 from jaxdeblur.errors import InputError
+from jaxdeblur.files import exclusive_lock
 from tests.helpers.images import write_pairs
 
 
@@ -113,8 +114,9 @@ def test_order_and_positions_continue_across_files(gopro_part, tmp_path, monkeyp
 def test_folder_is_locked(gopro_part, tmp_path):
     folder = tmp_path / "data" / "gopro_large" / "blur_256"
     (folder / "incomplete.ABCDEF_1.0.0").mkdir(parents=True)
-    with _locked(folder), pytest.raises(InputError, match="another process is preparing data here"):
+    with exclusive_lock(folder, InputError("locked")), pytest.raises(InputError) as error:
         prepare(gopro_part, tmp_path / "data", "blur_256")
+    assert error.value.code == "folder-locked"
     assert (folder / "incomplete.ABCDEF_1.0.0").exists()
     prepare(gopro_part, tmp_path / "data", "blur_256")
 
