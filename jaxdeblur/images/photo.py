@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.exif import read_exif
 from jaxdeblur.images.metadata import Metadata, profile_colours, read_large_chunks, read_metadata, read_png_chunks
-from jaxdeblur.images.opening import PIXEL_LIMIT_OFF, check_size, count_megapixels, open_image
+from jaxdeblur.images.opening import PIXEL_LIMIT_OFF, check_size, open_image
 from jaxdeblur.images.pillow_reading import (
     GREY_16_BIT,
     TIFF_TAGS,
@@ -35,8 +35,6 @@ from jaxdeblur.images.pillow_reading import (
 )
 from jaxdeblur.images.raw import raw_kind
 from jaxdeblur.images.rgb16 import has_low_bytes, stored_bits
-
-__all__ = ["MAX_MEGAPIXELS", "SUFFIXES", "Photo", "count_megapixels", "photo_from_image", "read_photo"]
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 SUFFIXES = (  # compared in lower case

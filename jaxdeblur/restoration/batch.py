@@ -18,7 +18,8 @@ import numpy as np
 from jaxdeblur.console import StopRequest
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import FileFingerprint
-from jaxdeblur.images.photo import Photo, count_megapixels, read_photo
+from jaxdeblur.images.opening import count_megapixels
+from jaxdeblur.images.photo import Photo, read_photo
 from jaxdeblur.images.resize import resize_bicubic
 from jaxdeblur.images.save import replace_pixels, write_photo
 from jaxdeblur.restoration.jobs import Job

@@ -14,7 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, features
 from jaxdeblur.errors import InputError
 from jaxdeblur.images import decode
 from jaxdeblur.images.decode import decode_image, verify_image
-from jaxdeblur.images.photo import SUFFIXES, count_megapixels, photo_from_image, read_photo
+from jaxdeblur.images.opening import count_megapixels
+from jaxdeblur.images.photo import SUFFIXES, photo_from_image, read_photo
 from jaxdeblur.images.png_chunks import png_chunk
 from jaxdeblur.images.save import write_photo
 from tests.helpers import tiff_bytes
