@@ -48,27 +48,27 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
     bases: list[Path] = []
     problems: list[str] = []
     missing: list[str] = []
-    skipped = _Skipped(output)
+    input_filter = _InputFilter(output)
     for name in names:
         path = Path(os.path.abspath(os.path.expanduser(name)))
-        if len(names) > 1 and path.is_dir() and skipped.is_output(path):
+        if len(names) > 1 and path.is_dir() and input_filter.is_output(path):
             continue
-        resolved = _resolve(path, skipped, problems)
+        resolved = _resolve(path, input_filter, problems)
         if resolved is None:
             missing.append(f"{name}: {'matches no file' if glob.has_magic(name) else 'no such file or folder'}")
             continue
         matches, base = resolved
-        photos = skipped.without_results(matches)
+        photos = input_filter.without_results(matches)
         files += photos
         # An input that names only results must not change where the others' results go.
         if photos or not matches:
             bases.append(base)
     if missing:
         raise InputError(list_problems("--input:", missing, "Nothing was done."), code="input-missing")
-    skipped.report()
+    input_filter.report()
     if not files and not problems:
         message = f"--input {' '.join(names)}: no photos; expected files with the suffixes {', '.join(SUFFIXES)}"
-        if skipped.results:
+        if input_filter.results:
             message += ". Results of earlier commands do not count: copy them elsewhere to restore them"
         raise InputError(message, code="no-photographs")
     try:
@@ -80,7 +80,7 @@ def find_inputs(names: Sequence[str], output: Path) -> Inputs:
     return Inputs(list(dict.fromkeys(files)), base, problems)
 
 
-class _Skipped:
+class _InputFilter:
     """Decides which files are not inputs, and reports them to the user.
 
     Attributes:
@@ -130,15 +130,15 @@ class _Skipped:
             say(message)
 
 
-def _resolve(path: Path, skipped: _Skipped, problems: list[str]) -> tuple[list[Path], Path] | None:
+def _resolve(path: Path, input_filter: _InputFilter, problems: list[str]) -> tuple[list[Path], Path] | None:
     """Return the files that a path or pattern names, and the folder they are relative to; None if it names nothing."""
     if path.is_dir():
-        return _walk(path, skipped, problems), path
+        return _walk(path, input_filter, problems), path
     if os.path.lexists(path):
         return [path], path.parent
     if matches := _matching_files(path):
         base = _fixed_part(path)
-        return skipped.without_output(matches, base), base
+        return input_filter.without_output(matches, base), base
     return None
 
 
@@ -152,12 +152,12 @@ def _fixed_part(pattern: Path) -> Path:
     return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
 
 
-def _walk(root: Path, skipped: _Skipped, problems: list[str]) -> list[Path]:
+def _walk(root: Path, input_filter: _InputFilter, problems: list[str]) -> list[Path]:
     """Return the photos below a folder, sorted by name; note what is skipped."""
     photos: list[Path] = []
     raw_files: list[str] = []
     other_suffixes: Counter[str] = Counter()
-    for folder, names in _walk_folders(root, skipped, problems):
+    for folder, names in _walk_folders(root, input_filter, problems):
         for name in names:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
@@ -170,14 +170,14 @@ def _walk(root: Path, skipped: _Skipped, problems: list[str]) -> list[Path]:
                 other_suffixes[suffix or "no suffix"] += 1
     if raw_files:
         heading = f"{root}: skipped {len(raw_files)} camera raw file(s), of which only previews can be read:"
-        skipped.note(list_problems(heading, raw_files, "To restore them, develop them to TIFF or PNG first."))
+        input_filter.note(list_problems(heading, raw_files, "To restore them, develop them to TIFF or PNG first."))
     if other_suffixes:
         suffixes = ", ".join(sorted(other_suffixes))
-        skipped.note(f"{root}: skipped {other_suffixes.total()} file(s) without a photo's suffix ({suffixes}).")
+        input_filter.note(f"{root}: skipped {other_suffixes.total()} file(s) without a photo's suffix ({suffixes}).")
     return photos
 
 
-def _walk_folders(root: Path, skipped: _Skipped, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
+def _walk_folders(root: Path, input_filter: _InputFilter, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder with its file names; skip the output folder, and links to a folder above them."""
 
     def add_problem(error: OSError) -> None:
@@ -195,8 +195,8 @@ def _walk_folders(root: Path, skipped: _Skipped, problems: list[str]) -> Iterato
             if name.startswith("."):
                 continue
             if real in above:
-                skipped.note(f"{path}: skipped, a link to a folder above it.")
-            elif not skipped.is_output(path):
+                input_filter.note(f"{path}: skipped, a link to a folder above it.")
+            elif not input_filter.is_output(path):
                 ancestors[str(path)] = above | {real}
                 to_visit.append(name)
         subfolders[:] = to_visit

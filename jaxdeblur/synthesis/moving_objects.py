@@ -42,8 +42,8 @@ def sample_objects(
     """
     straight = dataclasses.replace(shake, jitter=min(shake.jitter, 0.2), pull=min(shake.pull, 0.2), jerks=0.0)
     left, top, width, height = window
-    centers = outlines.centers * size[::-1]
-    inside = ((centers >= (left, top)) & (centers <= (left + width, top + height))).all(axis=1)
+    centres = outlines.centres * size[::-1]
+    inside = ((centres >= (left, top)) & (centres <= (left + width, top + height))).all(axis=1)
     seeds = np.flatnonzero(inside & ~outlines.at_edge & (outlines.areas > 0))
     count = int(rng.integers(rules.count + 1))
     objects = []

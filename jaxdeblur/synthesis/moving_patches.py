@@ -143,10 +143,10 @@ def _sample_region(rng: np.random.Generator, rules: RegionRules, shake: Shake, s
     radius = rng.uniform(*rules.radius) * min(size)
     reach = math.ceil(1.6 * radius + rules.edge / 2) + 1
     reach = min(reach, (min(size) - 1) // 2)
-    center_x = int(rng.integers(reach, width - reach))
-    center_y = int(rng.integers(reach, height - reach))
+    centre_x = int(rng.integers(reach, width - reach))
+    centre_y = int(rng.integers(reach, height - reach))
     mask = draw_blob(radius, amplitudes, phases, rules.edge, reach)
-    return Region(center_x - reach, center_y - reach, mask, sample_shift(rng, shake, rules.travel))
+    return Region(centre_x - reach, centre_y - reach, mask, sample_shift(rng, shake, rules.travel))
 
 
 def draw_blob(radius: float, amplitudes: np.ndarray, phases: np.ndarray, edge: float, reach: int) -> np.ndarray:

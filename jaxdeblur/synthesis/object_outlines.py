@@ -30,18 +30,18 @@ class Outlines:
 
     Attributes:
         labels: superpixel of each pixel, (h, w).
-        colors: mean CIELAB colour of each, (N, 3).
+        colours: mean CIELAB colour of each, (N, 3).
         areas: number of pixels of each, (N,).
         borders: length in pixels of each pair's common border, (N, N).
-        centers: mean x and y relative to width and height, (N, 2).
+        centres: mean x and y relative to width and height, (N, 2).
         at_edge: whether each touches the photo's border, (N,).
     """
 
     labels: np.ndarray
-    colors: np.ndarray
+    colours: np.ndarray
     areas: np.ndarray
     borders: np.ndarray
-    centers: np.ndarray
+    centres: np.ndarray
     at_edge: np.ndarray
 
 
@@ -96,14 +96,14 @@ def _grow(outlines: Outlines, seed: int, area: float) -> list[int] | None:
     """Return superpixels of similar colour around `seed`, of about `area` in total; None without a visible outline."""
     members, covered = [int(seed)], outlines.areas[seed]
     while covered < 1.5 * area:
-        color = np.average(outlines.colors[members], axis=0, weights=outlines.areas[members])
+        colour = np.average(outlines.colours[members], axis=0, weights=outlines.areas[members])
         shared = outlines.borders[members].sum(axis=0)
         shared[members] = 0
         shared[outlines.at_edge] = 0
         neighbours = np.flatnonzero(shared)
         if not len(neighbours):
             break
-        difference = np.linalg.norm(outlines.colors[neighbours] - color, axis=1)
+        difference = np.linalg.norm(outlines.colours[neighbours] - colour, axis=1)
         # A long common border, which makes the shape compact, counts like a more similar colour.
         best = (difference / np.sqrt(shared[neighbours] / np.sqrt(outlines.areas[neighbours]))).argmin()
         if covered > 0.5 * area and difference[best] > _CONTRAST:
@@ -114,7 +114,7 @@ def _grow(outlines: Outlines, seed: int, area: float) -> list[int] | None:
         return None
     outside = np.setdiff1d(np.arange(len(outlines.areas)), members)
     lengths = outlines.borders[np.ix_(np.array(members), outside)]
-    differences = np.linalg.norm(outlines.colors[members][:, np.newaxis] - outlines.colors[outside], axis=2)
+    differences = np.linalg.norm(outlines.colours[members][:, np.newaxis] - outlines.colours[outside], axis=2)
     visible = lengths[differences >= _CONTRAST].sum()
     return members if visible >= _VISIBLE_SHARE * lengths.sum() else None
 

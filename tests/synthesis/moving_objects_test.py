@@ -32,25 +32,27 @@ def disc_photo(size=SIZE):
 
 
 PHOTO = disc_photo()
-FOUND = object_outlines.find_outlines(PHOTO)
+OUTLINES = object_outlines.find_outlines(PHOTO)
 
 
 def draw_disc(seed=0):
     """Return a shape of the disc's area grown from within the disc, or None."""
-    inside = ((FOUND.centers * SIZE[::-1] - (200, 110)) ** 2).sum(axis=1) < 35**2
-    return object_outlines.sample_shape(np.random.default_rng(seed), FOUND, np.flatnonzero(inside), DISC.sum())
+    inside = ((OUTLINES.centres * SIZE[::-1] - (200, 110)) ** 2).sum(axis=1) < 35**2
+    return object_outlines.sample_shape(np.random.default_rng(seed), OUTLINES, np.flatnonzero(inside), DISC.sum())
 
 
 def test_superpixels_cover_the_photo():
-    assert FOUND.labels.shape == SIZE
-    assert FOUND.areas.sum() == FOUND.labels.size
-    np.testing.assert_array_equal(FOUND.borders, FOUND.borders.T)
-    edges = np.concatenate([FOUND.labels[0], FOUND.labels[-1], FOUND.labels[:, 0], FOUND.labels[:, -1]])
-    np.testing.assert_array_equal(np.flatnonzero(FOUND.at_edge), np.unique(edges))
-    label = FOUND.labels[110, 200]
-    assert FOUND.colors[label] == pytest.approx(cv2.cvtColor(np.float32([[[0.82, 0.135, 0.135]]]), 7 + 38)[0, 0], abs=4)
-    y, x = ndimage.center_of_mass(FOUND.labels == label)
-    assert FOUND.centers[label] * SIZE[::-1] == pytest.approx((x, y), abs=0.01)
+    assert OUTLINES.labels.shape == SIZE
+    assert OUTLINES.areas.sum() == OUTLINES.labels.size
+    np.testing.assert_array_equal(OUTLINES.borders, OUTLINES.borders.T)
+    edges = np.concatenate([OUTLINES.labels[0], OUTLINES.labels[-1], OUTLINES.labels[:, 0], OUTLINES.labels[:, -1]])
+    np.testing.assert_array_equal(np.flatnonzero(OUTLINES.at_edge), np.unique(edges))
+    label = OUTLINES.labels[110, 200]
+    assert OUTLINES.colours[label] == pytest.approx(
+        cv2.cvtColor(np.float32([[[0.82, 0.135, 0.135]]]), cv2.COLOR_RGB2LAB)[0, 0], abs=4
+    )
+    y, x = ndimage.center_of_mass(OUTLINES.labels == label)
+    assert OUTLINES.centres[label] * SIZE[::-1] == pytest.approx((x, y), abs=0.01)
 
 
 def test_shapes_follow_outlines():
@@ -61,8 +63,8 @@ def test_shapes_follow_outlines():
 
 def test_shapes_without_an_outline_are_rejected():
     """A third of the disc's area in the texture around it, and photos of one colour."""
-    around = np.flatnonzero(~FOUND.at_edge & (FOUND.centers[:, 0] < 0.3))
-    assert object_outlines.sample_shape(np.random.default_rng(0), FOUND, around, DISC.sum() / 3) is None
+    around = np.flatnonzero(~OUTLINES.at_edge & (OUTLINES.centres[:, 0] < 0.3))
+    assert object_outlines.sample_shape(np.random.default_rng(0), OUTLINES, around, DISC.sum() / 3) is None
     plain = object_outlines.find_outlines(np.full((*SIZE, 3), 128, np.uint8))
     assert object_outlines.sample_shape(np.random.default_rng(0), plain, np.arange(len(plain.areas)), 4000) is None
 
@@ -182,7 +184,7 @@ def test_objects_are_in_the_window_and_at_rest_in_the_middle():
 def test_objects_do_not_change_other_draws():
     without = dataclasses.replace(EXPOSURE, objects=ObjectRules())
     for seed in range(5):
-        one = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, SIZE, 128, FOUND)
+        one = exposure.sample_motion(np.random.default_rng(seed), EXPOSURE, SIZE, 128, OUTLINES)
         other = exposure.sample_motion(np.random.default_rng(seed), without, SIZE, 128)
         np.testing.assert_array_equal(one.cameras, other.cameras)
         assert (one.window, one.noise_seed) == (other.window, other.noise_seed)
@@ -205,14 +207,14 @@ def test_objects_do_not_uncover_themselves():
 
 def test_still_exposures_have_no_objects():
     rules = CaptureRules(still_share=1.0)
-    capture, motion = exposure_sampling.draw_exposure([1], EXPOSURE, rules, SIZE, 128, FOUND)
+    capture, motion = exposure_sampling.draw_exposure([1], EXPOSURE, rules, SIZE, 128, OUTLINES)
     pair = exposure_sampling.make_exposure(PHOTO, capture, motion, EXPOSURE, 128)
     np.testing.assert_array_equal(pair["blur"], pair["sharp"])
     small = dataclasses.replace(RULES, count=5, radius=(0.05, 0.2))
     many = dataclasses.replace(EXPOSURE, objects=small)
     facts = []
     for seed in range(12):
-        capture, motion = exposure_sampling.draw_exposure([seed], many, CaptureRules(), SIZE, 200, FOUND)
+        capture, motion = exposure_sampling.draw_exposure([seed], many, CaptureRules(), SIZE, 200, OUTLINES)
         facts.append(exposure_sampling.describe_exposure(capture, motion))
     assert sum(one.get("objects", 0) for one in facts) > 0
     assert sum(one.get("objects_replaced", 0) for one in facts) > 0  # the photograph has one outline only
