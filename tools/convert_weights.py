@@ -5,8 +5,8 @@
     python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth --download alexnet lpips.safetensors
     python tools/convert_weights.py to-torch runs/transformnet transformnet.pth
 
-Networks: resnetencdec, transformnet, resnet50 (torchvision's, the encoder of resnetencdec) and lpips_alex (the metric
-LPIPS: torchvision's AlexNet with the layers' weights of --lin).
+Networks: resnetencdec, transformnet, msresnet (DeepDeblur's), resnet50 (torchvision's, the encoder of resnetencdec) and
+lpips_alex (the metric LPIPS: torchvision's AlexNet with the layers' weights of --lin).
 """
 
 import argparse

@@ -54,6 +54,26 @@ def outputs(network: "torch.nn.Module", train: bool) -> dict[str, np.ndarray]:
     return by_case
 
 
+def write_msresnet() -> None:
+    """Write the file of a small MSResNet: options, shapes, an image, and the outputs of all scales."""
+    import torch
+    from torch_networks import MSResNet
+
+    options = {"width": 4, "num_blocks": 2}
+    network, image = MSResNet(**options), random_image(20, 28, batch=1)
+    network.load_state_dict(random_state(network))
+    with torch.no_grad():
+        scales = network.double().all_scales(torch.from_numpy(image).double().permute(0, 3, 1, 2))
+    arrays = {
+        name: output.permute(0, 2, 3, 1).numpy().astype(np.float32)
+        for name, output in zip(("fine", "middle", "coarse"), scales, strict=True)
+    }
+    shapes = {key: list(tensor.shape) for key, tensor in network.state_dict().items()}
+    texts = {"options": np.array(json.dumps(options)), "shapes": np.array(json.dumps(shapes))}
+    np.savez_compressed(GOLDEN / "msresnet.npz", image=image, **texts, **arrays)
+    print("msresnet", {key: f"spread {array.std():.3f}" for key, array in arrays.items()})
+
+
 def main() -> None:
     """Write one file per network."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
@@ -66,6 +86,7 @@ def main() -> None:
         arrays = {**outputs(network, train=False), **outputs(network, train=True)}
         np.savez_compressed(GOLDEN / f"{name}.npz", shapes=np.array(json.dumps(shapes)), **arrays)
         print(name, {key: f"spread {array.std():.3f}" for key, array in arrays.items()})
+    write_msresnet()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The two networks in PyTorch, with the tensor names of the original's checkpoints: the reference for ours.
+"""The networks in PyTorch, with the tensor names of the originals' checkpoints: the reference for ours.
 
 NCHW float32. Written from the description of the networks, for `make_goldens.py` and the parity tests.
 """
@@ -167,6 +167,81 @@ class ResnetEncDec(nn.Module):
         c2, c3, c4, c5 = self.bkbone(x)
         x = self.up3(self.up2(self.up1(c5, c4), c3), c2)
         return torch.sigmoid(self.outc(self.up5(self.up4(x))))
+
+
+class WideResidualBlock(nn.Module):
+    """Two 5x5 convolutions added to the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        layers = (nn.Conv2d(channels, channels, 5, padding=2), nn.ReLU(), nn.Conv2d(channels, channels, 5, padding=2))
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        return x + self.body(x)
+
+
+class ScaleNet(nn.Module):
+    """The residual network of one scale."""
+
+    def __init__(self, inputs: int, width: int, num_blocks: int):
+        super().__init__()
+        blocks = [WideResidualBlock(width) for _ in range(num_blocks)]
+        ends = nn.Conv2d(inputs, width, 5, padding=2), nn.Conv2d(width, 3, 5, padding=2)
+        self.body = nn.Sequential(ends[0], *blocks, ends[1])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image of this scale."""
+        return self.body(x)
+
+
+class UpConv(nn.Module):
+    """A 5x5 convolution and a pixel shuffle to twice the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.uppath = nn.Sequential(nn.Conv2d(3, 12, 5, padding=2), nn.PixelShuffle(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the upsampled image."""
+        return self.uppath(x)
+
+
+class MSResNet(nn.Module):
+    """DeepDeblur's network for images in [0, 1] with sides that are multiples of 4."""
+
+    def __init__(self, width: int = 64, num_blocks: int = 19):
+        super().__init__()
+        self.body_models = nn.ModuleList(ScaleNet(inputs, width, num_blocks) for inputs in (6, 6, 3))
+        self.conv_end_models = nn.ModuleList([nn.Module(), UpConv(), UpConv()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the restored image."""
+        return self.all_scales(x)[0]
+
+    def all_scales(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the restored images of all scales, the finest first."""
+        inputs = [255 * image - 127.5 for image in gaussian_pyramid(x)]
+        outputs = [self.body_models[2](inputs[2])]
+        for scale in (1, 0):
+            upsampled = self.conv_end_models[scale + 1](outputs[0])
+            outputs.insert(0, self.body_models[scale](torch.cat([inputs[scale], upsampled], dim=1)))
+        return [(output + 127.5) / 255 for output in outputs]
+
+
+def gaussian_pyramid(x: torch.Tensor) -> list[torch.Tensor]:
+    """Return an image, NCHW, and two smaller ones: blurred with sigma 2/3, then averages of 2x2 pixels."""
+    taps = torch.exp(-0.5 * (torch.arange(-3, 4, dtype=torch.float64) / (2 / 3)) ** 2)
+    kernel = torch.outer(taps, taps) / taps.sum() ** 2
+    kernel = kernel.to(x).expand(x.shape[1], 1, 7, 7)
+    pyramid = [x]
+    for _ in range(2):
+        x = torch.cat([x[:, :, :3].flip(2), x, x[:, :, -3:].flip(2)], dim=2)
+        x = torch.cat([x[..., :3].flip(3), x, x[..., -3:].flip(3)], dim=3)
+        x = functional.avg_pool2d(functional.conv2d(x, kernel, groups=x.shape[1]), 2)
+        pyramid.append(x)
+    return pyramid
 
 
 NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxdeblur.models.msresnet import MSResNet
 from jaxdeblur.models.nafnet import NAFNet
 from jaxdeblur.models.network import Network
 from jaxdeblur.models.resnetencdec import ResnetEncDec
@@ -12,6 +13,7 @@ from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
 
 MODELS: dict[str, type[Network]] = {
+    "msresnet": MSResNet,
     "nafnet": NAFNet,
     "resnetencdec": ResnetEncDec,
     "transformnet": TransformNet,

@@ -39,16 +39,26 @@ def image_within(rows: jax.Array | int, columns: jax.Array | int, array: tuple[i
         _image_size.reset(token)
 
 
-def _inside_mask(x: jax.Array) -> jax.Array | None:
-    """Return the mask (h, w, 1) of a feature map's pixels that belong to the image; None if all do."""
+def image_sides(x: jax.Array) -> tuple[jax.Array | int, jax.Array | int]:
+    """Return the height and width that the image has in a feature map (B, h, w, C); they may exceed the map's."""
     size = _image_size.get()
     if size is None:
+        height, width = x.shape[1:3]
+    else:
+        height, width = (
+            # Strided layers reduce a length n to ceil(n / factor).
+            -(-image_length // (array_length // feature_length))
+            for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
+        )
+    return height, width
+
+
+def _inside_mask(x: jax.Array) -> jax.Array | None:
+    """Return the mask (h, w, 1) of a feature map's pixels that belong to the image; None if all do."""
+    if _image_size.get() is None:
         return None
-    rows, columns = (
-        # Strided layers reduce a length n to ceil(n / factor).
-        jnp.arange(feature_length) < -(-image_length // (array_length // feature_length))
-        for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
-    )
+    height, width = image_sides(x)
+    rows, columns = jnp.arange(x.shape[1]) < height, jnp.arange(x.shape[2]) < width
     return rows[:, None, None] & columns[:, None]
 
 

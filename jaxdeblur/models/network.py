@@ -4,6 +4,10 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 
+# The collection in which networks that restore coarse to fine store, as `images`, the outputs of their coarser scales in
+# training: the coarsest first, each twice the size of the previous one and half that of the next or of the output.
+COARSE_OUTPUTS = "coarse_outputs"
+
 
 class Network(nn.Module):
     """Base class: maps (B, H, W, 3) float32 in [0, 1] to the same shape when called as `model(x, train)`.

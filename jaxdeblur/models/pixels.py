@@ -31,6 +31,14 @@ def depth_to_space(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+    """Rearrange (B, H, W, 4 C) into (B, 2 H, 2 W, C) as PyTorch does; channels are ordered (C, row phase, column phase)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, channels // 4, 2, 2)
+    x = x.transpose(0, 1, 4, 2, 5, 3)  # (B, H, 2, W, 2, C)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
 def space_to_depth(x: jax.Array) -> jax.Array:
     """Rearrange (B, 2 H, 2 W, C) into (B, H, W, 4 C): the inverse of `depth_to_space`."""
     batch, height, width, channels = x.shape
@@ -106,13 +114,23 @@ def at_multiple_of(multiple: int, network: Callable[[jax.Array], jax.Array], x: 
         ValueError: the image is too small to be reflected that far.
     """
     height, width = x.shape[1:3]
+    padded = pad_to_multiple(multiple, x)
+    return network(x) if padded is x else network(padded)[:, :height, :width]
+
+
+def pad_to_multiple(multiple: int, x: jax.Array) -> jax.Array:
+    """Return (B, H, W, C) padded to multiples of `multiple` by reflection at the bottom and right.
+
+    Raises:
+        ValueError: the image is too small to be reflected that far.
+    """
+    height, width = x.shape[1:3]
     rows, columns = -height % multiple, -width % multiple
     if rows == 0 and columns == 0:
-        return network(x)
+        return x
     if height <= rows or width <= columns:
         raise ValueError(f"image of {height}x{width} is too small to reflect to a multiple of {multiple}")
-    x = _reflect_at_end(_reflect_at_end(x, 1, multiple), 2, multiple)
-    return network(x)[:, :height, :width]
+    return _reflect_at_end(_reflect_at_end(x, 1, multiple), 2, multiple)
 
 
 def _reflect_at_end(x: jax.Array, axis: int, multiple: int) -> jax.Array:

@@ -1,7 +1,14 @@
 """Training losses by name, averaged over two batches (B, H, W, 3), float32 in [0, 1]."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
+
+from jaxdeblur.models.pixels import pad_to_multiple
+from jaxdeblur.models.pyramid import gaussian_pyramid
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def mse(prediction: jax.Array, sharp: jax.Array) -> jax.Array:
@@ -28,4 +35,21 @@ def psnr(prediction: jax.Array, sharp: jax.Array) -> jax.Array:
     return jnp.mean(10.0 * jnp.log10(image_mse + 1e-8))
 
 
-LOSSES = {"mse": mse, "mae": mae, "charbonnier": charbonnier, "psnr": psnr}
+def mean_over_scales(loss: Loss, prediction: jax.Array, coarse: Sequence[jax.Array], sharp: jax.Array) -> jax.Array:
+    """Return the mean of the losses at all scales, the targets being the sharp images' Gaussian pyramid.
+
+    Args:
+        loss: of one scale.
+        prediction: (B, H, W, 3), the finest scale.
+        coarse: of the other scales, from the coarsest on (`COARSE_OUTPUTS`); without any, the result is the plain loss.
+        sharp: (B, H, W, 3).
+    """
+    if not coarse:
+        return loss(prediction, sharp)
+    padded = pad_to_multiple(2 ** len(coarse), sharp)  # as networks pad the blurred images
+    _, *targets = gaussian_pyramid(padded, len(coarse) + 1)
+    losses = [loss(prediction, sharp), *map(loss, reversed(coarse), targets)]
+    return jnp.mean(jnp.stack(losses))
+
+
+LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "charbonnier": charbonnier, "psnr": psnr}

@@ -10,8 +10,10 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdeblur.images.arrays import to_float
+from jaxdeblur.models.network import COARSE_OUTPUTS
 from jaxdeblur.runs.train_state import TrainState, average
 from jaxdeblur.runtime.sharding import replicated
+from jaxdeblur.training.losses import mean_over_scales
 from jaxdeblur.training.stages import Stage
 from jaxdeblur.training.tensor_histograms import Counts, count_values
 
@@ -78,8 +80,11 @@ def _make_gradients(stage: Stage, state: TrainState, trained: Any, frozen_params
 
         def loss_fn(trained: Any) -> tuple[jax.Array, Any]:
             variables = {"params": {**trained, **frozen_params}, "batch_stats": batch_stats}
-            prediction, updates = state.apply_fn(variables, blur, train=True, mutable=["batch_stats"])
-            return stage.loss(prediction, sharp), updates.get("batch_stats", {})
+            mutable = ["batch_stats", COARSE_OUTPUTS]
+            prediction, updates = state.apply_fn(variables, blur, train=True, mutable=mutable)
+            coarse = updates.get(COARSE_OUTPUTS, {}).get("images", ())
+            loss = mean_over_scales(stage.loss, prediction, coarse, sharp)
+            return loss, updates.get("batch_stats", {})
 
         (loss, new_stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
         return loss, new_stats, grads

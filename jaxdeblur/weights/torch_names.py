@@ -32,6 +32,13 @@ class Rule(NamedTuple):
     axes: tuple[int, ...] | None = SAME
 
 
+def _conv(torch: str, ours: str) -> list[Rule]:
+    return [
+        Rule(rf"{torch}\.weight", rf"params/{ours}/kernel", CONV),
+        Rule(rf"{torch}\.bias", rf"params/{ours}/bias"),
+    ]
+
+
 def _batch_norm(torch: str, ours: str) -> list[Rule]:
     return [
         Rule(rf"{torch}\.weight", rf"params/{ours}/scale"),
@@ -74,6 +81,13 @@ RULES: dict[str, list[Rule]] = {
         *_batch_norm(r"up(\d+)\.conv\.double_conv\.4", r"up\1/conv/bn2"),
         Rule(r"outc\.conv\.weight", r"params/outc/kernel", CONV),
         Rule(r"outc\.conv\.bias", r"params/outc/bias"),
+    ],
+    # DeepDeblur's; index 0 of conv_end_models has no tensors.
+    "msresnet": [
+        *_conv(r"body_models\.(\d+)\.body\.(\d+)", r"scale\1/conv\2"),
+        *_conv(r"body_models\.(\d+)\.body\.(\d+)\.body\.0", r"scale\1/block\2/conv1"),
+        *_conv(r"body_models\.(\d+)\.body\.(\d+)\.body\.2", r"scale\1/block\2/conv2"),
+        *_conv(r"conv_end_models\.(\d+)\.uppath\.0", r"up\1"),
     ],
     # torchvision's ResNet-50: the encoder of resnetencdec.
     "resnet50": _resnet(""),
