@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from jaxdeblur.config.value_checks import Check, boolean, integers, number, one_of
+from jaxdeblur.config.value_checks import Check, boolean, increasing_integers, integers, number, one_of
 from jaxdeblur.models import MODELS
 from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
@@ -29,6 +29,7 @@ CHECKS: dict[Any, Check] = {
 CHECKS_BY_NAME: dict[str, Check] = {
     **{name: number(float, 0, 1) for name in ("b1", "b2", "momentum", "factor")},
     "warmup": number(int, 0),
+    "at": increasing_integers,
 }
 # Arguments that are not options: set by flax, by `compute`, or by the stage's length.
 NOT_OPTIONS = ("parent", "name", "total_steps", "steps_per_epoch", "dtype", "remat", "cpu_fast_conv")

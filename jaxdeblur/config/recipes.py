@@ -81,7 +81,7 @@ def stage(
 
     Args:
         epochs: its length.
-        schedule: of the learning rate: `constant`, `cosine` or `step`.
+        schedule: of the learning rate: `constant`, `cosine`, `step` or `milestones`.
         optimizer: `adam` or `sgd`; None for `adam()`.
         fields: others of `STAGE_FIELDS`, as crop=128.
     """
@@ -114,6 +114,11 @@ def cosine(learning_rate: float, *, warmup: int, unit: str = "steps") -> dict[st
 def step(learning_rate: float, *, factor: float, every: int, unit: str = "epochs") -> dict[str, Any]:
     """Return a learning rate that is multiplied by `factor` every `every` steps or epochs."""
     return {"name": "step", "learning_rate": learning_rate, "factor": factor, "every": every, "unit": unit}
+
+
+def milestones(learning_rate: float, *, factor: float, at: tuple[int, ...], unit: str = "epochs") -> dict[str, Any]:
+    """Return a learning rate that is multiplied by `factor` at each of the steps or epochs `at`."""
+    return {"name": "milestones", "learning_rate": learning_rate, "factor": factor, "at": at, "unit": unit}
 
 
 def synthetic_photos(resize: int) -> dict[str, Any]:

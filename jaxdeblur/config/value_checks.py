@@ -70,6 +70,14 @@ def integers(shortest: int, longest: int, minimum: int, description: str) -> Che
     return check
 
 
+def increasing_integers(value: Any) -> str | None:
+    """Check for a tuple of increasing integers of at least 1."""
+    items = list(value) if isinstance(value, (tuple, list)) else []
+    if items and not any(number(int, 1)(item) for item in items) and items == sorted(set(items)):
+        return None
+    return "expected a tuple of increasing integers of at least 1, as (500, 750)"
+
+
 def factor_range(value: Any) -> str | None:
     """Check for a range of factors: (smallest, largest), both above 0."""
     items = value if isinstance(value, (tuple, list)) else ()

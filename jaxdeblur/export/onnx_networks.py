@@ -15,8 +15,10 @@ from onnx import TensorProto, helper
 from jaxdeblur import __version__
 from jaxdeblur.export.onnx_graph import Graph
 from jaxdeblur.models.heads import CORRECTION
+from jaxdeblur.models.msresnet import MSResNet
 from jaxdeblur.models.nafnet import NAFNet
 from jaxdeblur.models.network import Network
+from jaxdeblur.models.pyramid import RADIUS, TAPS
 from jaxdeblur.models.resnetencdec import ResnetEncDec
 from jaxdeblur.models.transformnet import TransformNet
 from jaxdeblur.models.unet import UNet
@@ -176,7 +178,41 @@ def _nafnet(graph: Graph, model: NAFNet, image: str) -> str:
     return graph.add("Add", image, x)
 
 
+def _msresnet(graph: Graph, model: MSResNet, image: str) -> str:
+    def scale_net(x: str, name: str) -> str:
+        x = graph.conv(x, f"{name}/conv0")
+        for block in (f"{name}/block{i}" for i in range(1, model.num_blocks + 1)):
+            y = graph.relu(graph.conv(x, f"{block}/conv1"))
+            x = graph.add("Add", x, graph.conv(y, f"{block}/conv2"))
+        return graph.conv(x, f"{name}/conv{model.num_blocks + 1}")
+
+    pyramid = [graph.add("Sub", graph.add("Mul", image, np.float32(255)), np.float32(127.5))]
+    for _ in range(model.num_scales - 1):
+        pyramid.append(_half_size(graph, pyramid[-1]))  # its weights sum to one: the offset may come first
+    output = scale_net(pyramid.pop(), f"scale{model.num_scales - 1}")
+    for scale in reversed(range(model.num_scales - 1)):
+        # "CRD" orders channels as `pixels.pixel_shuffle` does: (C, row phase, column phase).
+        upsampled = graph.add("DepthToSpace", graph.conv(output, f"up{scale + 1}"), blocksize=2, mode="CRD")
+        output = scale_net(graph.add("Concat", pyramid.pop(), upsampled, axis=1), f"scale{scale}")
+    return graph.add("Div", graph.add("Add", output, np.float32(127.5)), np.float32(255))
+
+
+def _half_size(graph: Graph, x: str) -> str:
+    """`pyramid.gaussian_pyramid`'s next level."""
+    for axis in (2, 3):
+        size = graph.add("Shape", x, start=axis, end=axis + 1)  # (1,)
+        period = graph.add("Mul", size, np.array([2]))
+        end = graph.add("Squeeze", graph.add("Add", size, np.array([RADIUS])))
+        position = graph.add("Mod", graph.add("Range", np.array(-RADIUS), end, np.array(1)), period)
+        mirrored = graph.add("Sub", graph.add("Sub", period, np.array([1])), position)
+        x = graph.add("Gather", x, graph.add("Min", position, mirrored), axis=axis)
+    taps = np.outer(TAPS, TAPS).astype(np.float32)
+    kernel = np.broadcast_to(taps, (3, 1, *taps.shape)).copy()
+    return graph.add("Conv", x, kernel, kernel_shape=taps.shape, strides=[2, 2], group=3)
+
+
 NETWORKS: dict[type[Network], Callable[[Graph, Any, str], str]] = {
+    MSResNet: _msresnet,
     NAFNet: _nafnet,
     ResnetEncDec: _resnetencdec,
     TransformNet: _transformnet,

@@ -43,13 +43,12 @@ def image_sides(x: jax.Array) -> tuple[jax.Array | int, jax.Array | int]:
     """Return the height and width that the image has in a feature map (B, h, w, C); they may exceed the map's."""
     size = _image_size.get()
     if size is None:
-        height, width = x.shape[1:3]
-    else:
-        height, width = (
-            # Strided layers reduce a length n to ceil(n / factor).
-            -(-image_length // (array_length // feature_length))
-            for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
-        )
+        return x.shape[1], x.shape[2]
+    height, width = (
+        # Strided layers reduce a length n to ceil(n / factor).
+        -(-image_length // (array_length // feature_length))
+        for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
+    )
     return height, width
 
 

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 
-# The collection in which networks that restore coarse to fine store, as `images`, the outputs of their coarser scales in
-# training: the coarsest first, each twice the size of the previous one and half that of the next or of the output.
+# The collection in which a network that restores coarse to fine stores, as `images`, the outputs of its coarser scales
+# in training: the coarsest first, each of twice the size of the previous one; the network's output continues them.
 COARSE_OUTPUTS = "coarse_outputs"
 
 

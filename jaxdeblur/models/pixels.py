@@ -32,7 +32,7 @@ def depth_to_space(x: jax.Array) -> jax.Array:
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """Rearrange (B, H, W, 4 C) into (B, 2 H, 2 W, C) as PyTorch does; channels are ordered (C, row phase, column phase)."""
+    """Rearrange (B, H, W, 4 C) into (B, 2 H, 2 W, C) as PyTorch does: channels ordered (C, row phase, column phase)."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, channels // 4, 2, 2)
     x = x.transpose(0, 1, 4, 2, 5, 3)  # (B, H, 2, W, 2, C)

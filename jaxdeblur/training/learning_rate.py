@@ -42,7 +42,21 @@ def step(
     return optax.exponential_decay(learning_rate, _to_steps(every, unit, steps_per_epoch), factor, staircase=True)
 
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"constant": constant, "cosine": cosine, "step": step}
+def milestones(
+    total_steps: int, steps_per_epoch: int, *, learning_rate: float, factor: float, at: tuple[int, ...], unit: Unit
+) -> optax.Schedule:
+    """Return `learning_rate`, multiplied by `factor` after each of the steps or epochs `at`."""
+    del total_steps
+    factors = {_to_steps(length, unit, steps_per_epoch): factor for length in at}
+    return optax.piecewise_constant_schedule(learning_rate, factors)
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "step": step,
+    "milestones": milestones,
+}
 
 
 def create_schedule(schedule: NamedOptions, total_steps: int, steps_per_epoch: int) -> optax.Schedule:

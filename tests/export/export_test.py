@@ -1,5 +1,6 @@
 """Exported files, run by their own runtimes, against the modules."""
 
+import json
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 # At least two blocks wherever there can be several.
 OPTIONS = {
+    "msresnet": {"width": 4, "num_blocks": 2},
     # With fewer channels, LayerNorm amplifies rounding errors where they happen to be equal.
     "nafnet": {"width": 16, "encoder_blocks": (1, 2), "middle_blocks": 1, "decoder_blocks": (2, 1)},
     "resnetencdec": {"width": 4, "stage_sizes": (1, 2, 1, 1)},
@@ -59,7 +61,8 @@ def weights(tmp_path_factory):
     """Paths of weights by network."""
     folder = tmp_path_factory.mktemp("weights")
     for network, options in OPTIONS.items():
-        write_weights(folder / f"{network}.safetensors", random_variables(network, **options), {"network": network})
+        metadata = {"network": network, "options": json.dumps(options)}
+        write_weights(folder / f"{network}.safetensors", random_variables(network, **options), metadata)
     return {network: folder / f"{network}.safetensors" for network in OPTIONS}
 
 

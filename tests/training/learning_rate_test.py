@@ -32,6 +32,14 @@ def test_step_decays_every_given_number_of_steps_or_epochs(every, unit, epoch):
     assert rates(schedule, 20, epoch, (0, 5, 6, 11, 12, 18)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("at", "unit", "epoch"), [((6, 9, 15), "steps", 100), ((2, 3, 5), "epochs", 3)])
+def test_milestones_multiply_the_learning_rate(at, unit, epoch):
+    """As PyTorch's MultiStepLR does; a milestone beyond the end of the stage is never reached."""
+    schedule = {"name": "milestones", "factor": 0.5, "at": at, "unit": unit}
+    expected = [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    assert rates(schedule, 12, epoch, (0, 5, 6, 8, 9, 14, 15, 30)) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("warmup", "unit", "description"), [(12, "steps", "12 steps"), (3, "epochs", "3 epochs are 12 steps")]
 )
