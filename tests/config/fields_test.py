@@ -143,6 +143,15 @@ def test_training_options_are_checked_by_type_and_range(tiny_config):
         assert line in message
 
 
+@pytest.mark.parametrize("at", [[], [0], [3, 3], [3, 2], [1.5], 3])
+def test_milestones_increase(at, tiny_config):
+    schedule = {"name": "milestones", "learning_rate": 1.0, "factor": 0.5, "at": at, "unit": "epochs"}
+    tiny_config.stages[0].schedule = schedule
+    assert "stages[0].schedule.at: found" in refused(tiny_config)
+    tiny_config.stages[0].schedule = {**schedule, "at": [2, 5, 9, 10, 11]}
+    parse_config(tiny_config)
+
+
 def test_augmentation_and_mixture_fields_are_checked(tiny_config):
     config = tiny_config
     config.data.crop_scale = (2.0, 1.0)

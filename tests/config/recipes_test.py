@@ -6,6 +6,7 @@ import pytest
 
 from jaxdeblur.config.recipes import list_variants, load_recipe, recipe_folder
 from jaxdeblur.config.run_config import parse_config
+from jaxdeblur.training.stages import plan_stages
 from tests.helpers.paths import ROOT
 
 ORIGINALS = ("resnetencdec", "transformnet")
@@ -68,3 +69,15 @@ def test_docs_state_the_crops_of_the_photographs_variants():
         crops.setdefault(config.stages[0].crop, []).append(name)
     assert crops == {192: ["nafnet"], 128: ["resnetencdec", "transformnet"]}
     assert "192x192 for NAFNet, 128x128 for the other two" in message
+
+
+def test_msresnets_recipe_is_deepdeblurs():
+    config = parse_config(load_recipe("msresnet"))
+    (stage,) = config.stages
+    assert (stage.epochs, stage.crop, stage.loss, config.loading.batch_size) == (1000, 256, "mae", 16)
+    assert (config.data.blur_variant, config.inputs.flip_and_rotate) == ("blur_gamma", True)
+    assert (config.inputs.resize, config.inputs.permute_channels) == (0, True)
+    (planned,) = plan_stages([stage], steps_per_epoch=10)
+    rates = [planned.learning_rate(10 * epoch) for epoch in (0, 499, 500, 749, 750, 899, 900, 999)]
+    expected = [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 2.5e-5, 1.25e-5, 1.25e-5]
+    assert rates == pytest.approx(expected, rel=1e-5)

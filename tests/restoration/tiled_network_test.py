@@ -41,6 +41,7 @@ def test_a_restored_image_equals_the_networks_output(name, size):
 
 # Image size and tiling: three eighths of the overlap cover what the small network sees around a pixel.
 TILINGS = {
+    "msresnet": ((258, 290), {"tile": 256, "overlap": 224}),
     "nafnet": ((130, 170), {"tile": 96, "overlap": 64}),
     "transformnet": ((130, 170), {"tile": 96, "overlap": 64}),
     "resnetencdec": ((202, 330), {"tile": 192, "overlap": 128}),
@@ -56,7 +57,10 @@ class Unpositioned(ResnetEncDec):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_tiles_equal_the_networks_output(name):
-    """ResnetEncDec shifts its feature maps by a row at this size, which tiles with even sides do not."""
+    """ResnetEncDec shifts its feature maps by a row at this size, which tiles with even sides do not.
+
+    MSResNet's receptive field of 80 pixels (with one block per scale) needs most of a tile: a smaller overlap shows.
+    """
     model, variables = random_network(name)
     size, options = TILINGS[name]
     image = smooth_image(*size, np.float32)
@@ -64,6 +68,9 @@ def test_tiles_equal_the_networks_output(name):
     restored = Restorer(model, variables, **options)(image)
     assert expected.std() > 0.01
     np.testing.assert_allclose(restored, expected, atol=3e-6)
+    if name == "msresnet":
+        inexact = Restorer(model, variables, **{**options, "overlap": 32})(image)
+        assert np.abs(inexact - expected).max() > 1e-5
     if name == "resnetencdec":
         unpositioned = Restorer(Unpositioned(**options_of(model)), variables, **options)(image)
         assert np.abs(unpositioned - expected).max() > 1e-5

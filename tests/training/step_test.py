@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from skimage.transform import pyramid_gaussian
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.models import ENCODERS, build_model
 from jaxdeblur.models.layers import BatchNorm, conv
+from jaxdeblur.models.network import COARSE_OUTPUTS
 from jaxdeblur.runs.train_state import create_train_state, enter_stage, init_variables
 from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated
 from jaxdeblur.training.step import make_train_step
@@ -114,6 +116,25 @@ def test_accumulation_equals_the_whole_batch_without_batch_norm(plain):
     assert states[2].step == 2
 
 
+def test_the_loss_of_a_multi_scale_network_is_the_mean_over_scales():
+    """With gradient accumulation; scikit-image's pyramids are the targets, and every parameter is updated."""
+    model = build_model("msresnet", width=4, num_blocks=1)
+    losses, states, _ = take_steps(model, 1, {**STAGE, "loss": "mae", "accumulate": 2})
+    blur, sharp = (BATCH[name] / np.float32(255) for name in ("blur", "sharp"))
+    forward = jax.jit(partial(model.apply, train=True, mutable=[COARSE_OUTPUTS]))
+    prediction, updates = forward({"params": states[0].params}, blur)
+    outputs = [prediction, *reversed(updates[COARSE_OUTPUTS]["images"])]
+    pyramids = (pyramid_gaussian(image, max_layer=2, downscale=2, channel_axis=-1) for image in sharp)
+    targets = [np.stack(images) for images in zip(*pyramids, strict=True)]
+    expected = [np.abs(output - target).mean() for output, target in zip(outputs, targets, strict=True)]
+    assert max(expected) > 1.01 * min(expected)
+    assert losses == pytest.approx([np.mean(expected)], rel=1e-5)
+    assert all(
+        np.any(new != old)
+        for new, old in zip(jax.tree.leaves(states[1].params), jax.tree.leaves(states[0].params), strict=True)
+    )
+
+
 def test_batch_norm_normalizes_each_micro_batch_separately():
     """Unlike the whole batch: statistics of images 0 and 2, then of 1 and 3. Loss and gradients are means."""
     model, mean, expected = EncoderDecoder(), np.zeros(4), []
@@ -212,7 +233,7 @@ def test_every_registered_encoder_is_a_top_level_parameter_of_its_network():
         assert len(shapes["params"]) > 1
 
 
-@pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "unet", "nafnet"])
+@pytest.mark.parametrize("network", ["transformnet", "resnetencdec", "unet", "nafnet", "msresnet"])
 def test_all_state_is_float32_with_bfloat16_activations(network):
     """Parameters, their average, BatchNorm's statistics, Adam's moments, the loss: after a step of the real program."""
     model, mesh = build_model(network, dtype="bfloat16"), create_mesh()
