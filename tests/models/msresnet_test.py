@@ -92,11 +92,8 @@ def restored():
 
 
 def test_the_receptive_field_is_that_of_all_scales(restored):
-    """With one block: 8 pixels per scale, 2 per upsampling, and the pyramid's 7 coarse pixels and fewer.
-
-    A pixel of scale s + 1 covers two of scale s, and is made of rows from 3 before to 3 after them.
-    """
-    radius = 8 + 2 * (2 + 8) + 4 * (2 + 8) + 3 + 2 * 3 + 3
+    """With one block, 8 pixels per scale and 2 per upsampling, at strides 1, 2 and 4, and 12 for the pyramid."""
+    radius = 8 + 2 * (2 + 8) + 4 * (2 + 8) + 12
     size, centre = 4 * radius, 2 * radius
     image = np.full((1, size, size, 3), 0.5, np.float32)
     changed = image.copy()
