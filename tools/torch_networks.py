@@ -1,4 +1,4 @@
-"""The two networks in PyTorch, with the tensor names of the original's checkpoints: the reference for ours.
+"""The original's two networks and NAFNet in PyTorch, with the published tensor names: the reference for ours.
 
 NCHW float32. Written from the description of the networks, for `make_goldens.py` and the parity tests.
 """
@@ -169,4 +169,119 @@ class ResnetEncDec(nn.Module):
         return torch.sigmoid(self.outc(self.up5(self.up4(x))))
 
 
+class ChannelLayerNorm(nn.Module):
+    """LayerNorm over the channels of each pixel, with scale and shift."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the normalized map; in channels-last memory both permutations are free."""
+        y = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-6)
+        return y.permute(0, 3, 1, 2)
+
+
+def simple_gate(x: torch.Tensor) -> torch.Tensor:
+    """Multiply the first half of the channels by the second."""
+    first, second = x.chunk(2, dim=1)
+    return first * second
+
+
+def local_mean(x: torch.Tensor, box: int) -> torch.Tensor:
+    """Return means over boxes, the outermost ones repeated at the borders."""
+    height, width = x.shape[2:]
+    means = functional.avg_pool2d(x, (min(box, height), min(box, width)), stride=1)
+    rows, columns = height - means.shape[2], width - means.shape[3]
+    return functional.pad(means, (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2), mode="replicate")
+
+
+class NAFBlock(nn.Module):
+    """NAFNet's block (Chen et al. 2022, arXiv 2204.04676); `attention` adds its simplified channel attention.
+
+    `box` is the side of the boxes that it averages over (TLC, arXiv 2112.04491), in pixels of its input; 0: all.
+    """
+
+    def __init__(self, channels: int, *, attention: bool, box: int = 0):
+        super().__init__()
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.norm1, self.norm2 = ChannelLayerNorm(channels), ChannelLayerNorm(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1)) if attention else None
+        self.box = box
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output."""
+        y = simple_gate(self.conv2(self.conv1(self.norm1(x))))
+        if self.sca is not None:
+            y = y * (self.sca[1](local_mean(y, self.box)) if self.box else self.sca(y))
+        x = x + self.beta * self.conv3(y)
+        return x + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(x))))
+
+
+class NAFNet(nn.Module):
+    """NAFNet with the published tensor names; the options are those of `jaxdeblur.models.nafnet.NAFNet`.
+
+    Sides are padded at the bottom and right to multiples of what the network halves them to, with zeros. Without attention there are no `sca` tensors, and with
+    `half_resolution` the first and last convolution work on 2x2 pixels as 12 channels: neither is published.
+    """
+
+    def __init__(
+        self,
+        width: int = 32,
+        encoder_blocks: tuple[int, ...] = (1, 1, 1, 28),
+        middle_blocks: int = 1,
+        decoder_blocks: tuple[int, ...] = (1, 1, 1, 1),
+        *,
+        half_resolution: bool = False,
+        attention: str = "global",
+        attention_box: int = 384,
+    ):
+        super().__init__()
+
+        def blocks(count: int, channels: int) -> nn.Sequential:
+            box = attention_box * width // channels >> half_resolution if attention == "local" else 0
+            return nn.Sequential(*(NAFBlock(channels, attention=attention != "none", box=box) for _ in range(count)))
+
+        self.half_resolution = half_resolution
+        self.multiple = 2 ** (len(encoder_blocks) + half_resolution)
+        image_channels = 12 if half_resolution else 3
+        levels = range(len(encoder_blocks))
+        self.intro = nn.Conv2d(image_channels, width, 3, padding=1)
+        self.encoders = nn.ModuleList(blocks(encoder_blocks[level], width << level) for level in levels)
+        self.downs = nn.ModuleList(nn.Conv2d(width << level, width << level + 1, 2, stride=2) for level in levels)
+        self.middle_blks = blocks(middle_blocks, width << len(levels))
+        # Decoder levels are numbered from the deepest one.
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width << level + 1, width << level + 2, 1, bias=False), nn.PixelShuffle(2))
+            for level in reversed(levels)
+        )
+        self.decoders = nn.ModuleList(blocks(decoder_blocks[level], width << level) for level in reversed(levels))
+        self.ending = nn.Conv2d(width, image_channels, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the restored image, unclipped."""
+        height, width = image.shape[2:]
+        image = functional.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
+        x = self.intro(functional.pixel_unshuffle(image, 2) if self.half_resolution else image)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle_blks(x)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = decoder(up(x) + skips.pop())
+        x = self.ending(x)
+        restored = image + (functional.pixel_shuffle(x, 2) if self.half_resolution else x)
+        return restored[:, :, :height, :width]
+
+
+# The networks with one architecture.
 NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}

@@ -8,6 +8,7 @@ from jaxdeblur.config.value_checks import Check, boolean, integers, number, one_
 from jaxdeblur.models import MODELS
 from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
+from jaxdeblur.models.pixels import Padding
 from jaxdeblur.training.optimizer import OPTIMIZERS, SCHEDULES, Unit
 
 TABLES: dict[str, Mapping[str, Callable[..., Any]]] = {"model": MODELS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
@@ -18,6 +19,7 @@ CHECKS: dict[Any, Check] = {
     float: number(float, 0),
     bool: boolean,
     Attention: one_of(lambda: get_args(Attention)),
+    Padding: one_of(lambda: get_args(Padding)),
     Norm: one_of(lambda: get_args(Norm)),
     Unit: one_of(lambda: get_args(Unit)),
     tuple[int, int, int, int]: integers(4, 4, 1, "four integers"),

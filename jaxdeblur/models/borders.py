@@ -39,16 +39,25 @@ def image_within(rows: jax.Array | int, columns: jax.Array | int, array: tuple[i
         _image_size.reset(token)
 
 
-def _inside_mask(x: jax.Array) -> jax.Array | None:
-    """Return the mask (h, w, 1) of a feature map's pixels that belong to the image; None if all do."""
+def _image_sides(x: jax.Array) -> tuple[jax.Array | int, jax.Array | int]:
+    """Return height and width of the image in a feature map (B, h, w, C); may exceed the map's."""
     size = _image_size.get()
     if size is None:
-        return None
+        return x.shape[1], x.shape[2]
     rows, columns = (
         # Strided layers reduce a length n to ceil(n / factor).
-        jnp.arange(feature_length) < -(-image_length // (array_length // feature_length))
+        -(-image_length // (array_length // feature_length))
         for feature_length, image_length, array_length in zip(x.shape[1:3], size[:2], size.array_shape, strict=True)
     )
+    return rows, columns
+
+
+def _inside_mask(x: jax.Array) -> jax.Array | None:
+    """Return the mask (h, w, 1) of a feature map's pixels that belong to the image; None if all do."""
+    if _image_size.get() is None:
+        return None
+    height, width = _image_sides(x)
+    rows, columns = jnp.arange(x.shape[1]) < height, jnp.arange(x.shape[2]) < width
     return rows[:, None, None] & columns[:, None]
 
 
@@ -62,5 +71,40 @@ def clear_outside(x: jax.Array) -> jax.Array:
 
 
 def mean_of_image(x: jax.Array) -> jax.Array:
-    """Return each channel's mean over the image, (B, 1, 1, C) float32."""
-    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32, where=_inside_mask(x))
+    """Return each channel's mean over the image, (B, 1, 1, C), at least float32."""
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=_sum_dtype(x), where=_inside_mask(x))
+
+
+def local_mean_of_image(x: jax.Array, box: int) -> jax.Array:
+    """Return each channel's means over square boxes around the pixels: TLC (Chu et al. 2022, arXiv 2112.04491).
+
+    Boxes are shifted to lie inside the image, which repeats the outermost means, and cut where they exceed its height
+    or width. The pixel is at offset (box - 1) // 2 of its box.
+
+    Args:
+        x: feature map (B, h, w, C).
+        box: side in pixels of the feature map.
+
+    Returns:
+        (B, h, w, C), or (B, 1, 1, C) where the box is known to cover the array; at least float32.
+    """
+    if all(isinstance(side, int) and side <= box for side in x.shape[1:3]):
+        return mean_of_image(x)
+    height, width = _image_sides(x)
+    means = clear_outside(x).astype(_sum_dtype(x))
+    return _sliding_mean(_sliding_mean(means, 1, height, box), 2, width, box)
+
+
+def _sliding_mean(x: jax.Array, axis: int, image_length: jax.Array | int, box: int) -> jax.Array:
+    length = x.shape[axis]
+    image_length = jnp.minimum(jnp.asarray(image_length), length)
+    box = jnp.minimum(image_length, box)
+    starts = jnp.clip(jnp.arange(length) - (box - 1) // 2, 0, image_length - box)
+    zero = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
+    sums = jnp.concatenate([zero, jnp.cumsum(x, axis)], axis)
+    return (jnp.take(sums, starts + box, axis) - jnp.take(sums, starts, axis)) / box.astype(x.dtype)
+
+
+def _sum_dtype(x: jax.Array) -> jnp.dtype:
+    """Return the type to sum in: float32, or float64 for float64."""
+    return jnp.promote_types(x.dtype, jnp.float32)
