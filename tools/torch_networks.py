@@ -228,8 +228,9 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     """NAFNet with the published tensor names; the options are those of `jaxdeblur.models.nafnet.NAFNet`.
 
-    Sides are padded at the bottom and right to multiples of what the network halves them to, with zeros. Without attention there are no `sca` tensors, and with
-    `half_resolution` the first and last convolution work on 2x2 pixels as 12 channels: neither is published.
+    Sides are padded at the bottom and right, with zeros, to multiples of what the network reduces them by. Without
+    attention there are no `sca` tensors, and with `half_resolution` the first and last convolution work on 2x2 pixels
+    as 12 channels: neither is published.
     """
 
     def __init__(

@@ -99,7 +99,9 @@ def evaluate_run(config: ConfigDict, workdir: Path, checkpoints: str) -> None:
 
 
 def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
-    """Score a network from a `.safetensors` or another run on any data, into the new folder `workdir`.
+    """Score a network from a file or another run on any data, into the new folder `workdir`.
+
+    For weights from a PyTorch file, the architecture is the file's, whatever the config's model.
 
     Raises:
         InputError: the user can fix what is wrong, for example that the weights are another network's.
@@ -120,6 +122,11 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluat
     Raises:
         InputError: the user can fix what is wrong.
     """
+    network = load_network(path)
+    if network.is_from_torch:
+        config = config.copy_and_resolve_references()
+        with config.unlocked(), config.ignore_type():
+            config.model = {"name": network.name, **network.options}
     parsed = parse_config(config, num_devices=jax.device_count(), training=False)
     use_compilation_cache(parsed.compilation_cache)
     if any((workdir / "checkpoints").glob("*")):
@@ -128,7 +135,7 @@ def open_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[Evaluat
             code="workdir-holds-a-run",
         )
     model = parsed.model.build()
-    shapes, network = network_shapes(model), load_network(path)
+    shapes = network_shapes(model)
     check_fit(path, network.variables, shapes)
     evaluator = open_evaluation(parsed, model)
     facts = {

@@ -98,11 +98,11 @@ def local_mean_of_image(x: jax.Array, box: int) -> jax.Array:
 def _sliding_mean(x: jax.Array, axis: int, image_length: jax.Array | int, box: int) -> jax.Array:
     length = x.shape[axis]
     image_length = jnp.minimum(jnp.asarray(image_length), length)
-    box = jnp.minimum(image_length, box)
-    starts = jnp.clip(jnp.arange(length) - (box - 1) // 2, 0, image_length - box)
+    side = jnp.minimum(image_length, box)
+    starts = jnp.clip(jnp.arange(length) - (side - 1) // 2, 0, image_length - side)
     zero = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
     sums = jnp.concatenate([zero, jnp.cumsum(x, axis)], axis)
-    return (jnp.take(sums, starts + box, axis) - jnp.take(sums, starts, axis)) / box.astype(x.dtype)
+    return (jnp.take(sums, starts + side, axis) - jnp.take(sums, starts, axis)) / side.astype(x.dtype)
 
 
 def _sum_dtype(x: jax.Array) -> jnp.dtype:

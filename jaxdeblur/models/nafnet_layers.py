@@ -1,8 +1,8 @@
 """NAFNet's layers: pointwise and depthwise convolutions, LayerNorm and SimpleGate. NHWC throughout.
 
 Kernels have the shapes of the equivalent `nn.Conv`. `dtype` is the compute type, None meaning the input's. Sums over
-taps, pixels and channels are in at least float32 whatever the compute type, except those inside matrix products and, outside
-CPUs, convolutions.
+taps, pixels and channels are in at least float32 whatever the compute type, except those inside matrix products and,
+outside CPUs, convolutions.
 """
 
 import flax.linen as nn

@@ -139,9 +139,8 @@ def from_torch(tensors: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
     for block in _blocks(options):
         for norm, conv in (("norm1", "conv1"), ("norm2", "conv4")):
             kernel, bias = (f"{block}.{conv}.{kind}" for kind in ("weight", "bias"))
-            folded[kernel], folded[bias] = _fold(
-                *(tensors[f"{block}.{norm}.{kind}"] for kind in ("weight", "bias")), tensors[kernel], tensors[bias]
-            )
+            scale, shift = tensors[f"{block}.{norm}.weight"], tensors[f"{block}.{norm}.bias"]
+            folded[kernel], folded[bias] = _fold(scale, shift, tensors[kernel], tensors[bias])
     flat = {entry.ours: np.ascontiguousarray(entry.layout.to_ours(folded[entry.torch])) for entry in _entries(options)}
     return options, {"params": traverse_util.unflatten_dict(flat, sep="/")}
 
