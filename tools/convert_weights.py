@@ -58,7 +58,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     to_jax.add_argument(
         "--attention",
         choices=("local", "global"),
-        help="of a NAFNet: means over boxes of 384 pixels, as for its published scores (default), or over the whole image",
+        help="of a NAFNet: means over boxes of 384 pixels, as for its published scores (default), or over all pixels",
     )
     to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
     to_jax.add_argument("output", type=Path, help="the .safetensors file to write")

@@ -103,6 +103,10 @@ class NAFNet(Network):
         """Smallest overlap of tiles, in pixels: the side of the local means' boxes."""
         return self.attention_box if self.attention == "local" else 0
 
+    def box_at(self, level: int) -> int:
+        """Return the side of the local means' boxes in pixels of the feature maps at a level, 0 for the highest."""
+        return max(self.attention_box >> (level + self.half_resolution), 1)
+
     @classmethod
     def tiny(cls) -> dict[str, Any]:
         """Return options for a network that tests can run quickly."""
@@ -135,7 +139,7 @@ class NAFNet(Network):
         return image + x.astype(image.dtype)
 
     def _blocks(self, x: jax.Array, count: int, level: int, name: str) -> jax.Array:
-        box = max(self.attention_box >> (level + self.half_resolution), 1)
+        box = self.box_at(level)
         block = rematerialised(GatedBlock) if self.remat else GatedBlock
         for i in range(count):
             x = block(self.attention, box, self.dtype, name=f"{name}_{i}")(x)

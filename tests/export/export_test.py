@@ -111,6 +111,18 @@ VARIANTS = [
         {"width": 16, "encoder_blocks": (1,), "decoder_blocks": (1,), "half_resolution": False, "attention": "global"},
     ),
     ("nafnet", {"width": 16, "encoder_blocks": (0, 1), "decoder_blocks": (1, 0)}),
+    (
+        "nafnet",
+        {
+            "width": 16,
+            "encoder_blocks": (1,),
+            "decoder_blocks": (1,),
+            "half_resolution": False,
+            "attention": "local",
+            "attention_box": 20,
+            "padding": "zeros",
+        },
+    ),
 ]
 
 

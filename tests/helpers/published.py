@@ -23,13 +23,7 @@ def nafnet_tensors(width=4, blocks=TINY_BLOCKS):
         shapes[f"ups.{level}.0.weight"] = (2 * channels, channels, 1, 1)
         shapes |= _blocks(f"decoders.{level}", channels // 2, count)
     shapes |= {"ending.weight": (3, width, 3, 3), "ending.bias": (3,)}
-    return {name: _random(name, shape) for name, shape in shapes.items()}
-
-
-def _random(name, shape):
-    if name.endswith(("beta", "gamma")):
-        return 0.3 * random_tensor(name.replace("beta", "bias").replace("gamma", "bias") + name, shape) + 0.1
-    return random_tensor(name, shape)
+    return {name: random_tensor(name, shape) for name, shape in shapes.items()}
 
 
 def _blocks(part, channels, count):

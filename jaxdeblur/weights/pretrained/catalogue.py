@@ -12,8 +12,8 @@ from jaxdeblur.errors import InputError
 FOLDER = Path(__file__).parent
 # Help of the option --weights, wherever there is one.
 WEIGHTS_HELP = (
-    "a shipped network's name, a run's folder, a .safetensors file, or a PyTorch file of a known network such as NAFNet "
-    "(default: the default shipped network)"
+    "a shipped network's name, a run's folder, a .safetensors file, or a PyTorch file of a known network such as "
+    "NAFNet (default: the default shipped network)"
 )
 
 
