@@ -1,5 +1,6 @@
 """Exported files, run by their own runtimes, against the modules."""
 
+import json
 import re
 import subprocess
 import sys
@@ -129,7 +130,8 @@ VARIANTS = [
 @pytest.mark.parametrize(("network", "options"), VARIANTS)
 def test_graphs_of_variants_equal_the_module(network, options, tmp_path):
     variables = random_variables(network, **options)
-    write_weights(tmp_path / "weights.safetensors", variables, {"network": network})
+    metadata = {"network": network, "options": json.dumps(options)}
+    write_weights(tmp_path / "weights.safetensors", variables, metadata)
     export_model.export(tmp_path / "weights.safetensors", "onnx", tmp_path / "file")
     image = random_image(45, 38, 1)
     wanted = np.asarray(make_expected(network, variables, **options)(image))

@@ -55,11 +55,11 @@ def test_restored_images_are_padded_with_zeros(published, attention):
     expected = np.clip(apply(model, variables, image[None])[0], 0, 1)
     reflected = np.clip(apply(model.clone(padding="reflect"), variables, image[None])[0], 0, 1)
     assert np.abs(reflected - expected).max() > 1e-3
-    np.testing.assert_allclose(Restorer(model, variables)(image), expected, atol=1e-5)
+    np.testing.assert_allclose(Restorer(model, variables)(image), expected, atol=1e-4)
 
 
 def test_tiles_with_local_means_are_close_to_the_whole_image(published):
-    """Within 2% of the network's change; with four blocks per path and boxes of 16 pixels, the overlap of 64 is
+    """Within 0.1% of the network's change; with four blocks per path and boxes of 16 pixels, the overlap of 64 is
     four boxes. Tiles without local means would be equal.
     """
     options, variables = published
@@ -69,8 +69,7 @@ def test_tiles_with_local_means_are_close_to_the_whole_image(published):
     tiled = Restorer(model, variables, tile=96, overlap=64)(image)
     change = np.sqrt(np.mean(np.square(np.clip(whole, 0, 1) - image)))
     difference = np.sqrt(np.mean(np.square(tiled - np.clip(whole, 0, 1))))
-    print(f"difference {difference:.2e}, change {change:.2e}")
-    assert difference < 0.02 * change
+    assert difference < 1e-3 * change
 
 
 def test_tiles_must_overlap_by_a_box(published):
