@@ -102,7 +102,9 @@ def _sliding_mean(x: jax.Array, axis: int, image_length: jax.Array | int, box: i
     starts = jnp.clip(jnp.arange(length) - (side - 1) // 2, 0, image_length - side)
     zero = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
     sums = jnp.concatenate([zero, jnp.cumsum(x, axis)], axis)
-    return (jnp.take(sums, starts + side, axis) - jnp.take(sums, starts, axis)) / side.astype(x.dtype)
+    return (jnp.take(sums, starts + side, axis, mode="clip") - jnp.take(sums, starts, axis, mode="clip")) / side.astype(
+        x.dtype
+    )
 
 
 def _sum_dtype(x: jax.Array) -> jnp.dtype:
