@@ -119,13 +119,13 @@ def pytest_terminal_summary(terminalreporter):
     if not _MEASURED:
         return
     lines = [
-        "| largest difference from PyTorch | TransformNet | ResnetEncDec | bound |",
-        "| --- | ---: | ---: | ---: |",
+        "| largest difference from PyTorch | TransformNet | ResnetEncDec | NAFNet | bound |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for what in dict.fromkeys(what for what, _ in _MEASURED):
         rows = {bound: measured for (name, bound), measured in _MEASURED.items() if name == what}
         worst = {network: value for networks in rows.values() for network, value in networks.items()}
-        values = [f"{worst[name]:.0e}" if name in worst else "" for name in ("transformnet", "resnetencdec")]
+        values = [f"{worst[name]:.0e}" if name in worst else "" for name in ("transformnet", "resnetencdec", "nafnet")]
         lines.append(f"| {what} | {' | '.join(values)} | {', '.join(rows)} |")
     for line in lines:
         terminalreporter.write_line(line)

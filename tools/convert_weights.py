@@ -1,12 +1,14 @@
 """Convert weights from PyTorch and to PyTorch.
 
-    python tools/convert_weights.py to-jax --network resnet50 resnet50-11ad3fa6.pth weights/resnet50.safetensors
+    python tools/convert_weights.py to-jax NAFNet-GoPro-width32.pth weights/nafnet-gopro-32.safetensors
+    python tools/convert_weights.py to-jax resnet50-11ad3fa6.pth weights/resnet50.safetensors
     python tools/convert_weights.py to-jax --network resnet50 --download resnet50 weights/resnet50.safetensors
     python tools/convert_weights.py to-jax --network lpips_alex --lin alex.pth --download alexnet lpips.safetensors
     python tools/convert_weights.py to-torch runs/transformnet transformnet.pth
 
-Networks: resnetencdec, transformnet, msresnet (DeepDeblur's), resnet50 (torchvision's, the encoder of resnetencdec) and
-lpips_alex (the metric LPIPS: torchvision's AlexNet with the layers' weights of --lin).
+Networks: resnetencdec, transformnet, msresnet (DeepDeblur's), nafnet (as published, of any width and depths), resnet50
+(torchvision's, the encoder of resnetencdec) and lpips_alex (the metric LPIPS: torchvision's AlexNet with the layers'
+weights of --lin). Without --network, the network is detected from the names of the file's tensors.
 """
 
 import argparse
@@ -17,26 +19,25 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation import lpips
 from jaxdeblur.files import atomic_write, file_sha256
-from jaxdeblur.models import ENCODERS, MODELS, build_model, options_of
+from jaxdeblur.models import ENCODERS, MODELS, build_model
 from jaxdeblur.runtime.optional_packages import require
+from jaxdeblur.weights import nafnet_from_torch
+from jaxdeblur.weights.from_torch import KNOWN, NAFNET, convert_network, detect, read_tensors
 from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import read_metadata, read_weights, write_weights
-from jaxdeblur.weights.tensors import Shapes, network_shapes
-from jaxdeblur.weights.torch_checkpoints import EMA, RAW, Selection, select_tensors
-from jaxdeblur.weights.torch_files import read_torch_file
-from jaxdeblur.weights.torch_names import DROPPED, RULES, from_torch, is_torch_name, to_torch
+from jaxdeblur.weights.tensors import Shapes, network_shapes, shapes_of
+from jaxdeblur.weights.torch_checkpoints import EMA, RAW
+from jaxdeblur.weights.torch_names import DROPPED, RULES, from_torch, to_torch
 
 # torchvision's published files. A name contains the first digits of the file's SHA-256.
 DOWNLOADS = {
@@ -50,10 +51,15 @@ def main(command_line: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     directions = parser.add_subparsers(dest="direction", required=True)
     to_jax = directions.add_parser("to-jax", help="convert PyTorch's weights to ours")
-    to_jax.add_argument("--network", required=True, choices=sorted(RULES))
+    to_jax.add_argument("--network", choices=sorted(known.network for known in KNOWN), help="(default: detected)")
     to_jax.add_argument("--download", choices=sorted(DOWNLOADS), help="download the published file instead of INPUT")
     to_jax.add_argument("--lin", type=Path, help="alex.pth of the LPIPS repository, version 0.1; for lpips_alex only")
     to_jax.add_argument("--which", choices=(EMA, RAW), help="of a file with both (default: the EMA weights)")
+    to_jax.add_argument(
+        "--attention",
+        choices=("local", "global"),
+        help="of a NAFNet: means over boxes of 384 pixels, as for its published scores (default), or over all pixels",
+    )
     to_jax.add_argument("input", type=Path, nargs="?", help="a .pth or .safetensors file with PyTorch's names")
     to_jax.add_argument("output", type=Path, help="the .safetensors file to write")
     to_pytorch = directions.add_parser("to-torch", help="convert our weights to PyTorch's")
@@ -64,32 +70,71 @@ def main(command_line: Sequence[str] | None = None) -> None:
         convert_to_torch(arguments.input, arguments.output)
     elif (arguments.input is None) == (arguments.download is None):
         parser.error("give either INPUT or --download")
-    elif (arguments.network == lpips.NETWORK) != (arguments.lin is not None):
+    elif arguments.network and (arguments.network == lpips.NETWORK) != (arguments.lin is not None):
         parser.error(f"--network {lpips.NETWORK} needs --lin, and no other network takes it")
+    elif arguments.attention and arguments.network not in (None, NAFNET):
+        parser.error(f"--attention is for {NAFNET} only")
     else:
         with tempfile.TemporaryDirectory() as folder:
             file = arguments.input or download(DOWNLOADS[arguments.download], Path(folder))
-            convert_to_jax(arguments.network, file, arguments.output, lin=arguments.lin, which=arguments.which)
+            convert_to_jax(
+                arguments.network,
+                file,
+                arguments.output,
+                lin=arguments.lin,
+                which=arguments.which,
+                attention=arguments.attention,
+            )
 
 
 def convert_to_jax(
-    network: str, source: Path, output: Path, *, lin: Path | None = None, which: str | None = None
+    network: str | None,
+    source: Path,
+    output: Path,
+    *,
+    lin: Path | None = None,
+    which: str | None = None,
+    attention: str | None = None,
 ) -> None:
     """Convert a PyTorch checkpoint to a `.safetensors` file of ours.
 
     Args:
-        network: a key of `torch_names.RULES`.
+        network: one of `from_torch.KNOWN`; None to detect it.
         source: a `.pth` or `.safetensors` file with PyTorch's names.
         output: the file to write.
         lin: the weights of LPIPS's layers, added to those of `source`; for `lpips.NETWORK`.
         which: `RAW` or `EMA` weights; None for the EMA weights if there are any, otherwise the raw ones.
+        attention: of a NAFNet, "local" (None) or "global".
 
     Raises:
         InputError: a file is corrupt, unsafe, or not exactly this network.
     """
     if output.suffix != ".safetensors":
         raise InputError(f"{output}: expected a name ending in .safetensors.", code="output-suffix")
-    selection = read_tensors(network, source, which)
+    if network is None:
+        known = detect(source, read_tensors(source, None, which).tensors)
+        network = known.network
+        print(f"{source}: found {known.title}.")
+        if (network == lpips.NETWORK) != (lin is not None):
+            raise InputError(f"--lin: {lpips.NETWORK} needs it, and no other network takes it.", code="lpips-lin")
+        if attention and network != NAFNET:
+            raise InputError(f"--attention: {network} has none; it is for {NAFNET} only.", code="no-attention")
+    if network in MODELS:
+        converted = convert_network(source, network, which, attention)
+        print("\n".join(converted.notes))
+        variables, metadata = converted.variables, converted.metadata
+    else:
+        variables, metadata = _convert_part(network, source, lin, which)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(output, variables, metadata)
+    print(f"{output}: {len(shapes_of(variables))} tensors of {network}, SHA-256 {file_sha256(output)}")
+
+
+def _convert_part(
+    network: str, source: Path, lin: Path | None, which: str | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return variables and metadata of a network that does not restore images: an encoder, or a metric."""
+    selection = read_tensors(source, network, which)
     print(selection.description)
     tensors = dict(selection.tensors)
     metadata = {
@@ -99,38 +144,13 @@ def convert_to_jax(
         "source_sha256": file_sha256(source),
     }
     if lin:
-        tensors |= read_tensors(network, lin).tensors
+        tensors |= read_tensors(lin, network).tensors
         metadata |= {"lin": lin.name, "lin_sha256": file_sha256(lin)}
-    if network in MODELS:
-        metadata["options"] = json.dumps(options_of(build_model(network)))
-    expected = expected_shapes(network)
-    variables = from_torch(network, tensors, expected)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(output, variables, metadata)
+    variables = from_torch(network, tensors, expected_shapes(network))
     dropped = [name for name in DROPPED.get(network, ()) if name in tensors]
     if dropped:
         print(f"Dropped: {', '.join(dropped)} (the classifier).")
-    print(f"{output}: {len(expected)} tensors of {network}, SHA-256 {file_sha256(output)}")
-
-
-def read_tensors(network: str, source: Path, which: str | None = None) -> Selection:
-    """Return the network's tensors in a PyTorch checkpoint by PyTorch's names, as float32.
-
-    Raises:
-        InputError: the file is corrupt or unsafe, or does not hold such weights.
-    """
-    if source.suffix == ".safetensors":
-        try:
-            checkpoint: Mapping[str, Any] = load_file(source)
-        except Exception as error:
-            raise InputError(
-                f"{source}: cannot be read as safetensors ({error}).", code="checkpoint-damaged"
-            ) from error
-    else:
-        checkpoint = read_torch_file(source)
-    selection = select_tensors(source, checkpoint, partial(is_torch_name, network), which)
-    tensors = {name: np.asarray(tensor, np.float32) for name, tensor in selection.tensors.items()}
-    return replace(selection, tensors=tensors)
+    return variables, metadata
 
 
 def expected_shapes(network: str) -> Shapes:
@@ -158,9 +178,12 @@ def convert_to_torch(source: Path, output: Path) -> None:
         network = load_network(source)
         name, variables = network.name, network.variables
         metadata = {"network": name, "source": network.description, "options": json.dumps(network.options)}
-    if name not in RULES:
+    if name not in (*RULES, NAFNET):
         raise InputError(f"{source}: holds {name}, which has no PyTorch original.", code="weights-without-original")
-    tensors = to_torch(name, variables)
+    if name == NAFNET:
+        tensors = nafnet_from_torch.to_torch(json.loads(metadata["options"]), variables)
+    else:
+        tensors = to_torch(name, variables)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as temporary:
         if output.suffix == ".pth":

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 SIZES = ((64, 96), (100, 132), (180, 320))
+# A small NAFNet, as published but for width, depths and boxes; sizes that are and are not multiples of 4.
+NAFNET = {"width": 4, "encoder_blocks": (1, 2), "middle_blocks": 1, "decoder_blocks": (1, 2)}
+NAFNET_BOX = 16
+NAFNET_SIZES = ((24, 32), (37, 50))
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
 
@@ -74,6 +78,24 @@ def write_msresnet() -> None:
     print("msresnet", {key: f"spread {array.std():.3f}" for key, array in arrays.items()})
 
 
+def nafnet_outputs() -> dict[str, np.ndarray]:
+    """Return the small NAFNet's outputs by attention and size, NHWC, computed in float64."""
+    import torch
+    from torch_networks import NAFNet
+
+    by_case = {}
+    for attention in ("global", "local"):
+        network = NAFNet(**NAFNET, attention=attention, attention_box=NAFNET_BOX)
+        network.load_state_dict(random_state(network))
+        network.double()
+        for height, width in NAFNET_SIZES:
+            with torch.no_grad():
+                image = torch.from_numpy(random_image(height, width, batch=1)).double().permute(0, 3, 1, 2)
+                output = network(image).permute(0, 2, 3, 1).numpy()
+            by_case[f"{attention}-{height}x{width}"] = output.astype(np.float32)
+    return by_case
+
+
 def main() -> None:
     """Write one file per network."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
@@ -87,6 +109,7 @@ def main() -> None:
         np.savez_compressed(GOLDEN / f"{name}.npz", shapes=np.array(json.dumps(shapes)), **arrays)
         print(name, {key: f"spread {array.std():.3f}" for key, array in arrays.items()})
     write_msresnet()
+    np.savez_compressed(GOLDEN / "nafnet.npz", **nafnet_outputs())
 
 
 if __name__ == "__main__":

@@ -244,9 +244,6 @@ def gaussian_pyramid(x: torch.Tensor) -> list[torch.Tensor]:
     return pyramid
 
 
-NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}
-
-
 class ChannelLayerNorm(nn.Module):
     """LayerNorm over the channels of each pixel, with scale and shift."""
 
@@ -267,10 +264,21 @@ def simple_gate(x: torch.Tensor) -> torch.Tensor:
     return first * second
 
 
-class NAFBlock(nn.Module):
-    """NAFNet's block (Chen et al. 2022, arXiv 2204.04676); `attention` adds its simplified channel attention."""
+def local_mean(x: torch.Tensor, box: int) -> torch.Tensor:
+    """Return means over boxes, the outermost ones repeated at the borders."""
+    height, width = x.shape[2:]
+    means = functional.avg_pool2d(x, (min(box, height), min(box, width)), stride=1)
+    rows, columns = height - means.shape[2], width - means.shape[3]
+    return functional.pad(means, (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2), mode="replicate")
 
-    def __init__(self, channels: int, *, attention: bool):
+
+class NAFBlock(nn.Module):
+    """NAFNet's block (Chen et al. 2022, arXiv 2204.04676); `attention` adds its simplified channel attention.
+
+    `box` is the side of the boxes that it averages over (TLC, arXiv 2112.04491), in pixels of its input; 0: all.
+    """
+
+    def __init__(self, channels: int, *, attention: bool, box: int = 0):
         super().__init__()
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
@@ -281,12 +289,13 @@ class NAFBlock(nn.Module):
         self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
         self.conv5 = nn.Conv2d(channels, channels, 1)
         self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1)) if attention else None
+        self.box = box
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output."""
         y = simple_gate(self.conv2(self.conv1(self.norm1(x))))
         if self.sca is not None:
-            y = y * self.sca(y)
+            y = y * (self.sca[1](local_mean(y, self.box)) if self.box else self.sca(y))
         x = x + self.beta * self.conv3(y)
         return x + self.gamma * self.conv5(simple_gate(self.conv4(self.norm2(x))))
 
@@ -294,8 +303,9 @@ class NAFBlock(nn.Module):
 class NAFNet(nn.Module):
     """NAFNet with the published tensor names; the options are those of `jaxdeblur.models.nafnet.NAFNet`.
 
-    Sides must be multiples of what the network halves them to. Without attention there are no `sca` tensors, and with
-    `half_resolution` the first and last convolution work on 2x2 pixels as 12 channels: neither is published.
+    Sides are padded at the bottom and right, with zeros, to multiples of what the network reduces them by. Without
+    attention there are no `sca` tensors, and with `half_resolution` the first and last convolution work on 2x2 pixels
+    as 12 channels: neither is published.
     """
 
     def __init__(
@@ -307,13 +317,16 @@ class NAFNet(nn.Module):
         *,
         half_resolution: bool = False,
         attention: str = "global",
+        attention_box: int = 384,
     ):
         super().__init__()
 
         def blocks(count: int, channels: int) -> nn.Sequential:
-            return nn.Sequential(*(NAFBlock(channels, attention=attention == "global") for _ in range(count)))
+            box = attention_box * width // channels >> half_resolution if attention == "local" else 0
+            return nn.Sequential(*(NAFBlock(channels, attention=attention != "none", box=box) for _ in range(count)))
 
         self.half_resolution = half_resolution
+        self.multiple = 2 ** (len(encoder_blocks) + half_resolution)
         image_channels = 12 if half_resolution else 3
         levels = range(len(encoder_blocks))
         self.intro = nn.Conv2d(image_channels, width, 3, padding=1)
@@ -330,6 +343,8 @@ class NAFNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return the restored image, unclipped."""
+        height, width = image.shape[2:]
+        image = functional.pad(image, (0, -width % self.multiple, 0, -height % self.multiple))
         x = self.intro(functional.pixel_unshuffle(image, 2) if self.half_resolution else image)
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
@@ -340,4 +355,9 @@ class NAFNet(nn.Module):
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = decoder(up(x) + skips.pop())
         x = self.ending(x)
-        return image + (functional.pixel_shuffle(x, 2) if self.half_resolution else x)
+        restored = image + (functional.pixel_shuffle(x, 2) if self.half_resolution else x)
+        return restored[:, :, :height, :width]
+
+
+# The networks with one architecture.
+NETWORKS = {"resnetencdec": ResnetEncDec, "transformnet": TransformNet}

@@ -8,6 +8,7 @@ from jaxdeblur.config.value_checks import Check, boolean, increasing_integers, i
 from jaxdeblur.models import MODELS
 from jaxdeblur.models.heads import Norm
 from jaxdeblur.models.nafnet import Attention
+from jaxdeblur.models.pixels import Padding
 from jaxdeblur.training.learning_rate import SCHEDULES, Unit
 from jaxdeblur.training.optimizer import OPTIMIZERS
 
@@ -19,6 +20,7 @@ CHECKS: dict[Any, Check] = {
     float: number(float, 0),
     bool: boolean,
     Attention: one_of(lambda: get_args(Attention)),
+    Padding: one_of(lambda: get_args(Padding)),
     Norm: one_of(lambda: get_args(Norm)),
     Unit: one_of(lambda: get_args(Unit)),
     tuple[int, int, int, int]: integers(4, 4, 1, "four integers"),

@@ -147,6 +147,11 @@ def open_scored_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[
     Raises:
         InputError: the user can fix what is wrong.
     """
+    network = load_network(path)
+    if network.is_from_torch:  # the file decides on the architecture
+        config = config.copy_and_resolve_references()
+        with config.unlocked(), config.ignore_type():
+            config.model = {"name": network.name, **network.options}
     parsed = parse_config(config, num_devices=jax.device_count(), training=False)
     use_compilation_cache(parsed.compilation_cache)
     if any((workdir / "checkpoints").glob("*")):
@@ -155,7 +160,7 @@ def open_scored_weights(config: ConfigDict, workdir: Path, path: Path) -> tuple[
             code="workdir-holds-a-run",
         )
     model = parsed.model.build()
-    shapes, network = network_shapes(model), load_network(path)
+    shapes = network_shapes(model)
     check_fit(path, network.variables, shapes)
     evaluator = open_evaluation(parsed, model)
     facts = {

@@ -92,7 +92,9 @@ def evaluate_run(config: ConfigDict, workdir: Path, checkpoints: str) -> None:
 
 
 def evaluate_weights(config: ConfigDict, workdir: Path, path: Path) -> None:
-    """Score a network from a `.safetensors` or another run on any data, into the new folder `workdir`.
+    """Score a network from a file or another run on any data, into the new folder `workdir`.
+
+    For weights from a PyTorch file, the architecture is the file's, whatever the config's model.
 
     Raises:
         InputError: the user can fix what is wrong, for example that the weights are another network's.

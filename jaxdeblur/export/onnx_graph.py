@@ -98,6 +98,23 @@ class Graph:
         first, second = self.add_multi_output("Split", 2, x, axis=1, num_outputs=2)
         return self.add("Mul", first, second)
 
+    def local_mean(self, x: str, box: int) -> str:
+        """`borders.local_mean_of_image` over boxes of `box` pixels, (B, C, h, w)."""
+        for axis in (2, 3):
+            length = self.add("Shape", x, start=axis, end=axis + 1)
+            side = self.add("Min", length, np.array([box]))
+            rows = self.add("Range", np.array(0), self.add("Squeeze", length), np.array(1))
+            before = self.add("Div", self.add("Sub", side, np.array([1])), np.array([2]))
+            starts = self.add("Max", self.add("Sub", rows, before), np.array([0]))
+            starts = self.add("Min", starts, self.add("Sub", length, side))
+            pads = np.zeros(8, np.int64)
+            pads[axis] = 1  # a zero before the first sum
+            sums = self.add("Pad", self.add("CumSum", x, np.array(axis)), pads)
+            ends = self.add("Gather", sums, self.add("Add", starts, side), axis=axis)
+            difference = self.add("Sub", ends, self.add("Gather", sums, starts, axis=axis))
+            x = self.add("Div", difference, self.add("Cast", side, to=onnx.TensorProto.FLOAT))
+        return x
+
     def height_and_width(self, x: str) -> str:
         """Two int64."""
         return self.add("Shape", x, start=2, end=4)

@@ -44,7 +44,8 @@ def make_model(model: Network, variables: Mapping[str, Any], metadata: Mapping[s
     sides = graph.height_and_width(x)
     missing = graph.add("Mod", graph.add("Neg", sides), np.array([model.multiple]))  # as Python's -side % multiple
     # Pads for all axes (none before NCHW, none after NC): ONNX Runtime 1.32 cannot optimise a Pad with an axes input.
-    x = graph.add("Pad", x, graph.add("Concat", np.zeros(6, np.int64), missing, axis=0), mode="reflect")
+    mode = "constant" if model.pads_with_zeros else "reflect"
+    x = graph.add("Pad", x, graph.add("Concat", np.zeros(6, np.int64), missing, axis=0), mode=mode)
     x = NETWORKS[type(model)](graph, model, x)
     x = graph.add("Slice", x, np.zeros(2, np.int64), sides, ROWS_AND_COLUMNS)
     x = graph.add("Clip", x, np.float32(0), np.float32(1))
@@ -152,12 +153,14 @@ def _unet(graph: Graph, model: UNet, x: str) -> str:
 
 
 def _nafnet(graph: Graph, model: NAFNet, image: str) -> str:
-    def blocks(x: str, count: int, part: str) -> str:
+    def blocks(x: str, count: int, level: int, part: str) -> str:
         for name in (f"{part}_{i}" for i in range(count)):
             y = graph.conv(graph.normalise_channels(x), f"{name}/expand1")
             y = graph.simple_gate(graph.conv(y, f"{name}/depthwise", depthwise=True))
-            if model.attention == "global":
-                y = graph.add("Mul", y, graph.conv(graph.add("GlobalAveragePool", y), f"{name}/attention"))
+            if model.attention != "none":
+                is_local = model.attention == "local"
+                mean = graph.local_mean(y, model.box_at(level)) if is_local else graph.add("GlobalAveragePool", y)
+                y = graph.add("Mul", y, graph.conv(mean, f"{name}/attention"))
             x = graph.add("Add", x, graph.conv(y, f"{name}/project1"))
             y = graph.simple_gate(graph.conv(graph.normalise_channels(x), f"{name}/expand2"))
             x = graph.add("Add", x, graph.conv(y, f"{name}/project2"))
@@ -166,13 +169,13 @@ def _nafnet(graph: Graph, model: NAFNet, image: str) -> str:
     skips, x = [], graph.add("SpaceToDepth", image, blocksize=2) if model.half_resolution else image
     x = graph.conv(x, "input")
     for level, count in enumerate(model.encoder_blocks):
-        x = blocks(x, count, f"encoder{level}")
+        x = blocks(x, count, level, f"encoder{level}")
         skips.append(x)
         x = graph.conv(graph.add("SpaceToDepth", x, blocksize=2), f"down{level}")
-    x = blocks(x, model.middle_blocks, "middle")
+    x = blocks(x, model.middle_blocks, len(model.encoder_blocks), "middle")
     for level, count in reversed(list(enumerate(model.decoder_blocks))):
         x = graph.add("DepthToSpace", graph.conv(x, f"up{level}"), blocksize=2, mode="DCR")
-        x = blocks(graph.add("Add", skips.pop(), x), count, f"decoder{level}")
+        x = blocks(graph.add("Add", skips.pop(), x), count, level, f"decoder{level}")
     x = graph.conv(x, "output")
     x = graph.add("DepthToSpace", x, blocksize=2, mode="DCR") if model.half_resolution else x
     return graph.add("Add", image, x)

@@ -31,6 +31,16 @@ def sees_whole_image(model: nn.Module) -> bool:
     return isinstance(model, Network) and model.sees_whole_image
 
 
+def min_tile_overlap(model: nn.Module) -> int:
+    """Return the smallest overlap of tiles, in pixels, that the network's tiles must have."""
+    return model.min_tile_overlap if isinstance(model, Network) else 0
+
+
+def pads_with_zeros(model: nn.Module) -> bool:
+    """Return whether the network pads images with zeros instead of by reflection."""
+    return isinstance(model, Network) and model.pads_with_zeros
+
+
 def needs_position(model: nn.Module) -> bool:
     """Return whether the network must know where a tile lies in the image."""
     return isinstance(model, Network) and model.needs_position

@@ -71,5 +71,42 @@ def clear_outside(x: jax.Array) -> jax.Array:
 
 
 def mean_of_image(x: jax.Array) -> jax.Array:
-    """Return each channel's mean over the image, (B, 1, 1, C) float32."""
-    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32, where=_inside_mask(x))
+    """Return each channel's mean over the image, (B, 1, 1, C), at least float32."""
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=_sum_dtype(x), where=_inside_mask(x))
+
+
+def local_mean_of_image(x: jax.Array, box: int) -> jax.Array:
+    """Return each channel's means over square boxes around the pixels: TLC (Chu et al. 2022, arXiv 2112.04491).
+
+    Boxes are shifted to lie inside the image, which repeats the outermost means, and cut where they exceed its height
+    or width. The pixel is at offset (box - 1) // 2 of its box.
+
+    Args:
+        x: feature map (B, h, w, C).
+        box: side in pixels of the feature map.
+
+    Returns:
+        (B, h, w, C), or (B, 1, 1, C) where the box is known to cover the array; at least float32.
+    """
+    if all(isinstance(side, int) and side <= box for side in x.shape[1:3]):
+        return mean_of_image(x)
+    height, width = image_sides(x)
+    means = clear_outside(x).astype(_sum_dtype(x))
+    return _sliding_mean(_sliding_mean(means, 1, height, box), 2, width, box)
+
+
+def _sliding_mean(x: jax.Array, axis: int, image_length: jax.Array | int, box: int) -> jax.Array:
+    length = x.shape[axis]
+    image_length = jnp.minimum(jnp.asarray(image_length), length)
+    side = jnp.minimum(image_length, box)
+    starts = jnp.clip(jnp.arange(length) - (side - 1) // 2, 0, image_length - side)
+    zero = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
+    sums = jnp.concatenate([zero, jnp.cumsum(x, axis)], axis)
+    return (jnp.take(sums, starts + side, axis, mode="clip") - jnp.take(sums, starts, axis, mode="clip")) / side.astype(
+        x.dtype
+    )
+
+
+def _sum_dtype(x: jax.Array) -> jnp.dtype:
+    """Return the type to sum in: float32, or float64 for float64."""
+    return jnp.promote_types(x.dtype, jnp.float32)

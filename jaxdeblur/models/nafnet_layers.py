@@ -1,8 +1,8 @@
 """NAFNet's layers: pointwise and depthwise convolutions, LayerNorm and SimpleGate. NHWC throughout.
 
 Kernels have the shapes of the equivalent `nn.Conv`. `dtype` is the compute type, None meaning the input's. Sums over
-taps, pixels and channels are in float32 whatever the compute type, except those inside matrix products and, outside
-CPUs, convolutions.
+taps, pixels and channels are in at least float32 whatever the compute type, except those inside matrix products and,
+outside CPUs, convolutions.
 """
 
 import flax.linen as nn
@@ -66,8 +66,8 @@ def normalise_channels(x: jax.Array) -> jax.Array:
 
 
 def _normalise(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the normalised channels and the inverse of their standard deviation, float32."""
-    x = x.astype(jnp.float32)
+    """Return the normalised channels and the inverse of their standard deviation, at least float32."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     inverse_deviation = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
     return centred * inverse_deviation, inverse_deviation
@@ -78,7 +78,8 @@ def _normalise_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _normalise_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    (normalised, inverse_deviation), gradient = _normalise(x), gradient.astype(jnp.float32)
+    normalised, inverse_deviation = _normalise(x)
+    gradient = gradient.astype(normalised.dtype)
     projection = jnp.mean(gradient * normalised, axis=-1, keepdims=True)
     centred = gradient - jnp.mean(gradient, axis=-1, keepdims=True)
     return (((centred - normalised * projection) * inverse_deviation).astype(x.dtype),)

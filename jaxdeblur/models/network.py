@@ -37,6 +37,16 @@ class Network(nn.Module):
         """Whether the receptive field is the whole image, which rules out restoring it in tiles."""
         return False
 
+    @property
+    def pads_with_zeros(self) -> bool:
+        """Whether images are padded to a multiple of `multiple` with zeros instead of by reflection."""
+        return False
+
+    @property
+    def min_tile_overlap(self) -> int:
+        """Smallest overlap of tiles, in pixels, for networks whose tiles only approximate the whole image."""
+        return 0
+
     @classmethod
     def tiny(cls) -> dict[str, Any]:
         """Return options for the smallest network that still has every kind of layer, for tests."""

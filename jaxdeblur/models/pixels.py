@@ -1,10 +1,12 @@
 """Rearranging, resampling, padding and cropping pixels: functions without parameters. NHWC throughout."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+Padding = Literal["reflect", "zeros"]
 
 
 class TilePosition(NamedTuple):
@@ -107,19 +109,21 @@ def shift_tile_like_fit_to(x: jax.Array, position: TilePosition, factor: int) ->
     return x
 
 
-def at_multiple_of(multiple: int, network: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """Apply `network` to x padded to multiples of `multiple` by reflection at the bottom and right; crop the result.
+def at_multiple_of(
+    multiple: int, network: Callable[[jax.Array], jax.Array], x: jax.Array, padding: Padding = "reflect"
+) -> jax.Array:
+    """Apply `network` to x padded to multiples of `multiple` at the bottom and right; crop the result.
 
     Raises:
         ValueError: the image is too small to be reflected that far.
     """
     height, width = x.shape[1:3]
-    padded = pad_to_multiple(multiple, x)
+    padded = pad_to_multiple(multiple, x, padding)
     return network(x) if padded is x else network(padded)[:, :height, :width]
 
 
-def pad_to_multiple(multiple: int, x: jax.Array) -> jax.Array:
-    """Return (B, H, W, C) padded to multiples of `multiple` by reflection at the bottom and right.
+def pad_to_multiple(multiple: int, x: jax.Array, padding: Padding = "reflect") -> jax.Array:
+    """Return (B, H, W, C) padded to multiples of `multiple` at the bottom and right.
 
     Raises:
         ValueError: the image is too small to be reflected that far.
@@ -128,9 +132,10 @@ def pad_to_multiple(multiple: int, x: jax.Array) -> jax.Array:
     rows, columns = -height % multiple, -width % multiple
     if rows == 0 and columns == 0:
         return x
-    if height <= rows or width <= columns:
+    if padding == "reflect" and (height <= rows or width <= columns):
         raise ValueError(f"image of {height}x{width} is too small to reflect to a multiple of {multiple}")
-    return _reflect_at_end(_reflect_at_end(x, 1, multiple), 2, multiple)
+    extend = _reflect_at_end if padding == "reflect" else _zeros_at_end
+    return extend(extend(x, 1, multiple), 2, multiple)
 
 
 def _reflect_at_end(x: jax.Array, axis: int, multiple: int) -> jax.Array:
@@ -139,3 +144,10 @@ def _reflect_at_end(x: jax.Array, axis: int, multiple: int) -> jax.Array:
     padded = -(-size // multiple) * multiple  # known to be a multiple even where `size` is a symbol
     mirrored = jax.lax.slice_in_dim(x, 2 * size - 1 - padded, size - 1, axis=axis)
     return jnp.concatenate([x, jnp.flip(mirrored, axis)], axis)
+
+
+def _zeros_at_end(x: jax.Array, axis: int, multiple: int) -> jax.Array:
+    """Extend `axis` to a multiple by zeros."""
+    padded = -(-x.shape[axis] // multiple) * multiple
+    config = [(0, padded - x.shape[axis] if i == axis else 0, 0) for i in range(x.ndim)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), config)

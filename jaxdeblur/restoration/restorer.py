@@ -110,7 +110,8 @@ def load_restorer(weights: str | Path | None = None, *, dtype: str = "float32", 
     """Return a `Restorer` for trained weights.
 
     Args:
-        weights: a shipped network's name, a run's folder or a `.safetensors`; None for the default shipped network.
+        weights: a shipped network's name, a run's folder, a `.safetensors` or a PyTorch file of a known network; None
+            for the default shipped network.
         dtype: of the network's computations.
         **options: keyword arguments of `Restorer`.
 

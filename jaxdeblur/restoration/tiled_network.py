@@ -1,9 +1,10 @@
 """A network applied to images of any size, whole or in overlapping tiles, in bounded memory and with few programs.
 
-Every image is padded as the network itself pads it: by reflection at its bottom and right borders, to the network's
-multiple. If a program's array is larger, the network treats the image's borders like those of its input array
+Every image is padded as the network itself pads it: by reflection or zeros at its bottom and right borders, to the
+network's multiple. If a program's array is larger, the network treats the image's borders like those of its input array
 (`models/borders.py`). So an image of at most WHOLE_PIXELS gives the network's own output up to rounding; so does a
-larger one if its tiles' overlap covers the network's receptive field.
+larger one if its tiles' overlap covers the network's receptive field. Networks with local means (TLC) reach further;
+their tiles approximate the whole image (docs/inference.md).
 
 Images are RGB, (N, H, W, 3), of a type that `images/arrays.py` lists. Predictions are float32, unclipped.
 """
@@ -19,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.images.arrays import to_float
-from jaxdeblur.models import needs_position, sees_whole_image
+from jaxdeblur.models import min_tile_overlap, needs_position, pads_with_zeros, sees_whole_image
 from jaxdeblur.models.pixels import TilePosition
 from jaxdeblur.restoration.forward import make_forward, make_tile_forward
 from jaxdeblur.restoration.tiling import WHOLE_PIXELS, TileGrid, blending_weights, plan_tiles, require_tiles
@@ -52,7 +53,7 @@ class TiledNetwork:
         Args:
             model: the network.
             tile: see `plan_tiles`.
-            overlap: see `plan_tiles`.
+            overlap: see `plan_tiles`; without `tile`, at least what the network needs.
             devices: one, or a mesh whose first axis is the batch axis.
             max_exact_sizes: number of image sizes, the first ones, that get programs of exactly their size, which waste
                 no pixels and take batches. This changes results only by rounding.
@@ -69,6 +70,15 @@ class TiledNetwork:
                     code="tiles",
                 )
             tile = 0
+        needed = min_tile_overlap(model)
+        if tile and overlap < needed:
+            raise InputError(
+                f"--overlap: {overlap}, expected at least {needed}: this network weights its channels by means over "
+                f"boxes of {needed} pixels.",
+                code="tiles",
+            )
+        overlap = max(overlap, needed)
+        self._pads_with_zeros = pads_with_zeros(model)
         self._tile, self._overlap, self._multiple = tile, overlap, getattr(model, "multiple", 1)
         self._needs_position = needs_position(model)
         self._batch_sharding: Sharding
@@ -176,7 +186,7 @@ class TiledNetwork:
     def _predict_tile(self, variables: Any, images: np.ndarray, grid: TileGrid, top: int, left: int) -> jax.Array:
         """Return the prediction for one tile of each image; asynchronously dispatched."""
         padded = self._padded_size(images)
-        tiles = _extract_tiles(images, top, left, grid.shape, padded)
+        tiles = _extract_tiles(images, top, left, grid.shape, padded, zeros=self._pads_with_zeros)
         # uint8 is converted on the device, which transfers a quarter of the bytes.
         tiles = tiles if tiles.dtype == np.uint8 else to_float(tiles)
         is_sharded = len(tiles) % self.num_devices == 0
@@ -201,12 +211,15 @@ def _add_tile(band: np.ndarray, left: int, weight: np.ndarray, prediction: jax.A
     band[:, :, left : left + len(weight)] += np.asarray(prediction) * weight[:, None]
 
 
-def _extract_tiles(images: np.ndarray, top: int, left: int, shape: Size, padded: Size) -> np.ndarray:
-    """Return a tile of each image, padded at the bottom and right by reflection up to `padded`, then by zeros."""
+def _extract_tiles(images: np.ndarray, top: int, left: int, shape: Size, padded: Size, *, zeros: bool) -> np.ndarray:
+    """Return a tile of each image, padded at the bottom and right by reflection up to `padded`, then by zeros.
+
+    With `zeros`, by zeros only.
+    """
     if shape == images.shape[1:3]:
         return images
     rows, columns = (
-        _reflect(np.arange(start, min(start + side, end)), length)
+        _reflect(np.arange(start, min(start + side, length if zeros else end)), length)
         for start, side, end, length in zip((top, left), shape, padded, images.shape[1:3], strict=True)
     )
     tiles = images[:, rows[:, None], columns]

@@ -1,23 +1,28 @@
-"""Loading a trained network: architecture and weights, from a run's folder or a `.safetensors` file."""
+"""Loading a trained network: architecture and weights, from a run's folder, a `.safetensors` or a PyTorch file."""
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxdeblur.console import say
 from jaxdeblur.errors import InputError, list_problems
-from jaxdeblur.files import file_sha256
+from jaxdeblur.files import file_sha256, user_cache_folder
 from jaxdeblur.models import MODELS, Network, build_model, options_of
 from jaxdeblur.runs.checkpoints import Checkpoints
 from jaxdeblur.runs.train_state import init_variables
+from jaxdeblur.weights.from_torch import convert_network, holds_torch_names
 from jaxdeblur.weights.legacy import infer_options
-from jaxdeblur.weights.safetensors import options_in, read_metadata, read_weights
+from jaxdeblur.weights.safetensors import options_in, read_metadata, read_weights, write_weights
 from jaxdeblur.weights.tensors import Shapes, fingerprint, network_shapes, shapes_of
+
+# Version of the conversion of PyTorch's files; increased when it changes, so that cached files are converted again.
+CONVERSION = 1
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class TrainedNetwork:
         model: the module.
         variables: `params` and `batch_stats`, float32 on the host.
         description: where the weights come from, for logs and reports: path, step and SHA-256.
+        is_from_torch: they were read from a file with PyTorch's names, so no config describes them.
     """
 
     name: str
     model: Network
     variables: Mapping[str, Any]
     description: str
+    is_from_torch: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -48,7 +55,10 @@ class TrainedNetwork:
 
 
 def load_network(path: Path, *, dtype: str | None = None) -> TrainedNetwork:
-    """Load the network of a run (its best checkpoint on validation) or of a `.safetensors` file.
+    """Load the network of a run (its best checkpoint on validation), of a `.safetensors` file or of a PyTorch file.
+
+    A PyTorch file of a known network (`from_torch.KNOWN`) is converted once and cached by its SHA-256 in the user's
+    cache folder; what it holds is printed. Reading PyTorch's own format needs PyTorch, the cached conversion does not.
 
     Args:
         path: a run's folder, or a file.
@@ -60,10 +70,40 @@ def load_network(path: Path, *, dtype: str | None = None) -> TrainedNetwork:
     network = _load_run(path) if path.is_dir() else _load_file(path)
     if dtype is None:
         return network
-    return TrainedNetwork(network.name, network.model.clone(dtype=dtype), network.variables, network.description)
+    return replace(network, model=network.model.clone(dtype=dtype))
 
 
 def _load_file(path: Path) -> TrainedNetwork:
+    return _load_torch(path) if path.is_file() and holds_torch_names(path) else _load_safetensors(path)
+
+
+def _load_torch(path: Path) -> TrainedNetwork:
+    digest, folder = file_sha256(path), user_cache_folder()
+    cached = None if folder is None else folder / "converted" / f"{digest}-{CONVERSION}.safetensors"
+    if cached and cached.is_file():
+        with suppress(InputError):  # a corrupt file is converted again
+            network = _load_safetensors(cached)
+            _say_all(path, json.loads(read_metadata(cached)["notes"]))
+            return replace(network, description=f"{path} (SHA-256 {digest})", is_from_torch=True)
+    converted = convert_network(path)
+    notes = [note.removeprefix(f"{path}: ") for note in converted.notes]
+    _say_all(path, notes)
+    if cached:
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            write_weights(cached, converted.variables, {**converted.metadata, "notes": json.dumps(notes)})
+        except OSError as error:
+            say(f"{cached}: the converted weights cannot be cached ({error.strerror}).")
+    model = _build(path, converted.network, converted.options)
+    return TrainedNetwork(converted.network, model, converted.variables, f"{path} (SHA-256 {digest})", True)
+
+
+def _say_all(path: Path, notes: Sequence[str]) -> None:
+    for note in notes:
+        say(f"{path}: {note}")
+
+
+def _load_safetensors(path: Path) -> TrainedNetwork:
     metadata = read_metadata(path)
     name, options = metadata["network"], options_in(path, metadata)
     _require_network(path, name)

@@ -68,10 +68,10 @@ def test_model_options_are_checked_by_value_and_for_consistency(tiny_config):
     config.init.encoder = "weights/resnet50.safetensors"
     assert "init.encoder: found 'weights/resnet50.safetensors', but model.norm is 'none'" in refused(config)
     config.init.encoder = ""
-    config.model = {**TINY_NAFNET, "encoder_blocks": (1, 1, 1), "attention": "local", "half_resolution": "yes"}
+    config.model = {**TINY_NAFNET, "encoder_blocks": (1, 1, 1), "attention": "nearby", "half_resolution": "yes"}
     message = refused(config)
     assert "model.decoder_blocks: found 2 levels, but model.encoder_blocks has 3" in message
-    assert "model.attention: found 'local', expected one of none, global" in message
+    assert "model.attention: found 'nearby', expected one of none, global, local" in message
     assert "model.half_resolution: found 'yes', expected True or False" in message
     config.model = {**TINY_NAFNET, "encoder_blocks": (1,) * 5, "decoder_blocks": (-1, 1)}
     message = refused(config)

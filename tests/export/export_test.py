@@ -114,13 +114,26 @@ VARIANTS = [
         {"width": 16, "encoder_blocks": (1,), "decoder_blocks": (1,), "half_resolution": False, "attention": "global"},
     ),
     ("nafnet", {"width": 16, "encoder_blocks": (0, 1), "decoder_blocks": (1, 0)}),
+    (
+        "nafnet",
+        {
+            "width": 16,
+            "encoder_blocks": (1,),
+            "decoder_blocks": (1,),
+            "half_resolution": False,
+            "attention": "local",
+            "attention_box": 20,
+            "padding": "zeros",
+        },
+    ),
 ]
 
 
 @pytest.mark.parametrize(("network", "options"), VARIANTS)
 def test_graphs_of_variants_equal_the_module(network, options, tmp_path):
     variables = random_variables(network, **options)
-    write_weights(tmp_path / "weights.safetensors", variables, {"network": network})
+    metadata = {"network": network, "options": json.dumps(options)}
+    write_weights(tmp_path / "weights.safetensors", variables, metadata)
     export(tmp_path / "weights.safetensors", "onnx", tmp_path / "file")
     image = random_image(45, 38, 1)
     wanted = np.asarray(make_expected(network, variables, **options)(image))

@@ -11,7 +11,10 @@ from jaxdeblur.errors import InputError
 
 FOLDER = Path(__file__).parent
 # Help of the option --weights, wherever there is one.
-WEIGHTS_HELP = "a shipped network's name, a run's folder, or a .safetensors file (default: the default shipped network)"
+WEIGHTS_HELP = (
+    "a shipped network's name, a run's folder, a .safetensors file, or a PyTorch file of a known network such as "
+    "NAFNet (default: the default shipped network)"
+)
 
 
 @dataclass(frozen=True)
