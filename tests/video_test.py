@@ -137,7 +137,7 @@ def test_without_pyav_the_extra_is_named(tmp_path, monkeypatch):
         (tmp_path / "in" / name).touch()
     monkeypatch.setitem(sys.modules, "av", None)
     assert run("none", [tmp_path / "in"], tmp_path / "out") == (
-        "error: Videos need PyAV, which is not installed: pip install '.[video]'."
+        "error: Reading videos needs PyAV, which is not installed: pip install 'jaxdeblur[video]'."
     )
 
 
