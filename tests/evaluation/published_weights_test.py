@@ -18,5 +18,5 @@ def test_the_architecture_is_the_files(tiny_config, tmp_path, monkeypatch):
     assert tiny_config.to_json() == before
     stored = json.loads((tmp_path / "scores" / "config.json").read_text())["model"]
     assert (stored["name"], stored["attention"], stored["padding"]) == ("nafnet", "local", "zeros")
-    record = json.loads((tmp_path / "scores" / "eval" / "test-full.json").read_text())
+    record = json.loads((tmp_path / "scores" / "eval" / "test-16.json").read_text())
     assert file_sha256(path) in json.dumps(record)
