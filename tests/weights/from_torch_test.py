@@ -9,12 +9,15 @@ from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.files import file_sha256
+from jaxdeblur.models import build_model
 from jaxdeblur.restoration.restorer import load_restorer
 from jaxdeblur.weights import from_torch, load
 from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.safetensors import read_weights
-from jaxdeblur.weights.tensors import fingerprint
+from jaxdeblur.weights.tensors import fingerprint, network_shapes
 from jaxdeblur.weights.torch_files import read_torch_file
+from jaxdeblur.weights.torch_names import to_torch
+from tests.helpers.networks import normal_variables
 from tests.helpers.paths import ROOT
 from tests.helpers.published import nafnet_tensors, without_affine
 
@@ -102,6 +105,16 @@ def test_the_originals_networks_are_detected(network):
     if network == "resnetencdec":
         encoder = [name.removeprefix("bkbone.") for name in names if name.startswith("bkbone.")]
         assert from_torch.detect("file", encoder).network == "resnet50"
+
+
+def test_msresnet_is_detected_and_loaded_directly(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    variables = normal_variables(network_shapes(build_model("msresnet")), scale=0.01)
+    tensors = to_torch("msresnet", variables)
+    save_file({f"G.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "model-1000.safetensors")
+    network = load_network(tmp_path / "model-1000.safetensors")
+    assert (network.name, network.is_from_torch) == ("msresnet", True)
+    assert fingerprint(network.variables) == fingerprint(variables)
 
 
 def test_alexnet_is_detected_and_needs_the_layers_of_lpips(tmp_path):
