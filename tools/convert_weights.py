@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from jaxdeblur.errors import InputError
@@ -189,7 +189,7 @@ def convert_to_torch(source: Path, output: Path) -> None:
         if output.suffix == ".pth":
             save_with_torch(tensors, temporary)
         else:
-            save_file(tensors, temporary, metadata=metadata)
+            temporary.write_bytes(save(tensors, metadata=metadata))
     print(f"{output}: {len(tensors)} tensors of {name}, from {metadata['source']}")
 
 

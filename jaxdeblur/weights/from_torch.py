@@ -50,7 +50,6 @@ KNOWN = (
     Known("resnet50", "ResNet-50 (torchvision)", (r"layer1\.\d+\.conv3\.weight", r"layer3\.5\.conv\d\.weight")),
     Known("msresnet", "MSResNet (DeepDeblur)", (r"body_models\.\d+\.body\.\d+\.body\.\d+\.weight",)),
     Known(NAFNET, "NAFNet", (nafnet_from_torch.SIGNATURE,)),
-    Known("msresnet", "MSResNet (DeepDeblur)", (r"body_models\.0\.body\.0\.weight", r"conv_end_models\.2\..+")),
     Known("lpips_alex", "LPIPS's AlexNet (torchvision)", (r"features\.0\.weight", r"features\.10\.weight")),
 )
 # Relatives that restore nothing here, by signature.

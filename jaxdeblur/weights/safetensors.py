@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 from numpy.typing import DTypeLike
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from jaxdeblur import __version__
 from jaxdeblur.errors import InputError
@@ -52,7 +52,8 @@ def write_weights(
     as_read = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     added = {"format": str(FORMAT), "fingerprint": fingerprint(as_read), "jaxdeblur": __version__}
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={**metadata, **added})
+        # Not save_file, which makes the file readable by its owner only.
+        temporary.write_bytes(save(tensors, metadata={**metadata, **added}))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

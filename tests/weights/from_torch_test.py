@@ -235,9 +235,3 @@ def test_pytorchs_own_format_without_pytorch(tmp_path, monkeypatch):
 
 def no_torch(name):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def test_msresnet_is_detected(tmp_path):
-    names = ["body_models.0.body.0.weight", "body_models.2.body.20.bias", "conv_end_models.2.uppath.0.weight"]
-    assert from_torch.detect(tmp_path / "model-1000.pt", names).network == "msresnet"
-    assert all(from_torch.is_any_name(name) for name in names)

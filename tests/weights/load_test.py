@@ -50,3 +50,9 @@ def test_files_without_a_network_are_refused(tmp_path):
         with pytest.raises(InputError) as error:
             load_network(tmp_path / name)
         assert error.value.code == code
+
+
+def test_files_of_weights_have_the_permissions_of_other_files(tmp_path):
+    write_weights(tmp_path / "a.safetensors", normal_variables(network_shapes(build_tiny("unet"))), {"network": "unet"})
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
