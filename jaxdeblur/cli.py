@@ -73,6 +73,15 @@ def _report(arguments: Sequence[str], *, prog: str) -> None:
     main(arguments, prog=prog)
 
 
+def _convert(arguments: Sequence[str], *, prog: str) -> None:
+    from jaxdeblur.export.convert_weights import main
+
+    try:
+        main(arguments, prog=prog)
+    except OSError as error:
+        sys.exit(f"error: {error}")
+
+
 def _export(arguments: Sequence[str], *, prog: str) -> None:
     from jaxdeblur.export.command import main
 
@@ -105,6 +114,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "train": (_train, "train a network by a recipe"),
     "evaluate": (_evaluate, "score a run, or any weights, on pairs"),
     "report": (_report, "report the results of runs, or compare two runs"),
+    "convert": (_convert, "convert weights from and to PyTorch"),
     "export": (_export, "export a network to ONNX or StableHLO"),
     "config": (_config, "list the recipes, or print the fields of one"),
     "synthesize": (_synthesize, "create pairs with synthetic blur from sharp photos or frames"),

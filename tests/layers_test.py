@@ -28,6 +28,7 @@ NEIGHBORS = {
     ("cli", "video"),
     ("cli", "demo"),
     ("report", "evaluation"),
+    ("export", "evaluation"),
     ("training", "evaluation"),
     ("synthesis", "runs"),
     ("videos", "runtime"),

@@ -1,6 +1,5 @@
 """LPIPS by hand, against NumPy and against PyTorch; its weights through the converter."""
 
-import convert_weights
 import numpy as np
 import pytest
 from random_weights import random_image, random_tensor
@@ -8,6 +7,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
 from jaxdeblur.evaluation.lpips import MIN_SIDE, SHAPES, lpips, read_lpips
+from jaxdeblur.export import convert_weights
 from jaxdeblur.weights.safetensors import read_weights, write_weights
 
 # Shapes of the published files, by their names.

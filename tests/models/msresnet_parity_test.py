@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import convert_weights
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.models import build_model
 from jaxdeblur.models.network import COARSE_OUTPUTS
 from jaxdeblur.training.losses import mae, mean_over_scales, mse

@@ -2,7 +2,6 @@
 
 import os
 
-import convert_weights
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from make_goldens import NAFNET, random_state
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.models import build_model
 from jaxdeblur.weights import nafnet_from_torch
 from jaxdeblur.weights.load import load_network

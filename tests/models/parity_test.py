@@ -6,7 +6,6 @@ Where rounding in float32 would hide or mimic an error, the comparison is in flo
 import contextlib
 import os
 
-import convert_weights
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from flax import traverse_util
 from random_weights import random_image
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.models import build_model
 from jaxdeblur.models.resnet import ResNet
 from jaxdeblur.runtime.compilation import compile_program

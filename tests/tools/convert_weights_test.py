@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 
-import convert_weights
 import numpy as np
 import pytest
 import safetensors
@@ -17,6 +16,7 @@ from random_weights import random_tensor
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.files import file_sha256
 from jaxdeblur.weights.safetensors import read_weights
 from tests.helpers.paths import ROOT

@@ -2,12 +2,12 @@
 
 import json
 
-import convert_weights
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.files import file_sha256
 from jaxdeblur.models import build_model
 from jaxdeblur.restoration.restorer import load_restorer

@@ -7,11 +7,11 @@ import os
 import pickle
 from pathlib import Path
 
-import convert_weights
 import numpy as np
 import pytest
 
 from jaxdeblur.errors import InputError
+from jaxdeblur.export import convert_weights
 from jaxdeblur.weights.safetensors import read_weights
 from jaxdeblur.weights.torch_files import Inert, read_torch_file
 
