@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUDGET_S = 225.0
 START_LIMIT_S = 60.0  # for a process to import JAX and find the device
 TINY_LIMITS = 20.0  # factor of all limits with --tiny: they are meant for a GPU and an idle machine
-NETWORKS = ("nafnet-32", "shipped", "transformnet", "resnetencdec", "unet")
+NETWORKS = ("nafnet-32", "shipped", "transformnet", "resnetencdec", "unet", "msresnet")
 STATUSES = ("passed", "failed", "timed out", "crashed", "skipped")
 
 
