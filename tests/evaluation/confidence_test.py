@@ -112,10 +112,10 @@ def test_equal_sequences_fall_back_to_students_interval():
 def test_coverage_of_intervals(effects, count, least):
     """Of 1000 repeats, so with a standard error of 0.8%; the percentile bootstrap covers too few, in contrast."""
     coverage = interval_coverage.coverage(effects, count, 1000)
-    assert least <= coverage.interval <= 0.98
-    assert coverage.percentile < least
+    assert least <= coverage["interval"] <= 0.98
+    assert coverage["percentile"] < least
     if effects == "exponential":
-        assert coverage.interval > coverage.student_t
+        assert coverage["interval"] > coverage["student_t"]
 
 
 def test_gain_over_the_blurry_input():
