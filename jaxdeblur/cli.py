@@ -5,10 +5,11 @@
 `jaxdeblur COMMAND --help` explains a command. Options may be written with hyphens or underscores.
 
 Exit status: 0 if all went well; 1 if something failed, which the message explains; 2 if the command line cannot be
-read; 130 after Ctrl-C.
+read; 130 after Ctrl-C; 141 if the output was piped into a program that ended.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -139,11 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run, _ = COMMANDS[name]
     try:
         run(with_underscores(command_line[1:]), prog=f"jaxdeblur {name}")
+        sys.stdout.flush()
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:

@@ -246,6 +246,14 @@ def test_config_prints_the_fields_as_assignments(capsys):
     assert capsys.readouterr().out.strip() == str(recipe_folder() / "nafnet.py")
 
 
+def test_a_closed_pipe_ends_without_a_traceback():
+    command = [sys.executable, "-c", "from jaxdeblur.cli import main; main()", "config", "nafnet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize(
     ("command", "flags"),
     [
