@@ -16,30 +16,27 @@ Exit status: 0: all rows were measured; 1: a row or contestant failed; 2: no CUD
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
-import queue
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from json_process import JsonProcess, exit_on_signal
+
 PEERS = ("jaxdeblur", "PyTorch eager", "PyTorch compile")
 BUDGET_S = 225.0
 DEVICE_LIMIT_S = 45.0
 ROUNDS, ROUND_S = 5, 0.4  # of each contestant, at least one step
 
+# The published NAFNet for GOPRO: 36 blocks (arXiv 2204.04676).
 NAFNET_32 = {
     "width": 32,
     "encoder_blocks": (1, 1, 1, 28),
@@ -118,75 +115,11 @@ class Measured:
     contestants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class Process:
-    """A contestant, or what measures the device: answers in lines of JSON."""
-
-    running: ClassVar[set[int]] = set()  # process groups
-
-    def __init__(self, arguments: Sequence[str], log: Path):
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # contestants share the device
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",  # used where JAX_COMPILATION_CACHE_DIR is set
-            **({"JAX_PLATFORMS": "cpu"} if "--tiny" in arguments else {}),
-        }
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).resolve()), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment,
-                start_new_session=True,  # torch.compile has processes of its own
-            )
-        Process.running.add(self._process.pid)
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
-
-    def send(self, line: str) -> None:
-        """Send a line; to a process that ended this is no error, the next `receive` is."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-
-    def receive(self, until: float) -> dict[str, Any]:
-        """Return the next answer.
-
-        Raises:
-            TimeoutError: none came until that time.
-            EOFError: the process ended.
-        """
-        try:
-            line = self._lines.get(timeout=max(until - time.monotonic(), 0.0))
-        except queue.Empty:
-            raise TimeoutError("not ready within the time limit") from None
-        if line is None:
-            raise EOFError(f"ended with status {self._process.wait()}; see its log")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process and those that it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        Process.running.discard(self._process.pid)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """End at once, and every contestant; what was measured is on disk."""
-    del frame
-    for group in Process.running.copy():
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-    os._exit(128 + number)
+def start_process(arguments: Sequence[str], log: Path) -> JsonProcess:
+    """Start this script as a contestant, or as what measures the device."""
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # contestants share the device
+    environment |= {"JAX_PLATFORMS": "cpu"} if "--tiny" in arguments else {}
+    return JsonProcess([str(Path(__file__).resolve()), *arguments], environment, log)
 
 
 class Benchmark:
@@ -220,14 +153,14 @@ class Benchmark:
             process.close()
         self.write()
 
-    def _launch(self, row: Row) -> dict[str, Process]:
+    def _launch(self, row: Row) -> dict[str, JsonProcess]:
         tiny = ["--tiny"] if self._tiny else []
         what = [row.task, row.network, row.precision, *map(str, row.size)]
         logs = {peer: self._output / f"{peer.replace(' ', '_')}.log" for peer in self._peers}
-        return {peer: Process([*tiny, "--contestant", peer, *what], log) for peer, log in logs.items()}
+        return {peer: start_process([*tiny, "--contestant", peer, *what], log) for peer, log in logs.items()}
 
     def _measure_device(self) -> None:
-        process = Process([*(["--tiny"] if self._tiny else []), "--device"], self._output / "device.log")
+        process = start_process([*(["--tiny"] if self._tiny else []), "--device"], self._output / "device.log")
         until = min(time.monotonic() + DEVICE_LIMIT_S * (10 if self._tiny else 1), self._deadline)
         try:
             while "end" not in (answer := process.receive(until)):
@@ -237,7 +170,7 @@ class Benchmark:
             self.device["failure"] = str(error)
         process.close()
 
-    def _measure(self, result: Measured, processes: Mapping[str, Process], until: float) -> None:
+    def _measure(self, result: Measured, processes: Mapping[str, JsonProcess], until: float) -> None:
         groups = [list(processes)] if result.row.together else [[peer] for peer in processes]
         for group in groups:
             for peer in group:
@@ -253,7 +186,7 @@ class Benchmark:
         failed = [peer for peer, found in result.contestants.items() if "failure" in found]
         result.status = "failed" if failed else "measured"
 
-    def _answer(self, result: Measured, peer: str, process: Process, until: float) -> bool:
+    def _answer(self, result: Measured, peer: str, process: JsonProcess, until: float) -> bool:
         """Note a contestant's next answer; return whether there was one."""
         found = result.contestants.setdefault(peer, {"step_s": []})
         try:
@@ -399,7 +332,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     ]
     options.output.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, exit_on_signal)
     benchmark = Benchmark(rows, options.output, tiny=options.tiny, peers=peers, deadline=deadline)
     with tempfile.TemporaryDirectory() as programs:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", programs)

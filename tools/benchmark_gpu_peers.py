@@ -147,6 +147,8 @@ def start_jaxdeblur(
     """Return what takes a step, what waits for it, and facts: FLOPs before and bytes after optimization."""
     import jax
 
+    from jaxdeblur.config.recipes import constant
+    from jaxdeblur.config.recipes import stage as stage_recipe
     from jaxdeblur.config.run_config import parse_stage
     from jaxdeblur.models import build_model
     from jaxdeblur.restoration.forward import make_forward
@@ -163,16 +165,7 @@ def start_jaxdeblur(
         state = jax.jit(lambda key: init_variables(model, key))(jax.random.key(0))
         lowered = make_forward(model).lower(state, batch["blur"])
     else:
-        stage_options = {
-            "epochs": 1,
-            "crop": 0,
-            "loss": "mse",
-            "accumulate": 1,
-            "clip_norm": 0.0,
-            "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
-            "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-            "schedule": {"name": "constant", "learning_rate": 1e-3},
-        }
+        stage_options = stage_recipe(1, loss="mse", schedule=constant(1e-3)).to_dict()  # with Adam
         (stage,) = plan_stages([parse_stage(stage_options)], 10**6)
         state = jax.jit(lambda key: create_train_state(model, stage.tx, key))(jax.random.key(0))
         lowered = make_train_step(stage, mesh).lower(state, batch)

@@ -26,10 +26,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from json_process import JsonProcess, exit_on_signal
+
 BUDGET_S = 225.0
 START_LIMIT_S = 60.0  # for a process to import JAX and find the device
 TINY_LIMITS = 20.0  # factor of all limits with --tiny: they are meant for a GPU and an idle machine
@@ -81,47 +81,19 @@ def plan(networks: Sequence[str] = NETWORKS) -> list[Task]:
 class Worker:
     """A process that runs checks one after another and returns their rows as they are measured."""
 
-    running: ClassVar[set[subprocess.Popen]] = set()
-
     def __init__(self, *, tiny: bool, log: Path, alone: bool):
         # Processes share the device, so none may reserve most of its memory, except the one that runs alone.
         environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "XLA_PYTHON_CLIENT_PREALLOCATE": "true" if alone else "false",
-            "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",  # used where JAX_COMPILATION_CACHE_DIR is set
             "JAX_PLATFORMS": "cpu" if tiny else "cuda,cpu",  # the reference is computed on the CPU
         }
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker", *(["--tiny"] if tiny else [])]
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-            )
-        Worker.running.add(self._process)
+        command = [str(Path(__file__).resolve()), "--worker", *(["--tiny"] if tiny else [])]
+        self._process = JsonProcess(command, environment, log)
         self.used = False
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
 
     def receive(self, until: float) -> dict[str, Any]:
-        """Return the next message.
-
-        Raises:
-            TimeoutError: none came until that time.
-            EOFError: the process ended.
-        """
-        try:
-            line = self._lines.get(timeout=max(until - time.monotonic(), 0.0))
-        except queue.Empty:
-            raise TimeoutError from None
-        if line is None:
-            raise EOFError(f"the process ended with status {self._process.wait()}; see its log")
-        return json.loads(line)
+        """Return the next message; see `JsonProcess.receive`."""
+        return self._process.receive(until)
 
     def run(self, task: Task, rows: list[dict[str, Any]], until: float) -> str:
         """Run a check, appending its rows; return the reason why it failed, or "".
@@ -131,29 +103,15 @@ class Worker:
             EOFError: the process ended.
         """
         self.used = True
-        try:
-            self._process.stdin.write(json.dumps([task.check, task.network]) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise EOFError(f"the process ended with status {self._process.wait()}; see its log") from None
+        self._process.send(json.dumps([task.check, task.network]))
         while "end" not in (message := self.receive(until)):
             rows.append(message)
         failed = [row["item"] for row in rows if not row["passed"]]
         return message["end"] or (f"out of bounds: {'; '.join(failed)}" if failed else "")
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
-        Worker.running.discard(self._process)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """End at once, and every worker; what was measured is on disk."""
-    del frame
-    for process in Worker.running.copy():
-        process.kill()
-    os._exit(128 + number)
+        """Kill the process, whatever it is doing."""
+        self._process.close()
 
 
 class Session:
@@ -334,7 +292,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     tasks = [task for task in plan(networks) if not options.checks or task.check in options.checks]
     options.output.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, exit_on_signal)
     session = Session(tasks, options.output, tiny=options.tiny, deadline=deadline)
     session.run(options.lanes)
     session.write()

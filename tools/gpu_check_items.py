@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmark_gpu import NAFNET_32
 
 from jaxdeblur.config.run_config import parse_stage
 from jaxdeblur.errors import InputError
@@ -35,15 +36,6 @@ from jaxdeblur.training.step import make_train_step
 from jaxdeblur.weights.load import TrainedNetwork, load_network
 from jaxdeblur.weights.pretrained.catalogue import resolve_weights
 
-# The published NAFNet for GOPRO: 36 blocks (arXiv 2204.04676).
-NAFNET_32 = {
-    "width": 32,
-    "encoder_blocks": (1, 1, 1, 28),
-    "middle_blocks": 1,
-    "decoder_blocks": (1, 1, 1, 1),
-    "half_resolution": False,
-    "attention": "global",
-}
 SHIPPED = "shipped"  # the default network of the package, with its weights
 
 # bfloat16 rounds to 8 significant bits, TF32 to 11, so that TF32's errors are about an eighth of bfloat16's; its bounds

@@ -130,7 +130,7 @@ FIELDS: dict[str, Field] = {
         1.0, number(float, 1), "largest ratio of the vertical to the horizontal factor and vice versa; 1.0: off"
     ),
     "data.flip_and_rotate": Field(False, boolean, "random flips and rotations by multiples of 90 degrees"),
-    "data.permute_channels": Field(False, boolean, "random permutation of the color channels"),
+    "data.permute_channels": Field(False, boolean, "random permutation of the colour channels"),
     "data.gain": Field(
         (1.0, 1.0), factor_range, "range of a random factor of all values (log-uniform), limited so that nothing clips"
     ),

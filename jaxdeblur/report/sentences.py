@@ -39,7 +39,7 @@ def group_title(protocol: ProtocolKey) -> str:
 
 def verdict(run: Run, evaluation: Evaluation) -> str:
     """Return whether a run's network beats its input on one split; only a significant gain counts."""
-    sentences = [f"On the {describe_protocol(evaluation.protocol)}."]
+    sentences = [f"Scored on {describe_protocol(evaluation.protocol)}."]
     if evaluation.protocol.split != "test" and run.trained:
         sentences.append("The checkpoint was selected on these images, so the score is optimistically biased.")
     return " ".join([*sentences, confidence.describe_gain(evaluation.summary.gain_psnr)])

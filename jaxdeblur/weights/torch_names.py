@@ -62,8 +62,7 @@ def _resnet(prefix: str) -> list[Rule]:
 
 RULES: dict[str, list[Rule]] = {
     "transformnet": [
-        Rule(r"conv([1236])\.weight", r"params/conv\1/kernel", CONV),
-        Rule(r"conv([1236])\.bias", r"params/conv\1/bias"),
+        *_conv(r"conv([1236])", r"conv\1"),
         Rule(r"conv([45])\.weight", r"params/conv\1/kernel", TRANSPOSED_CONV),
         *_batch_norm(r"bn(\d+)", r"bn\1"),
         Rule(r"res_blocks\.(\d+)\.conv(\d+)\.weight", r"params/res_block\1/conv\2/kernel", CONV),
@@ -73,14 +72,11 @@ RULES: dict[str, list[Rule]] = {
         *_resnet(r"bkbone\."),
         Rule(r"up(\d+)\.up\.weight", r"params/up\1/up/kernel", TRANSPOSED_CONV),
         Rule(r"up(\d+)\.up\.bias", r"params/up\1/up/bias"),
-        Rule(r"up(\d+)\.conv\.double_conv\.0\.weight", r"params/up\1/conv/conv1/kernel", CONV),
-        Rule(r"up(\d+)\.conv\.double_conv\.0\.bias", r"params/up\1/conv/conv1/bias"),
+        *_conv(r"up(\d+)\.conv\.double_conv\.0", r"up\1/conv/conv1"),
         *_batch_norm(r"up(\d+)\.conv\.double_conv\.1", r"up\1/conv/bn1"),
-        Rule(r"up(\d+)\.conv\.double_conv\.3\.weight", r"params/up\1/conv/conv2/kernel", CONV),
-        Rule(r"up(\d+)\.conv\.double_conv\.3\.bias", r"params/up\1/conv/conv2/bias"),
+        *_conv(r"up(\d+)\.conv\.double_conv\.3", r"up\1/conv/conv2"),
         *_batch_norm(r"up(\d+)\.conv\.double_conv\.4", r"up\1/conv/bn2"),
-        Rule(r"outc\.conv\.weight", r"params/outc/kernel", CONV),
-        Rule(r"outc\.conv\.bias", r"params/outc/bias"),
+        *_conv(r"outc\.conv", r"outc"),
     ],
     # DeepDeblur's; index 0 of conv_end_models has no tensors.
     "msresnet": [
@@ -93,16 +89,11 @@ RULES: dict[str, list[Rule]] = {
     "resnet50": _resnet(""),
     # The features of torchvision's AlexNet, and the weights of LPIPS's layers.
     "lpips_alex": [
-        Rule(r"features\.0\.weight", r"params/conv1/kernel", CONV),
-        Rule(r"features\.0\.bias", r"params/conv1/bias"),
-        Rule(r"features\.3\.weight", r"params/conv2/kernel", CONV),
-        Rule(r"features\.3\.bias", r"params/conv2/bias"),
-        Rule(r"features\.6\.weight", r"params/conv3/kernel", CONV),
-        Rule(r"features\.6\.bias", r"params/conv3/bias"),
-        Rule(r"features\.8\.weight", r"params/conv4/kernel", CONV),
-        Rule(r"features\.8\.bias", r"params/conv4/bias"),
-        Rule(r"features\.10\.weight", r"params/conv5/kernel", CONV),
-        Rule(r"features\.10\.bias", r"params/conv5/bias"),
+        *_conv(r"features\.0", r"conv1"),
+        *_conv(r"features\.3", r"conv2"),
+        *_conv(r"features\.6", r"conv3"),
+        *_conv(r"features\.8", r"conv4"),
+        *_conv(r"features\.10", r"conv5"),
         Rule(r"lin(\d+)\.model\.1\.weight", r"params/lin\1/kernel", CONV),
     ],
 }

@@ -48,6 +48,18 @@ def plan(stages: Sequence[dict], steps_per_epoch: int, **options: Any) -> list[S
     return plan_stages([parse_stage(stage) for stage in stages], steps_per_epoch, **options)
 
 
+PLAIN_STAGE = {
+    "epochs": 2,
+    "crop": 0,
+    "loss": "mse",
+    "accumulate": 1,
+    "clip_norm": 0.0,
+    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
+    "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+    "schedule": {"name": "constant", "learning_rate": 1e-3},
+}
+
+
 def make_tiny_config(root: Path) -> ConfigDict:
     """Return a config of two stages that trains in seconds: 2 + 1 epochs of 3 steps."""
     return ConfigDict(
@@ -80,26 +92,13 @@ def make_tiny_config(root: Path) -> ConfigDict:
                 "cache_gib": 0.0,
             },
             "stages": (
+                ConfigDict(PLAIN_STAGE),
                 ConfigDict(
                     {
-                        "epochs": 2,
-                        "crop": 0,
-                        "loss": "mse",
-                        "accumulate": 1,
-                        "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
-                        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-                        "schedule": {"name": "constant", "learning_rate": 1e-3},
-                    }
-                ),
-                ConfigDict(
-                    {
+                        **PLAIN_STAGE,
                         "epochs": 1,
                         "crop": 8,
                         "loss": "mae",
-                        "accumulate": 1,
-                        "clip_norm": 0.0,
-                        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
                         "optimizer": {"name": "sgd", "momentum": 0.0},
                         "schedule": {"name": "constant", "learning_rate": 1e-2},
                     }

@@ -9,20 +9,10 @@ from jaxdeblur.restoration.forward import make_forward
 from jaxdeblur.runs.train_state import create_train_state, init_variables
 from jaxdeblur.runtime.sharding import abstract, batch_sharding, create_mesh
 from jaxdeblur.training.step import make_train_step
-from tests.helpers.configs import plan
+from tests.helpers.configs import PLAIN_STAGE, plan
 
-ORIGINAL = {
-    "epochs": 2,
-    "crop": 0,
-    "loss": "mse",
-    "accumulate": 1,
-    "clip_norm": 0.0,
-    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
-    "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-    "schedule": {"name": "constant", "learning_rate": 1e-3},
-}
 EVERYTHING = {
-    **ORIGINAL,
+    **PLAIN_STAGE,
     "loss": "psnr",
     "accumulate": 2,
     "clip_norm": 1.0,
@@ -54,7 +44,7 @@ def operand_types(program, platform, operations):
 def test_the_programs_lower_for_cuda_and_tpu(network, dtype, everything):
     """The original's training step, and one with every option; all convolutions are in the compute type."""
     mesh, model = create_mesh(), build_model(network, dtype=dtype, remat=everything)
-    stage = EVERYTHING if everything else ORIGINAL
+    stage = EVERYTHING if everything else PLAIN_STAGE
     if everything and network in ENCODERS:
         stage = {**stage, "encoder": FROZEN}
     decay = 0.999 if everything else 0.0

@@ -29,28 +29,16 @@ from jaxdeblur.training.run import ScoredRun
 from jaxdeblur.training.step import make_train_step
 from jaxdeblur.weights.load import load_network
 from jaxdeblur.weights.tensors import fingerprint
-from tests.helpers.configs import plan
+from tests.helpers.configs import PLAIN_STAGE, plan
 from tests.helpers.images import replace_unseen, write_pairs
 from tests.helpers.runs import log_without_clock, start
 
 STAGES = [
+    {**PLAIN_STAGE, "crop": 32, "schedule": {"name": "constant", "learning_rate": 0.01}},
     {
-        "epochs": 2,
-        "crop": 32,
-        "loss": "mse",
-        "accumulate": 1,
-        "clip_norm": 0.0,
-        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
-        "optimizer": {"name": "adam", "b1": 0.9, "b2": 0.999, "eps": 1e-8},
-        "schedule": {"name": "constant", "learning_rate": 0.01},
-    },
-    {
+        **PLAIN_STAGE,
         "epochs": 3,
-        "crop": 0,
         "loss": "mae",
-        "accumulate": 1,
-        "clip_norm": 0.0,
-        "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
         "optimizer": {"name": "sgd", "momentum": 0.9},
         "schedule": {"name": "constant", "learning_rate": 0.5},
     },

@@ -16,15 +16,11 @@ from jaxdeblur.models.network import COARSE_OUTPUTS
 from jaxdeblur.runs.train_state import create_train_state, enter_stage, init_variables
 from jaxdeblur.runtime.sharding import batch_sharding, create_mesh, replicated
 from jaxdeblur.training.step import make_train_step
-from tests.helpers.configs import plan
+from tests.helpers.configs import PLAIN_STAGE, plan
 
 STAGE = {
+    **PLAIN_STAGE,
     "epochs": 1,
-    "crop": 0,
-    "loss": "mse",
-    "accumulate": 1,
-    "clip_norm": 0.0,
-    "encoder": {"frozen_epochs": 0, "lr_multiplier": 1.0},
     "optimizer": {"name": "sgd", "momentum": 0.0},
     "schedule": {"name": "constant", "learning_rate": 0.5},
 }
